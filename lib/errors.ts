@@ -1,0 +1,68 @@
+/** Every failure a user can meet. The command line maps each to an exit status in `cli/exit.ts`. */
+export type ErrorCode =
+  | 'FAILED'
+  | 'USAGE'
+  | 'PARTIAL'
+  | 'CONFLICT'
+  | 'TOO_FEW_COPIES'
+  | 'UNREACHABLE'
+  | 'TIMED_OUT'
+  | 'INTEGRITY'
+  | 'NEWER_FORMAT'
+  | 'FORKED'
+  | 'NO_STORE'
+  | 'STORE_IN_USE'
+  | 'LEASE_HELD'
+  | 'BAD_KEY'
+  | 'NOT_YOURS'
+  | 'BAD_INVITE'
+  | 'INVITE_EXPIRED'
+  | 'INVITE_USED'
+  | 'REVOKED'
+  | 'DISK_FULL'
+  | 'INTERRUPTED'
+  | 'UNKNOWN_PARCEL'
+  | 'UNKNOWN_VERSION'
+  | 'NAME_TAKEN'
+  | 'BAD_MACHINE'
+  | 'HOST_MISMATCH'
+  | 'NOT_RUNNING'
+  | 'RUNNING'
+  | 'VMM_FAILED'
+
+/**
+ * The one error class. `message` is one line for a person: what happened and what to do next.
+ * The original error, if there was one, is `cause`.
+ */
+export class ParcelError extends Error {
+  readonly code: ErrorCode
+
+  constructor(code: ErrorCode, message: string, cause?: unknown) {
+    super(message, cause === undefined ? undefined : { cause })
+    this.name = 'ParcelError'
+    this.code = code
+  }
+
+  /** Turns anything thrown into a ParcelError; a full disk and an abort keep their meaning. */
+  static from(error: unknown, context = ''): ParcelError {
+    if (error instanceof ParcelError) return error
+    const prefix = context === '' ? '' : `${context}: `
+    const reason = error instanceof Error ? error : new Error(String(error))
+    const errno = 'code' in reason ? String(reason.code) : ''
+    if (
+      errno === 'ENOSPC' ||
+      errno === 'EDQUOT' ||
+      /no space left on device/i.test(reason.message)
+    ) {
+      return new ParcelError(
+        'DISK_FULL',
+        `${prefix}the disk is full: free some space and do it again`,
+        reason
+      )
+    }
+    if (reason.name === 'AbortError' || errno === 'ABORT_ERR') {
+      return new ParcelError('INTERRUPTED', `${prefix}interrupted`, reason)
+    }
+    return new ParcelError('FAILED', prefix + (reason.message.split('\n')[0] ?? ''), reason)
+  }
+}
