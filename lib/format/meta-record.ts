@@ -1,0 +1,104 @@
+import { Reader, Writer } from './codec.js'
+import { readPlace, writePlace, type Place } from './entry.js'
+import {
+  HASH_BYTES,
+  KEY_BYTES,
+  MAX_CORES,
+  MAX_NAME_BYTES,
+  MAX_TABLE_SIZE,
+  SIGNATURE_BYTES
+} from './limits.js'
+
+/** A chunked stream with where to begin reading it; `place` is that of its top place page. */
+export interface StreamRef {
+  size: number
+  root: Buffer | null
+  place: Place | null
+}
+
+/**
+ * Where a version's items are. `cores` is the core table that the places' core numbers index.
+ * `roots` is a stream of one optional place for each regular file of the table, in its order: that
+ * file's top place page. A later record for the same version replaces an earlier one.
+ */
+export interface Places {
+  version: Buffer
+  cores: Buffer[]
+  table: Place | null
+  roots: StreamRef
+}
+
+/** A record of a `meta` core. Unknown types are skipped; type 4 is kept for working-set traces. */
+export type MetaRecord =
+  | { type: 'version'; bytes: Buffer; signature: Buffer }
+  | { type: 'places'; places: Places }
+  | { type: 'name'; name: string }
+  | { type: 'unknown' }
+
+const VERSION = 1
+const PLACES = 2
+const NAME = 3
+const NO_ROOT = Buffer.alloc(HASH_BYTES)
+
+export function encodeMetaRecord(record: Exclude<MetaRecord, { type: 'unknown' }>): Buffer {
+  const writer = new Writer(512)
+  switch (record.type) {
+    case 'version':
+      writer.u8(VERSION).sized(record.bytes).fixed(record.signature, SIGNATURE_BYTES)
+      break
+    case 'places':
+      writer.u8(PLACES)
+      writePlaces(writer, record.places)
+      break
+    case 'name':
+      writer.u8(NAME).text(record.name)
+  }
+  return Buffer.from(writer.bytes())
+}
+
+export function decodeMetaRecord(bytes: Uint8Array): MetaRecord {
+  const reader = new Reader(bytes, 'meta record')
+  const type = reader.u8()
+  let record: MetaRecord
+  if (type === VERSION) {
+    const body = reader.sized(reader.left)
+    record = { type: 'version', bytes: body, signature: reader.fixed(SIGNATURE_BYTES) }
+  } else if (type === PLACES) {
+    record = { type: 'places', places: readPlaces(reader) }
+  } else if (type === NAME) {
+    record = { type: 'name', name: reader.text(MAX_NAME_BYTES) }
+  } else {
+    return { type: 'unknown' }
+  }
+  reader.end()
+  return record
+}
+
+function writePlaces(writer: Writer, { version, cores, table, roots }: Places): void {
+  writer.fixed(version, HASH_BYTES)
+  writer.list(cores, (key) => writer.fixed(key, KEY_BYTES))
+  writeOptionalPlace(writer, table)
+  writer.varint(roots.size).fixed(roots.root ?? NO_ROOT, HASH_BYTES)
+  writeOptionalPlace(writer, roots.place)
+}
+
+function readPlaces(reader: Reader): Places {
+  const version = reader.fixed(HASH_BYTES)
+  const cores = reader.list(MAX_CORES, () => reader.fixed(KEY_BYTES))
+  const table = readOptionalPlace(reader)
+  const size = reader.varint(MAX_TABLE_SIZE)
+  const root = reader.fixed(HASH_BYTES)
+  const place = readOptionalPlace(reader)
+  return { version, cores, table, roots: { size, root: root.equals(NO_ROOT) ? null : root, place } }
+}
+
+export function writeOptionalPlace(writer: Writer, place: Place | null): void {
+  writer.u8(place === null ? 0 : 1)
+  if (place !== null) writePlace(writer, place)
+}
+
+export function readOptionalPlace(reader: Reader): Place | null {
+  const flag = reader.u8()
+  if (flag > 1) reader.fail('a flag is neither 0 nor 1')
+  return flag === 0 ? null : readPlace(reader)
+}
