@@ -1,0 +1,58 @@
+import { Decoder, Encoder } from '@toondepauw/node-zstd'
+import { ParcelError } from '../errors.js'
+import type { Codec } from '../format/pack.js'
+
+const LEVEL = 1
+/** A frame must save at least 1/32, or the pack is stored as it is: reading it then costs nothing. */
+const WORTH = 31 / 32
+const BLOCK_MAX = 131_072
+
+const encoder = new Encoder(LEVEL)
+const decoder = new Decoder()
+
+/** One zstd frame over the bytes, made on libuv's threads; the bytes themselves when it does not pay. */
+export async function compress(raw: Buffer): Promise<{ codec: Codec; frame: Buffer }> {
+  const frame = await encoder.encode(raw)
+  if (frame.byteLength > raw.byteLength * WORTH) return { codec: 'none', frame: raw }
+  return { codec: 'zstd', frame }
+}
+
+/** Undoes `compress`. Throws INTEGRITY unless the frame gives exactly `length` bytes. */
+export async function decompress(codec: Codec, frame: Buffer, length: number): Promise<Buffer> {
+  if (codec === 'none') return frame
+  if (largestOutput(frame) > length + 2 * BLOCK_MAX) throw bad('it declares too much')
+  let raw: Buffer
+  try {
+    raw = await decoder.decode(frame)
+  } catch (error) {
+    throw bad('its frame does not decompress', error)
+  }
+  if (raw.byteLength !== length) throw bad(`${raw.byteLength} bytes, not ${length}`)
+  return raw
+}
+
+/**
+ * An upper bound of what a frame decompresses to, read from its block headers (RFC 8878 §3.1.1),
+ * so that a small frame cannot be made to fill the memory. Infinity for what is not one plain frame.
+ */
+function largestOutput(frame: Buffer): number {
+  if (frame.byteLength < 9 || frame.readUInt32LE(0) !== 0xfd2fb528) return Infinity
+  const descriptor = frame[4] ?? 0
+  const single = (descriptor & 0x20) !== 0
+  const contentSize = [single ? 1 : 0, 2, 4, 8][descriptor >> 6] ?? 0
+  const dictionary = [0, 1, 2, 4][descriptor & 3] ?? 0
+  let at = 5 + (single ? 0 : 1) + dictionary + contentSize
+  for (let blocks = 1; at + 3 <= frame.byteLength; blocks++) {
+    const header = frame.readUIntLE(at, 3)
+    const isRle = ((header >> 1) & 3) === 1
+    at += 3 + (isRle ? 1 : header >> 3)
+    if ((header & 1) === 0) continue
+    const checksum = (descriptor & 4) === 0 ? 0 : 4
+    return at + checksum === frame.byteLength ? blocks * BLOCK_MAX : Infinity
+  }
+  return Infinity
+}
+
+function bad(why: string, cause?: unknown): ParcelError {
+  return new ParcelError('INTEGRITY', `damaged pack: ${why}`, cause)
+}

@@ -1,0 +1,20 @@
+import { CHUNK_SIZE } from '../format/limits.js'
+import { keyedHash } from '../keys/hash.js'
+import { NS } from '../keys/namespaces.js'
+
+const ZEROS = Buffer.alloc(CHUNK_SIZE)
+
+/** BLAKE2b-256 of a chunk's plaintext under a fixed domain key. */
+export function chunkId(chunk: Buffer): Buffer {
+  return keyedHash(NS.chunk, chunk)
+}
+
+/** The hash of a manifest page, id or place. */
+export function pageHash(page: Buffer): Buffer {
+  return keyedHash(NS.page, page)
+}
+
+/** Whether a range of at most one chunk is all zeros. */
+export function isZero(chunk: Buffer): boolean {
+  return chunk.equals(ZEROS.subarray(0, chunk.byteLength))
+}

@@ -1,0 +1,66 @@
+import { CHUNK_SIZE, chunkCount, chunkLength, SUBPAGE_SIZE } from '../format/limits.js'
+import type { Extent } from './extents.js'
+import { SEGMENT_SIZE } from './reader-pool.js'
+
+/** A run of chunks that are holes altogether, or of chunks to read with the mask of holes of each. */
+export type Span =
+  { kind: 'holes'; count: number } | { kind: 'data'; chunk: number; masks: number[] }
+
+const MOST = SEGMENT_SIZE / CHUNK_SIZE
+
+/** The spans of a file without holes. */
+export function* wholeFile(size: number): Generator<Span> {
+  const count = chunkCount(size)
+  for (let chunk = 0; chunk < count; chunk += MOST) {
+    const masks = Array.from({ length: Math.min(MOST, count - chunk) }, () => 0)
+    yield { kind: 'data', chunk, masks }
+  }
+}
+
+/** Turns a file's extents into spans that cover it, in order, each at most a segment long. */
+export async function* spans(extents: AsyncIterable<Extent>, size: number): AsyncGenerator<Span> {
+  /** Chunks before this one are in spans already. */
+  let next = 0
+  let masks: number[] = []
+  const flush = function* (): Generator<Span> {
+    if (masks.length > 0) yield { kind: 'data', chunk: next, masks }
+    next += masks.length
+    masks = []
+  }
+  for await (const { start, end } of extents) {
+    const last = Math.ceil(Math.min(end, size) / CHUNK_SIZE)
+    for (let chunk = Math.floor(start / CHUNK_SIZE); chunk < last; chunk++) {
+      const holes = holesBeside(start, end, chunk, chunkLength(size, chunk))
+      if (chunk < next + masks.length) {
+        const at = chunk - next
+        masks[at] = (masks[at] ?? 0) & holes
+        continue
+      }
+      if (chunk > next + masks.length) {
+        yield* flush()
+        yield { kind: 'holes', count: chunk - next }
+        next = chunk
+      }
+      // A full span is yielded only when the next chunk is known to need another one: the last
+      // chunk of this extent may be the first of the next.
+      if (masks.length === MOST) yield* flush()
+      masks.push(holes)
+    }
+  }
+  yield* flush()
+  const count = chunkCount(size)
+  if (count > next) yield { kind: 'holes', count: count - next }
+}
+
+/** Bits of the 4 KiB pages of a chunk that an extent does not touch. */
+function holesBeside(start: number, end: number, chunk: number, length: number): number {
+  const offset = chunk * CHUNK_SIZE
+  const first = Math.max(0, Math.floor((start - offset) / SUBPAGE_SIZE))
+  const beyond = Math.min(16, Math.ceil((Math.min(end, offset + length) - offset) / SUBPAGE_SIZE))
+  const pages = Math.ceil(length / SUBPAGE_SIZE)
+  let mask = 0
+  for (let page = 0; page < pages; page++) {
+    if (page < first || page >= beyond) mask |= 1 << page
+  }
+  return mask
+}
