@@ -1,0 +1,74 @@
+import { mkdir } from 'node:fs/promises'
+import RocksDB from 'rocksdb-native'
+import { Reader, Writer } from '../format/codec.js'
+import { keyedHash } from '../keys/hash.js'
+import { NS } from '../keys/namespaces.js'
+
+/** Where an item stands, by its core's key. */
+export interface Location {
+  /** The first 8 bytes of the core's key. */
+  core: Buffer
+  block: number
+  ordinal: number
+}
+
+const KEY_BYTES = 16
+export const CORE_PREFIX = 8
+
+/**
+ * Which chunks and pages this host can refer to, on disk: under a MAC of parcel and id, so the
+ * file tells nobody which chunks are known. It is a hint that can be rebuilt from the packs; a
+ * location counts only if the log really is that long.
+ */
+export class ChunkIndex {
+  readonly #db: RocksDB
+  readonly #secret: Buffer
+
+  private constructor(db: RocksDB, secret: Buffer) {
+    this.#db = db
+    this.#secret = secret
+  }
+
+  static async open(dir: string, secret: Buffer): Promise<ChunkIndex> {
+    await mkdir(dir, { recursive: true, mode: 0o700 })
+    const db = new RocksDB(dir)
+    await db.ready()
+    return new ChunkIndex(db, secret)
+  }
+
+  /** One location or null for each id, in order. */
+  async find(parcel: Buffer, ids: readonly Buffer[]): Promise<(Location | null)[]> {
+    if (ids.length === 0) return []
+    const batch = this.#db.read()
+    const values = ids.map((id) => batch.get(this.#key(parcel, id)))
+    await batch.flush()
+    batch.destroy()
+    return (await Promise.all(values)).map((value) => (value === null ? null : decode(value)))
+  }
+
+  async add(parcel: Buffer, items: readonly { id: Buffer; location: Location }[]): Promise<void> {
+    if (items.length === 0) return
+    const batch = this.#db.write()
+    const puts = items.map(({ id, location }) => batch.put(this.#key(parcel, id), encode(location)))
+    await batch.flush()
+    batch.destroy()
+    await Promise.all(puts)
+  }
+
+  async close(): Promise<void> {
+    await this.#db.close()
+  }
+
+  #key(parcel: Buffer, id: Buffer): Buffer {
+    return keyedHash(this.#secret, NS.index, parcel, id).subarray(0, KEY_BYTES)
+  }
+}
+
+function encode({ core, block, ordinal }: Location): Buffer {
+  return Buffer.from(new Writer(20).fixed(core, CORE_PREFIX).varint(block).varint(ordinal).bytes())
+}
+
+function decode(bytes: Buffer): Location {
+  const reader = new Reader(bytes, 'chunk index')
+  return { core: reader.fixed(CORE_PREFIX), block: reader.varint(), ordinal: reader.varint() }
+}

@@ -1,0 +1,146 @@
+import type { Duplex } from 'node:stream'
+import type Hypercore from 'hypercore'
+import { ParcelError } from '../errors.js'
+import type { CoreKind } from '../format/core-header.js'
+import { ENVELOPE_BYTES } from '../format/limits.js'
+import { pad, unpad } from '../format/padding.js'
+import type { CoreHead } from '../format/version.js'
+import type { KeyPair } from '../keys/identity.js'
+import type { Keyring } from '../keys/keyring.js'
+
+/**
+ * One core whose every block is sealed. The only place that appends to or reads from a hypercore,
+ * so no block can be written in the clear or be served unverified.
+ */
+export class Log {
+  readonly kind: CoreKind
+  readonly #core: Hypercore
+  readonly #keyring: Keyring
+  readonly #keyPair: KeyPair | null
+  #appending: Promise<unknown> = Promise.resolve()
+
+  constructor(core: Hypercore, kind: CoreKind, keyring: Keyring, keyPair: KeyPair | null) {
+    this.#core = core
+    this.kind = kind
+    this.#keyring = keyring
+    this.#keyPair = keyPair
+    // Each waiting `get` and each peer listens; the number is bounded by them, not by a leak.
+    core.setMaxListeners(0)
+  }
+
+  get key(): Buffer {
+    return this.#core.key
+  }
+
+  get length(): number {
+    return this.#core.length
+  }
+
+  get isOwn(): boolean {
+    return this.#keyPair !== null
+  }
+
+  /** Blocks from the first on without a gap. */
+  get contiguousLength(): number {
+    return this.#core.contiguousLength
+  }
+
+  /** How many peers replicate this core now. */
+  get peerCount(): number {
+    return this.#core.peers.length
+  }
+
+  /**
+   * Appends bodies, each given as parts, in one batch. Not durable before `Store.flush`.
+   * Returns the index of the first.
+   */
+  append(bodies: readonly (readonly Uint8Array[])[]): Promise<number> {
+    const run = this.#appending.then(() => this.#append(bodies))
+    this.#appending = run.catch(() => {})
+    return run
+  }
+
+  async #append(bodies: readonly (readonly Uint8Array[])[]): Promise<number> {
+    if (this.#keyPair === null) throw new ParcelError('FAILED', "another host's log is read-only")
+    const first = this.#core.length
+    const blocks = bodies.map((parts, i) =>
+      this.#keyring.seal(this.kind, this.key, first + i, pad(parts, ENVELOPE_BYTES))
+    )
+    try {
+      await this.#core.append(blocks, { keyPair: this.#keyPair })
+    } catch (error) {
+      throw ParcelError.from(error, 'cannot append to the log')
+    }
+    return first
+  }
+
+  /**
+   * The body of a block, verified. `wait: false` takes only what is here; otherwise a block that
+   * is missing is waited for until `signal` aborts. Throws UNREACHABLE, INTEGRITY, BAD_KEY.
+   */
+  async read(index: number, { wait = false, timeout = 0 } = {}): Promise<Buffer> {
+    let block: Buffer | null
+    try {
+      block = await this.#core.get(index, { wait, timeout })
+    } catch (error) {
+      throw new ParcelError('UNREACHABLE', `block ${index} of a log could not be fetched`, error)
+    }
+    if (block === null) {
+      throw new ParcelError(
+        'UNREACHABLE',
+        'a part of this version is not on this host yet: connect to a host that has it'
+      )
+    }
+    return unpad(this.#keyring.open(this.key, index, block))
+  }
+
+  has(start: number, end = start + 1): Promise<boolean> {
+    return start >= end ? Promise.resolve(true) : this.#core.has(start, end)
+  }
+
+  /** The signed state of the log at a length that is here. */
+  async head(length = this.#core.length): Promise<CoreHead> {
+    const treeHash = await this.#core.treeHash(length)
+    return { key: this.key, fork: this.#core.fork, length, treeHash }
+  }
+
+  /** Blocks in [start, end) that are not here. */
+  async missing(start: number, end: number, most = Infinity): Promise<number[]> {
+    const missing: number[] = []
+    for (let index = start; index < end && missing.length < most; index++) {
+      if (!(await this.#core.has(index))) missing.push(index)
+    }
+    return missing
+  }
+
+  /** Asks peers for blocks; settles when all are here. `cancel` ends it early. */
+  fetch(blocks: readonly number[]): { done: Promise<void>; cancel: () => void } {
+    const download = this.#core.download({ blocks })
+    const done = download.done().then(
+      () => {},
+      () => {}
+    )
+    return { done, cancel: () => download.destroy() }
+  }
+
+  /** Calls back when the log grew, here or by replication. Returns how to stop. */
+  onAppend(listener: () => void): () => void {
+    this.#core.on('append', listener)
+    return () => this.#core.off('append', listener)
+  }
+
+  /** Calls back for each block that a peer sent, with its size in bytes. Returns how to stop. */
+  onDownload(listener: (index: number, bytes: number) => void): () => void {
+    this.#core.on('download', listener)
+    return () => this.#core.off('download', listener)
+  }
+
+  /** Replicates with one peer, over a stream that has been authorised for this parcel. */
+  replicate(stream: Duplex): void {
+    this.#core.replicate(stream)
+  }
+
+  async close(): Promise<void> {
+    await this.#core.close()
+  }
+}

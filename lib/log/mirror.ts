@@ -1,0 +1,61 @@
+import type { Log } from './log.js'
+
+/** Blocks asked for at a time: enough to keep a long link full, little enough to cancel. */
+const SLICE = 1_024
+
+/**
+ * Keeps a copy of another host's log whole: asks for every block that is missing, and again
+ * whenever the log grows. What is here is never fetched again, so a cut transfer goes on where it
+ * stopped. `onWhole` is called each time nothing is missing.
+ */
+export class Mirror {
+  readonly log: Log
+  readonly #onWhole: () => void
+  readonly #stopListening: () => void
+  #isRunning = false
+  #isAgain = false
+  #isClosed = false
+  #cancel: () => void = () => {}
+
+  constructor(log: Log, onWhole: () => void) {
+    this.log = log
+    this.#onWhole = onWhole
+    this.#stopListening = log.onAppend(() => this.#run())
+    this.#run()
+  }
+
+  close(): void {
+    this.#isClosed = true
+    this.#stopListening()
+    this.#cancel()
+  }
+
+  #run(): void {
+    this.#isAgain = true
+    if (this.#isRunning || this.#isClosed) return
+    this.#isRunning = true
+    this.#fill()
+      .catch(() => {
+        // The store is closing; nothing is lost, the next start asks again.
+      })
+      .finally(() => (this.#isRunning = false))
+  }
+
+  async #fill(): Promise<void> {
+    while (this.#isAgain && !this.#isClosed) {
+      this.#isAgain = false
+      const { length } = this.log
+      for (let from = this.log.contiguousLength; from < length;) {
+        const blocks = await this.log.missing(from, length, SLICE)
+        const last = blocks.at(-1)
+        if (last === undefined) break
+        const { done, cancel } = this.log.fetch(blocks)
+        this.#cancel = cancel
+        await done
+        if (this.#isClosed) return
+        from = last + 1
+      }
+      if (length > 0) this.#onWhole()
+    }
+  }
+}

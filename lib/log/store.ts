@@ -1,0 +1,114 @@
+import { mkdir } from 'node:fs/promises'
+import Corestore from 'corestore'
+import Hypercore from 'hypercore'
+import CoreStorage from 'hypercore-storage'
+import { ParcelError } from '../errors.js'
+import type { CoreKind } from '../format/core-header.js'
+import type { KeyPair } from '../keys/identity.js'
+import type { Keyring } from '../keys/keyring.js'
+import { Log } from './log.js'
+
+/**
+ * All cores of a host, in one RocksDB. One process has it open at a time. Cores are opened by
+ * manifest or by key, never by name or key pair: corestore would keep the secret in the clear.
+ */
+export class Store {
+  readonly #storage: CoreStorage
+  readonly #cores: Corestore
+  readonly #logs = new Map<string, Promise<Log>>()
+
+  private constructor(storage: CoreStorage, cores: Corestore) {
+    this.#storage = storage
+    this.#cores = cores
+  }
+
+  /** Opens or creates the store in `dir`. Throws STORE_IN_USE. */
+  static async open(dir: string): Promise<Store> {
+    await mkdir(dir, { recursive: true, mode: 0o700 })
+    // Measured: with the default age cut-off the garbage collection of blobs writes all data twice.
+    const storage = new CoreStorage(dir, { blobGarbageCollectionAgeCutOff: 0 })
+    const cores = new Corestore(storage)
+    try {
+      await cores.ready()
+    } catch (error) {
+      await cores.close().catch(() => {})
+      throw openFailure(dir, error)
+    }
+    return new Store(storage, cores)
+  }
+
+  /** This host's own core: it appends with `keyPair`, whose secret stays out of the store. */
+  async own(kind: CoreKind, keyPair: KeyPair, keyring: Keyring): Promise<Log> {
+    const manifest = ownManifest(keyPair.publicKey)
+    const key = Hypercore.key(manifest)
+    return this.#remember(key, async () => {
+      const core = this.#cores.get({ manifest, allowFork: false })
+      await core.ready()
+      return new Log(core, kind, keyring, keyPair)
+    })
+  }
+
+  /** Another host's core, by its key. */
+  async mirror(kind: CoreKind, key: Buffer, keyring: Keyring): Promise<Log> {
+    return this.#remember(key, async () => {
+      const core = this.#cores.get({
+        key,
+        allowFork: false,
+        writable: false,
+        inflightRange: [64, 512]
+      })
+      await core.ready()
+      return new Log(core, kind, keyring, null)
+    })
+  }
+
+  /**
+   * Makes everything appended so far durable: one write-ahead log keeps the order of all cores,
+   * and this writes it out and syncs. An append alone is not durable.
+   */
+  async flush(): Promise<void> {
+    await this.#storage.db.flush()
+  }
+
+  async close(): Promise<void> {
+    await this.#cores.close()
+  }
+
+  async #remember(key: Buffer, open: () => Promise<Log>): Promise<Log> {
+    const id = key.toString('hex')
+    const known = this.#logs.get(id)
+    if (known !== undefined) return known
+    const opening = open()
+    this.#logs.set(id, opening)
+    try {
+      return await opening
+    } catch (error) {
+      this.#logs.delete(id)
+      throw ParcelError.from(error)
+    }
+  }
+}
+
+/** The key of the core that a key pair writes. */
+export function ownCoreKey(publicKey: Buffer): Buffer {
+  return Hypercore.key(ownManifest(publicKey))
+}
+
+function ownManifest(publicKey: Buffer) {
+  return { version: 1, signers: [{ publicKey }] }
+}
+
+function openFailure(dir: string, error: unknown): ParcelError {
+  const text = error instanceof Error ? error.message : String(error)
+  if (/lock/i.test(text)) {
+    return new ParcelError('STORE_IN_USE', `the store ${dir} is open in another process`, error)
+  }
+  if (/device file|moved unsafely/i.test(text)) {
+    return new ParcelError(
+      'FORKED',
+      `the store ${dir} was copied from elsewhere: join the parcels anew from a fresh home instead`,
+      error
+    )
+  }
+  return ParcelError.from(error, `cannot open the store ${dir}`)
+}

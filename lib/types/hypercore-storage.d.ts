@@ -1,0 +1,8 @@
+declare module 'hypercore-storage' {
+  export default class CoreStorage {
+    constructor(directory: string, options: { blobGarbageCollectionAgeCutOff: number })
+    readonly db: { flush(): Promise<void> }
+    ready(): Promise<void>
+    close(): Promise<void>
+  }
+}

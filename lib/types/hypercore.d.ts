@@ -1,0 +1,44 @@
+declare module 'hypercore' {
+  import type { EventEmitter } from 'node:events'
+  import type { Duplex } from 'node:stream'
+
+  export interface Manifest {
+    version: number
+    hash?: 'blake2b'
+    quorum?: number
+    signers: { signature?: 'ed25519'; publicKey: Buffer; namespace?: Buffer }[]
+  }
+
+  export interface Peer {
+    remotePublicKey: Buffer
+  }
+
+  export interface Download {
+    done(): Promise<boolean>
+    destroy(): void
+  }
+
+  export default class Hypercore extends EventEmitter {
+    readonly key: Buffer
+    readonly discoveryKey: Buffer
+    readonly length: number
+    readonly fork: number
+    readonly contiguousLength: number
+    readonly closing: Promise<void> | null
+    readonly peers: readonly Peer[]
+    static key(manifest: Manifest): Buffer
+    static discoveryKey(key: Buffer): Buffer
+    ready(): Promise<void>
+    append(
+      blocks: readonly Buffer[],
+      options: { keyPair: { publicKey: Buffer; secretKey: Buffer } }
+    ): Promise<{ length: number }>
+    get(index: number, options?: { wait?: boolean; timeout?: number }): Promise<Buffer | null>
+    has(start: number, end?: number): Promise<boolean>
+    update(options?: { wait?: boolean }): Promise<boolean>
+    treeHash(length?: number): Promise<Buffer>
+    download(range: { blocks: readonly number[] }): Download
+    replicate(stream: Duplex): Duplex
+    close(): Promise<void>
+  }
+}
