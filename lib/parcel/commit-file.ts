@@ -1,0 +1,140 @@
+import { constants } from 'node:fs'
+import { open, type FileHandle } from 'node:fs/promises'
+import type { BigIntStats } from 'node:fs'
+import { extents, isSparse } from '../chunk/extents.js'
+import type { ReaderPool, Segment } from '../chunk/reader-pool.js'
+import { spans, wholeFile, type Span } from '../chunk/spans.js'
+import { CHUNK_SIZE } from '../format/limits.js'
+import type { Place } from '../format/entry.js'
+import { TreeWriter, type Tree } from '../image/tree-writer.js'
+import type { PackWriter, Stream } from '../log/pack-writer.js'
+
+/** Segments read ahead of the one that is being stored. */
+const READ_AHEAD = 4
+
+/** A file that would not stand still while it was read. */
+export class ChangingFile extends Error {}
+
+export interface CommitFileOptions {
+  writer: PackWriter
+  pool: ReaderPool
+  stream: Stream
+  signal: AbortSignal
+  onBytes: (bytes: number) => void
+}
+
+/**
+ * Stores one file and returns its trees and the state in which it was read. Holes are never read.
+ * Throws ChangingFile when the file was written to meanwhile, so no version has a torn file.
+ */
+export async function commitFile(
+  absolute: Buffer,
+  options: CommitFileOptions
+): Promise<{ tree: Tree; stats: BigIntStats }> {
+  const flags = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK
+  const handle = await open(absolute, flags)
+  try {
+    const before = await handle.stat({ bigint: true })
+    if (!before.isFile()) throw new ChangingFile('it was replaced by something else')
+    const tree = new TreeWriter(options.writer)
+    await storeContents(handle, before, tree, options)
+    const after = await handle.stat({ bigint: true })
+    if (
+      after.size !== before.size ||
+      after.mtimeNs !== before.mtimeNs ||
+      after.ctimeNs !== before.ctimeNs
+    ) {
+      throw new ChangingFile('it changed while it was read')
+    }
+    return { tree: tree.end(), stats: after }
+  } finally {
+    await handle.close()
+  }
+}
+
+type Read = { span: Span & { kind: 'data' }; segment: Promise<Segment> }
+
+async function storeContents(
+  handle: FileHandle,
+  stats: BigIntStats,
+  tree: TreeWriter,
+  options: CommitFileOptions
+): Promise<void> {
+  const size = Number(stats.size)
+  const sparse = isSparse({ size, blocks: Number(stats.blocks) })
+  const plan = sparse ? spans(extents(handle.fd), size) : wholeFile(size)
+  const ahead: (Read | { span: Span & { kind: 'holes' } })[] = []
+  try {
+    for await (const span of plan) {
+      options.signal.throwIfAborted()
+      if (span.kind === 'holes') {
+        ahead.push({ span })
+      } else {
+        const offset = span.chunk * CHUNK_SIZE
+        const length = Math.min(span.masks.length * CHUNK_SIZE, size - offset)
+        const segment = options.pool.read(handle.fd, offset, length)
+        segment.catch(() => {})
+        ahead.push({ span, segment })
+      }
+      if (ahead.length > READ_AHEAD) await storeNext(ahead, tree, size, options)
+    }
+    while (ahead.length > 0) await storeNext(ahead, tree, size, options)
+  } finally {
+    // The descriptor must stay open while a worker reads it.
+    await Promise.allSettled(ahead.map((next) => ('segment' in next ? next.segment : null)))
+  }
+}
+
+async function storeNext(
+  ahead: (Read | { span: Span & { kind: 'holes' } })[],
+  tree: TreeWriter,
+  size: number,
+  options: CommitFileOptions
+): Promise<void> {
+  const next = ahead.shift()
+  if (next === undefined) return
+  if (!('segment' in next)) {
+    tree.pushHoles(next.span.count)
+    return
+  }
+  const segment = await next.segment
+  const { chunk, masks } = next.span
+  const expected = Math.min(masks.length * CHUNK_SIZE, size - chunk * CHUNK_SIZE)
+  if (segment.bytes.byteLength !== expected) {
+    segment.release()
+    throw new ChangingFile('it became shorter while it was read')
+  }
+  await storeSegment(segment, masks, tree, options)
+  options.onBytes(expected)
+  await options.writer.ready()
+}
+
+async function storeSegment(
+  segment: Segment,
+  masks: readonly number[],
+  tree: TreeWriter,
+  { writer, stream }: CommitFileOptions
+): Promise<void> {
+  const ids = masks.map((_, n) => segment.id(n))
+  const known = await writer.find(ids)
+  let users = 1
+  const release = (): void => {
+    users--
+    if (users === 0) segment.release()
+  }
+  for (const [n, holes] of masks.entries()) {
+    const id = ids[n] ?? null
+    if (id === null) {
+      tree.push({ kind: 'zero', holes }, [])
+      continue
+    }
+    let place: Place | Promise<Place> | null = known[n] ?? null
+    if (place === null) {
+      users++
+      const bytes = segment.bytes.subarray(n * CHUNK_SIZE, (n + 1) * CHUNK_SIZE)
+      place = writer.put(stream, id, bytes, release)
+    }
+    tree.push({ kind: 'chunk', id, holes }, [place])
+  }
+  release()
+}

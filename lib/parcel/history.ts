@@ -1,0 +1,127 @@
+import { ParcelError } from '../errors.js'
+import type { Places } from '../format/meta-record.js'
+import { decodeVersion, encodeVersion, type Version } from '../format/version.js'
+import { keyedHash } from '../keys/hash.js'
+import { verifySignature, type Identity } from '../keys/identity.js'
+import { NS } from '../keys/namespaces.js'
+
+export interface Known {
+  id: Buffer
+  version: Version
+}
+
+/** All versions of a parcel that this host has heard of: a DAG over all hosts. */
+export class History {
+  readonly #parcel: Buffer
+  readonly #versions = new Map<string, Known>()
+  readonly #places = new Map<string, Places>()
+  readonly #children = new Map<string, string[]>()
+
+  constructor(parcel: Buffer) {
+    this.#parcel = parcel
+  }
+
+  /** Takes in a signed version. Throws INTEGRITY for one that is not its author's or not of this parcel. */
+  addVersion(bytes: Buffer, signature: Buffer): Known {
+    const version = decodeVersion(bytes)
+    if (!version.parcel.equals(this.#parcel)) throw refused('it is of another parcel')
+    if (!verifySignature(NS.versionSignature, bytes, signature, version.author)) {
+      throw refused('its signature is wrong')
+    }
+    const known = { id: versionId(bytes), version }
+    const name = known.id.toString('hex')
+    if (this.#versions.has(name)) return known
+    this.#versions.set(name, known)
+    for (const parent of version.parents) {
+      const key = parent.toString('hex')
+      this.#children.set(key, [...(this.#children.get(key) ?? []), name])
+    }
+    return known
+  }
+
+  /** Later places of the same version replace earlier ones. */
+  addPlaces(places: Places): void {
+    this.#places.set(places.version.toString('hex'), places)
+  }
+
+  get(id: Buffer): Known | null {
+    return this.#versions.get(id.toString('hex')) ?? null
+  }
+
+  places(id: Buffer): Places {
+    const places = this.#places.get(id.toString('hex'))
+    if (places === undefined) {
+      throw new ParcelError('UNREACHABLE', 'where this version is stored has not arrived yet')
+    }
+    return places
+  }
+
+  /** Versions that no other continues, newest first. More than one is a conflict. */
+  heads(): Known[] {
+    return this.list().filter(({ id }) => !this.#children.has(id.toString('hex')))
+  }
+
+  /** All versions, children before parents, newest first where the DAG leaves it open. */
+  list(): Known[] {
+    const waiting = new Map<string, number>()
+    for (const [name] of this.#versions) waiting.set(name, this.#children.get(name)?.length ?? 0)
+    const ready = [...this.#versions.values()].filter(
+      ({ id }) => waiting.get(id.toString('hex')) === 0
+    )
+    const ordered: Known[] = []
+    while (ready.length > 0) {
+      ready.sort(byAge)
+      const next = ready.pop()
+      if (next === undefined) break
+      ordered.push(next)
+      for (const parent of next.version.parents) {
+        const name = parent.toString('hex')
+        const left = (waiting.get(name) ?? 0) - 1
+        waiting.set(name, left)
+        const known = this.#versions.get(name)
+        if (left === 0 && known !== undefined) ready.push(known)
+      }
+    }
+    return ordered
+  }
+
+  /** The version whose id begins with `text`. Throws UNKNOWN_VERSION, also when several do. */
+  resolve(text: string): Known {
+    const wanted = text.toLowerCase()
+    const found = /^[0-9a-f]{4,64}$/.test(wanted)
+      ? [...this.#versions].filter(([name]) => name.startsWith(wanted))
+      : []
+    const [first] = found
+    if (first === undefined) {
+      throw new ParcelError('UNKNOWN_VERSION', `no version "${text}" here: see 'hyperparcel log'`)
+    }
+    if (found.length > 1) {
+      throw new ParcelError(
+        'UNKNOWN_VERSION',
+        `"${text}" fits ${found.length} versions: say more of it`
+      )
+    }
+    return first[1]
+  }
+}
+
+/** Signs a version; its id is the hash of its bytes. */
+export function signVersion(
+  identity: Identity,
+  version: Version
+): { id: Buffer; bytes: Buffer; signature: Buffer } {
+  const bytes = encodeVersion(version)
+  return { id: versionId(bytes), bytes, signature: identity.sign(NS.versionSignature, bytes) }
+}
+
+export function versionId(bytes: Buffer): Buffer {
+  return keyedHash(NS.version, bytes)
+}
+
+function byAge(a: Known, b: Known): number {
+  return a.version.created - b.version.created || Buffer.compare(a.id, b.id)
+}
+
+function refused(why: string): ParcelError {
+  return new ParcelError('INTEGRITY', `refused a version record: ${why}`)
+}

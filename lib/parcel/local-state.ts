@@ -1,0 +1,65 @@
+import { readdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { z } from 'zod'
+import { ParcelError } from '../errors.js'
+import { readSealed, writeSealed } from '../keys/at-rest.js'
+
+const hex = (bytes: number) =>
+  z
+    .string()
+    .regex(/^[0-9a-f]*$/)
+    .length(bytes * 2)
+
+const schema = z.strictObject({
+  format: z.literal(1),
+  parcel: hex(32),
+  name: z.string().min(1).max(255),
+  driver: z.string().max(32),
+  /** The folder whose state the next suspend stores; null when this host has none. */
+  path: z.string().nullable(),
+  epochs: z.array(
+    z.strictObject({
+      epoch: z.number().int().min(0),
+      epochKey: hex(32).nullable(),
+      controlKey: hex(32)
+    })
+  ),
+  /** Seeds of the core key pairs that this host writes with. A retired one is never appended to again. */
+  incarnation: z
+    .strictObject({ id: hex(16), control: hex(32), meta: hex(32), data: hex(32) })
+    .nullable(),
+  /** The version that the working folder continues. */
+  base: hex(32).nullable(),
+  /** Lengths of own cores that were once durable: a store that is behind them was rolled back. */
+  marks: z.array(
+    z.strictObject({ core: hex(32), length: z.number().int().min(0), treeHash: hex(32) })
+  ),
+  /** Signed `cores` records, so that logs are found before any control log is read. */
+  announcements: z.array(z.strictObject({ bytes: z.string(), signature: hex(64) }))
+})
+
+/** What this host alone knows of a parcel: keys, seeds, where its folder is. Sealed at rest. */
+export type LocalState = z.infer<typeof schema>
+
+const SUFFIX = '.parcel'
+
+export async function saveState(dir: string, key: Buffer, state: LocalState): Promise<void> {
+  await writeSealed(join(dir, state.parcel + SUFFIX), key, Buffer.from(JSON.stringify(state)))
+}
+
+/** Throws BAD_KEY (another host's file, or damaged), NEWER_FORMAT. */
+export async function loadStates(dir: string, key: Buffer): Promise<LocalState[]> {
+  const names = (await readdir(dir)).filter((name) => name.endsWith(SUFFIX))
+  return Promise.all(names.map((name) => loadState(join(dir, name), key)))
+}
+
+async function loadState(path: string, key: Buffer): Promise<LocalState> {
+  const value: unknown = JSON.parse((await readSealed(path, key)).toString())
+  const parsed = schema.safeParse(value)
+  if (parsed.success) return parsed.data
+  const format = z.object({ format: z.number() }).safeParse(value)
+  if (format.success && format.data.format > 1) {
+    throw new ParcelError('NEWER_FORMAT', `${path} was written by a newer hyperparcel: update it`)
+  }
+  throw new ParcelError('INTEGRITY', `${path} does not hold what it should`, parsed.error)
+}
