@@ -1,34 +1,37 @@
 /** Every failure a user can meet. The command line maps each to an exit status in `cli/exit.ts`. */
-export type ErrorCode =
-  | 'FAILED'
-  | 'USAGE'
-  | 'PARTIAL'
-  | 'CONFLICT'
-  | 'TOO_FEW_COPIES'
-  | 'UNREACHABLE'
-  | 'TIMED_OUT'
-  | 'INTEGRITY'
-  | 'NEWER_FORMAT'
-  | 'FORKED'
-  | 'NO_STORE'
-  | 'STORE_IN_USE'
-  | 'LEASE_HELD'
-  | 'BAD_KEY'
-  | 'NOT_YOURS'
-  | 'BAD_INVITE'
-  | 'INVITE_EXPIRED'
-  | 'INVITE_USED'
-  | 'REVOKED'
-  | 'DISK_FULL'
-  | 'INTERRUPTED'
-  | 'UNKNOWN_PARCEL'
-  | 'UNKNOWN_VERSION'
-  | 'NAME_TAKEN'
-  | 'BAD_MACHINE'
-  | 'HOST_MISMATCH'
-  | 'NOT_RUNNING'
-  | 'RUNNING'
-  | 'VMM_FAILED'
+export const ERROR_CODES = [
+  'FAILED',
+  'USAGE',
+  'PARTIAL',
+  'CONFLICT',
+  'TOO_FEW_COPIES',
+  'UNREACHABLE',
+  'TIMED_OUT',
+  'INTEGRITY',
+  'NEWER_FORMAT',
+  'FORKED',
+  'NO_STORE',
+  'STORE_IN_USE',
+  'LEASE_HELD',
+  'BAD_KEY',
+  'NOT_YOURS',
+  'BAD_INVITE',
+  'INVITE_EXPIRED',
+  'INVITE_USED',
+  'REVOKED',
+  'DISK_FULL',
+  'INTERRUPTED',
+  'UNKNOWN_PARCEL',
+  'UNKNOWN_VERSION',
+  'NAME_TAKEN',
+  'BAD_MACHINE',
+  'HOST_MISMATCH',
+  'NOT_RUNNING',
+  'RUNNING',
+  'VMM_FAILED'
+] as const
+
+export type ErrorCode = (typeof ERROR_CODES)[number]
 
 /**
  * The one error class. `message` is one line for a person: what happened and what to do next.
@@ -64,5 +67,10 @@ export class ParcelError extends Error {
       return new ParcelError('INTERRUPTED', `${prefix}interrupted`, reason)
     }
     return new ParcelError('FAILED', prefix + (reason.message.split('\n')[0] ?? ''), reason)
+  }
+
+  /** An error that crossed a socket as code and message. */
+  static revive({ code, message }: { code: string; message: string }): ParcelError {
+    return new ParcelError(ERROR_CODES.find((known) => known === code) ?? 'FAILED', message)
   }
 }

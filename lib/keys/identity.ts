@@ -42,10 +42,7 @@ export class Identity {
   }
 
   sign(namespace: Buffer, bytes: Buffer): Buffer {
-    const signature = Buffer.alloc(SIGNATURE_BYTES)
-    const message = Buffer.concat([namespace, bytes])
-    sodium.crypto_sign_detached(signature, message, this.keyPair.secretKey)
-    return signature
+    return signDetached(this.keyPair, Buffer.concat([namespace, bytes]))
   }
 
   /** Opens what `sealTo` made for this host's public key; null if it was not for us or is damaged. */
@@ -58,6 +55,13 @@ export class Identity {
     const out = Buffer.alloc(sealed.byteLength - sodium.crypto_box_SEALBYTES)
     return sodium.crypto_box_seal_open(out, sealed, publicKey, secretKey) ? out : null
   }
+}
+
+/** A plain Ed25519 signature, for formats of other packages; ours go through `Identity.sign`. */
+export function signDetached(keyPair: KeyPair, bytes: Buffer): Buffer {
+  const signature = Buffer.alloc(SIGNATURE_BYTES)
+  sodium.crypto_sign_detached(signature, bytes, keyPair.secretKey)
+  return signature
 }
 
 export function verifySignature(

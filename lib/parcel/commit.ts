@@ -26,6 +26,8 @@ export interface CommitOptions {
   pool: ReaderPool
   /** Role of a file by its path; plain files are not in it. */
   roles: Readonly<Record<string, FileRole>>
+  /** Files that are nobody's business, such as a monitor's left-overs. */
+  exclude: (path: string) => boolean
   work: Work
 }
 
@@ -54,6 +56,7 @@ export async function commitFolder(root: string, options: CommitOptions): Promis
   }
   for await (const found of walk(root, skip)) {
     work.signal.throwIfAborted()
+    if (options.exclude(found.path.toString('utf8'))) continue
     const stored = await storeOne(found, { ...options, onBytes, skip })
     if (stored === null) continue
     table.write(encodeFileEntry(stored.entry))

@@ -56,9 +56,17 @@ export class History {
     return places
   }
 
+  get size(): number {
+    return this.#versions.size
+  }
+
+  isHead(id: Buffer): boolean {
+    return !this.#children.has(id.toString('hex'))
+  }
+
   /** Versions that no other continues, newest first. More than one is a conflict. */
   heads(): Known[] {
-    return this.list().filter(({ id }) => !this.#children.has(id.toString('hex')))
+    return this.list().filter(({ id }) => this.isHead(id))
   }
 
   /** All versions, children before parents, newest first where the DAG leaves it open. */

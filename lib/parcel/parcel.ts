@@ -1,3 +1,4 @@
+import { setTimeout } from 'node:timers/promises'
 import { ParcelError } from '../errors.js'
 import type { ReaderPool } from '../chunk/reader-pool.js'
 import type { ControlBody } from '../format/control-record.js'
@@ -169,6 +170,30 @@ export class Parcel {
     return this.control.incarnations().map(({ signed }) => signed)
   }
 
+  /** Where members meet on the DHT. */
+  topic(): Buffer {
+    return this.keyring.topic()
+  }
+
+  headIds(): Buffer[] {
+    return this.history.heads().map(({ id }) => id)
+  }
+
+  /** Whether a version's record has arrived. */
+  knows(version: Buffer): boolean {
+    return this.history.get(version) !== null
+  }
+
+  /** This host's own `cores` record, for a newcomer to begin with. */
+  ownAnnouncement(): SignedRecord {
+    const own = this.#requireOwn().control.key
+    const found = this.control
+      .incarnations()
+      .find(({ incarnation }) => incarnation.control.equals(own))
+    if (found === undefined) throw new ParcelError('FAILED', 'this host has announced no logs')
+    return found.signed
+  }
+
   /** Takes in announcements from a peer; only members' count. */
   async announce(records: readonly SignedRecord[]): Promise<void> {
     let isNew = false
@@ -201,6 +226,7 @@ export class Parcel {
     options: {
       path: string
       roles: Readonly<Record<string, FileRole>>
+      exclude: (path: string) => boolean
       facts: Record<string, string>
       message: string
       compress: boolean
@@ -227,6 +253,7 @@ export class Parcel {
         writer,
         pool,
         roles: options.roles,
+        exclude: options.exclude,
         work
       }).catch(async (error: unknown) => {
         await writer.end().catch(() => {})
@@ -268,6 +295,68 @@ export class Parcel {
       if (version === null) throw new ParcelError('FAILED', 'the new version cannot be read back')
       return { version, skipped: stored.skipped }
     })
+  }
+
+  /**
+   * Waits until all of a version is here, and fails with UNREACHABLE when nothing of it has come
+   * for `timeout` ms. What has come stays: the next try goes on from there.
+   */
+  async fetch(known: Known, { timeout }: { timeout: number }, work: Work): Promise<void> {
+    const { signal } = work
+    const blocks = this.blocksOf(known)
+    let here = blocks.here
+    let last = performance.now()
+    const stops = this.logs().map((log) =>
+      log.onDownload(() => {
+        last = performance.now()
+        here++
+        const total = Math.max(blocks.total, here)
+        work.report({ step: 'fetching', done: here, total, unit: 'blocks' })
+      })
+    )
+    try {
+      while (!(await this.isHere(known))) {
+        signal.throwIfAborted()
+        if (performance.now() - last > timeout) throw this.#unreachable(known)
+        await setTimeout(25, undefined, { signal })
+      }
+    } catch (error) {
+      throw ParcelError.from(error, `"${this.name}" was not resumed`)
+    } finally {
+      for (const stop of stops) stop()
+    }
+  }
+
+  /** Waits for a first version, if there are other hosts that may have one. */
+  async waitForVersion({
+    timeout,
+    signal
+  }: {
+    timeout: number
+    signal: AbortSignal
+  }): Promise<void> {
+    const deadline = performance.now() + timeout
+    while (this.history.size === 0 && this.trusted().size > 0) {
+      if (performance.now() > deadline) {
+        throw new ParcelError(
+          'UNREACHABLE',
+          `no version of "${this.name}" has arrived: is another of its hosts online?`
+        )
+      }
+      await setTimeout(25, undefined, { signal })
+    }
+  }
+
+  #unreachable(known: Known): ParcelError {
+    const { here, total } = this.blocksOf(known)
+    const holders = [...this.holders(known)].map(
+      (host) => this.hostNames.get(host) ?? host.slice(0, 8)
+    )
+    return new ParcelError(
+      'UNREACHABLE',
+      `${here} of ${total} blocks of this version are here and no host sends the rest: ` +
+        `bring one of ${holders.join(', ')} online and do it again`
+    )
   }
 
   /** Writes a version into `dir`, which then is the folder that continues it. */

@@ -1,0 +1,536 @@
+import { lstat, readdir, realpath, rm } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import { ReaderPool } from './chunk/reader-pool.js'
+import { ParcelError } from './errors.js'
+import type { JoinReply } from './format/pairing.js'
+import { createHome, homeDir, openHome, type Home } from './home.js'
+import { ChunkIndex } from './log/chunk-index.js'
+import { Store } from './log/store.js'
+import { loadStates } from './parcel/local-state.js'
+import { Parcel, type ParcelContext } from './parcel/parcel.js'
+import type { Known } from './parcel/history.js'
+import { requireNoChanges } from './parcel/changes.js'
+import type { Skipped } from './parcel/walk.js'
+import { Task, type Work } from './progress.js'
+import { describeParcel, describeVersion, type ParcelInfo, type VersionInfo } from './info.js'
+import { Pairing } from './swarm/pairing.js'
+import { Swarm } from './swarm/swarm.js'
+import { parseBootstrap, type Node } from './swarm/dht.js'
+import { driverNamed } from './vmm/drivers.js'
+import type { Driver } from './vmm/driver.js'
+import { MachineProcess } from './vmm/machine-process.js'
+
+export interface HostOptions {
+  /** The home folder; default as for the command line. */
+  home?: string
+  /** 'host:port[,…]' of a private DHT; default HYPERPARCEL_BOOTSTRAP, else the public one. */
+  bootstrap?: string
+  /** Milliseconds since 1970; for people and invites, it decides nothing else. */
+  clock?: () => number
+}
+
+export interface SuspendOptions {
+  message?: string
+  compress?: boolean
+}
+
+export interface SuspendResult {
+  version: VersionInfo
+  /** What is in the folder but could not be stored. */
+  skipped: Skipped[]
+}
+
+export interface ResumeOptions {
+  /** Beginning of a version's id; default the head. */
+  version?: string
+  /** The folder to write; default where the parcel is on this host, else `./NAME`. */
+  to?: string
+  /** Overwrite what was not suspended. */
+  force?: boolean
+  /** false: only write the files, do not start the machine. */
+  start?: boolean
+  /** How long to wait for hosts that do not answer, ms. */
+  timeout?: number
+}
+
+export interface ResumeResult {
+  version: VersionInfo
+  path: string
+  isRunning: boolean
+  screen: string | null
+  /** Hosts that said what their newest version is, and those that did not. */
+  heard: string[]
+  silent: string[]
+}
+
+const DEFAULT_TTL = 10 * 60_000
+const JOIN_TIMEOUT = 60_000
+const RESUME_TIMEOUT = 60_000
+/** How long a resume listens for newer versions when nobody answers, and after the first did. */
+const HEAR = { timeout: 5_000, grace: 1_000 }
+
+/** This host: owns the store, the identity and the swarm, and lists the parcels. Start reading here. */
+export class Host {
+  readonly home: Home
+  readonly #store: Store
+  readonly #index: ChunkIndex
+  readonly #pool: ReaderPool
+  readonly #context: ParcelContext
+  readonly #swarm: Swarm
+  readonly #pairing: Pairing
+  readonly #parcels: Parcel[] = []
+
+  private constructor(home: Home, context: ParcelContext, bootstrap: Node[] | null) {
+    this.home = home
+    this.#context = context
+    this.#store = context.store
+    this.#index = context.index
+    this.#pool = context.pool
+    this.#swarm = new Swarm(home.identity.keyPair, bootstrap)
+    this.#pairing = new Pairing(home.identity, bootstrap, context.clock)
+  }
+
+  /** Makes a new host: identity and empty store. Throws NAME_TAKEN if there is one in `home`. */
+  static async create({ name, ...options }: HostOptions & { name?: string } = {}): Promise<Host> {
+    return Host.#start(await createHome(homeDir(options.home), name), options)
+  }
+
+  /** Opens a host. Throws NO_STORE, STORE_IN_USE, BAD_KEY, NOT_YOURS, FORKED. */
+  static async open(options: HostOptions = {}): Promise<Host> {
+    return Host.#start(await openHome(homeDir(options.home)), options)
+  }
+
+  static async #start(home: Home, { bootstrap, clock = Date.now }: HostOptions): Promise<Host> {
+    const text = bootstrap ?? process.env['HYPERPARCEL_BOOTSTRAP'] ?? ''
+    const nodes = text === '' ? null : parseBootstrap(text)
+    const stateDir = join(home.dir, 'parcels')
+    const states = await loadStates(stateDir, home.identity.atRest)
+    const store = await Store.open(join(home.dir, 'store'))
+    const index = await ChunkIndex.open(join(home.dir, 'index'), home.identity.index)
+    const { identity, name: hostName } = home
+    const pool = new ReaderPool()
+    const context = { store, index, pool, identity, hostName, stateDir, clock }
+    const host = new Host(home, context, nodes)
+    try {
+      for (const state of states) host.#share(await Parcel.load(context, state))
+    } catch (error) {
+      await host.close()
+      throw error
+    }
+    return host
+  }
+
+  /** The identity's public key, in hex: how other hosts know this one. */
+  get id(): string {
+    return this.home.identity.publicKey.toString('hex')
+  }
+
+  get name(): string {
+    return this.home.name
+  }
+
+  /** Invites that are open; they end with this process. */
+  get openInvites(): number {
+    return this.#pairing.open
+  }
+
+  /** Registers a folder as a parcel. It has no version before the first suspend. */
+  async add(path: string, { name, vm }: { name: string; vm: string }): Promise<ParcelInfo> {
+    requireName(name)
+    this.#requireFree(name)
+    const driver = driverNamed(vm)
+    const dir = await requireFolder(path)
+    for (const parcel of this.#parcels) {
+      if (parcel.path === dir) {
+        throw new ParcelError('NAME_TAKEN', `${dir} is the parcel "${parcel.name}" already`)
+      }
+    }
+    if (isWithin(this.home.dir, dir) || isWithin(dir, this.home.dir)) {
+      throw new ParcelError('USAGE', `a parcel cannot be in the home folder ${this.home.dir}`)
+    }
+    await driver.prepare(dir)
+    await driver.describe(dir)
+    const parcel = await Parcel.create(this.#context, { name, driver: vm, path: dir })
+    this.#share(parcel)
+    return this.#describe(parcel)
+  }
+
+  async list(): Promise<ParcelInfo[]> {
+    return Promise.all(this.#parcels.map((parcel) => this.#describe(parcel)))
+  }
+
+  async status(name: string): Promise<ParcelInfo> {
+    return this.#describe(this.#parcel(name))
+  }
+
+  /** All versions known here, children before parents. */
+  async log(name: string): Promise<VersionInfo[]> {
+    const parcel = this.#parcel(name)
+    return Promise.all(
+      parcel.history.list().map((known) => describeVersion(parcel, known, this.home))
+    )
+  }
+
+  /** Starts a machine from its folder. Throws RUNNING, CONFLICT when it is suspended. */
+  async run(name: string, { cold = false } = {}): Promise<{ screen: string | null }> {
+    const parcel = this.#parcel(name)
+    const driver = driverNamed(parcel.driver)
+    const path = requirePath(parcel)
+    await this.#requireStopped(parcel)
+    const hasState = await hasMachineState(driver, path)
+    if (cold) {
+      await removeMachineState(driver, path)
+    } else if (!hasState && (await this.#isSuspended(parcel, driver))) {
+      throw new ParcelError(
+        'CONFLICT',
+        `"${name}" is suspended: 'hyperparcel resume ${name}' goes on where it stopped ` +
+          `('run --cold' boots it anew and forgets its memory)`
+      )
+    }
+    const screen = await this.#machine(parcel).start({
+      driver: driver.name,
+      dir: path,
+      resume: hasState && !cold
+    })
+    return { screen }
+  }
+
+  /** Stops the machine (or takes the folder as it is) and makes a durable version of it. */
+  suspend(name: string, options: SuspendOptions = {}): Task<SuspendResult> {
+    return new Task((work) => this.#commit(name, 'end', options, work))
+  }
+
+  /** Makes a durable version and lets the machine go on. */
+  checkpoint(name: string, options: SuspendOptions = {}): Task<SuspendResult> {
+    return new Task((work) => this.#commit(name, 'proceed', options, work))
+  }
+
+  /** Brings a version back: fetches what is missing, verifies, writes the folder, starts the machine. */
+  resume(name: string, options: ResumeOptions = {}): Task<ResumeResult> {
+    return new Task((work) => this.#resume(name, options, work))
+  }
+
+  /** Ends a machine without suspending it. */
+  async stop(name: string): Promise<void> {
+    await this.#machine(this.#parcel(name)).end()
+  }
+
+  /** The console of a running machine: a socket, both ways. */
+  async attach(name: string): ReturnType<MachineProcess['console']> {
+    return this.#machine(this.#parcel(name)).console()
+  }
+
+  /** Folder of the running machine's socket, for attaching from another process. */
+  runDir(name: string): string {
+    return this.#runDir(this.#parcel(name))
+  }
+
+  /** Opens an invite for one host to a parcel, good for `ttl` ms and for as long as this process runs. */
+  async invite(
+    name: string,
+    { ttl = DEFAULT_TTL } = {}
+  ): Promise<{ invite: string; expires: number }> {
+    const parcel = this.#parcel(name)
+    const { text, expires } = await this.#pairing.invite(ttl, async (host) => {
+      await parcel.admit(host)
+      return this.#joinReply(parcel)
+    })
+    return { invite: text, expires }
+  }
+
+  /** Joins a parcel by an invite. Throws BAD_INVITE, INVITE_EXPIRED, INVITE_USED, UNREACHABLE, NAME_TAKEN. */
+  join(
+    invite: string,
+    { name, timeout = JOIN_TIMEOUT }: { name?: string; timeout?: number } = {}
+  ): Task<ParcelInfo> {
+    return new Task(async (work) => {
+      if (name !== undefined) {
+        requireName(name)
+        this.#requireFree(name)
+      }
+      const options = { timeout, signal: work.signal }
+      const reply = await this.#pairing.join(invite, this.name, options)
+      const known = this.#parcels.find(({ id }) => id.equals(reply.parcel))
+      if (known !== undefined) return this.#describe(known)
+      const parcel = await Parcel.join(this.#context, {
+        ...reply,
+        id: reply.parcel,
+        name: this.#freeName(name ?? reply.name)
+      })
+      this.#share(parcel)
+      return this.#describe(parcel)
+    })
+  }
+
+  /** Ends all network traffic and closes the store. Running machines go on. */
+  async close(): Promise<void> {
+    await this.#pairing.close()
+    await this.#swarm.close()
+    for (const parcel of this.#parcels) await parcel.close()
+    await this.#index.close()
+    await this.#store.close()
+    await this.#pool.close()
+  }
+
+  async #commit(
+    name: string,
+    after: 'end' | 'proceed',
+    { message = '', compress = true }: SuspendOptions,
+    work: Work
+  ): Promise<SuspendResult> {
+    const parcel = this.#parcel(name)
+    const driver = driverNamed(parcel.driver)
+    const path = requirePath(parcel)
+    const machine = this.#machine(parcel)
+    const store = async (): Promise<SuspendResult> => {
+      const described = await driver.describe(path)
+      const { version, skipped } = await parcel.commit(
+        {
+          path,
+          roles: { 'console.log': 'log', ...described.roles },
+          exclude: scratch(driver),
+          facts: await driver.facts(described),
+          message,
+          compress
+        },
+        work
+      )
+      return { version: await describeVersion(parcel, version, this.home), skipped }
+    }
+    if ((await machine.status()) === null) {
+      if (driver.statePaths.length > 0 && after === 'proceed') {
+        throw new ParcelError('NOT_RUNNING', `"${name}" is not running: 'hyperparcel suspend' it`)
+      }
+      if (!(await hasMachineState(driver, path)) && (await this.#isSuspended(parcel, driver))) {
+        throw new ParcelError('NOT_RUNNING', `"${name}" is suspended already: nothing to do`)
+      }
+      return this.#afterCommit(await store(), driver, path)
+    }
+    const result = await machine.captured(after, store)
+    return after === 'end' ? this.#afterCommit(result, driver, path) : result
+  }
+
+  /** Memory and device state are in the log now, sealed; in the clear they are not left behind. */
+  async #afterCommit(result: SuspendResult, driver: Driver, path: string): Promise<SuspendResult> {
+    await removeMachineState(driver, path)
+    return result
+  }
+
+  async #resume(name: string, options: ResumeOptions, work: Work): Promise<ResumeResult> {
+    const parcel = this.#parcel(name)
+    const driver = driverNamed(parcel.driver)
+    await this.#requireStopped(parcel)
+    const { timeout = RESUME_TIMEOUT } = options
+    work.report({ step: 'asking', done: 0, total: 0, unit: 'blocks' })
+    const heard = await this.#swarm.hear(parcel, { ...HEAR, signal: work.signal })
+    const wanted = await this.#choose(parcel, options.version, timeout, work)
+    await requireFit(driver, wanted)
+    const path = resolve(options.to ?? parcel.path ?? parcel.name)
+    await this.#requireWritable(parcel, driver, path, options.force === true)
+    await parcel.fetch(wanted, { timeout }, work)
+    await parcel.checkOut(wanted, path, work)
+    const isMachine = driver.statePaths.length > 0 && options.start !== false
+    const screen = isMachine ? (await this.run(name)).screen : null
+    const nameOf = (host: string): string => parcel.hostNames.get(host) ?? host.slice(0, 8)
+    const others = [...parcel.trusted()]
+    return {
+      version: await describeVersion(parcel, wanted, this.home),
+      path,
+      isRunning: isMachine,
+      screen,
+      heard: others.filter((host) => heard.has(host)).map(nameOf),
+      silent: others.filter((host) => !heard.has(host)).map(nameOf)
+    }
+  }
+
+  /** The version to resume. Throws CONFLICT for several heads, UNREACHABLE when none has arrived. */
+  async #choose(
+    parcel: Parcel,
+    version: string | undefined,
+    timeout: number,
+    work: Work
+  ): Promise<Known> {
+    await parcel.waitForVersion({ timeout, signal: work.signal })
+    if (version !== undefined) return parcel.history.resolve(version)
+    const [head, ...others] = parcel.history.heads()
+    if (head === undefined) {
+      throw new ParcelError(
+        'UNKNOWN_VERSION',
+        `"${parcel.name}" has no version yet: suspend it first`
+      )
+    }
+    if (others.length === 0) return head
+    const ids = [head, ...others].map(({ id }) => id.toString('hex', 0, 6)).join(', ')
+    throw new ParcelError(
+      'CONFLICT',
+      `two hosts went on from one version: choose with --version one of ${ids}`
+    )
+  }
+
+  /** Refuses to overwrite a folder that is not this parcel's, or that has what no version has. */
+  async #requireWritable(
+    parcel: Parcel,
+    driver: Driver,
+    path: string,
+    force: boolean
+  ): Promise<void> {
+    if (isWithin(this.home.dir, path) || isWithin(path, this.home.dir)) {
+      throw new ParcelError('USAGE', `cannot resume into the home folder ${this.home.dir}`)
+    }
+    const names = await readFolder(path)
+    if (names.length === 0 || force) return
+    const own = parcel.path === null ? null : await realpath(parcel.path).catch(() => null)
+    if (own !== (await realpath(path))) {
+      throw new ParcelError('CONFLICT', `${path} is not empty: choose another folder, or --force`)
+    }
+    const base = parcel.base === null ? null : parcel.history.get(parcel.base)
+    await requireNoChanges(path, base === null ? null : parcel.contents(base), {
+      name: parcel.name,
+      isState: (file) => driver.statePaths.includes(file) || file === 'state'
+    })
+  }
+
+  /** Whether the folder's version holds a stopped guest whose memory is not in the folder. */
+  async #isSuspended(parcel: Parcel, driver: Driver): Promise<boolean> {
+    const base = parcel.base === null ? null : parcel.history.get(parcel.base)
+    if (base === null || driver.statePaths.length === 0) return false
+    for await (const { entry } of parcel.contents(base)) {
+      if (driver.statePaths.includes(entry.path.toString())) return true
+    }
+    return false
+  }
+
+  async #requireStopped(parcel: Parcel): Promise<void> {
+    if ((await this.#machine(parcel).status()) === null) return
+    throw new ParcelError('RUNNING', `"${parcel.name}" is running here: suspend or stop it first`)
+  }
+
+  async #describe(parcel: Parcel): Promise<ParcelInfo> {
+    const machine = this.#machine(parcel)
+    return describeParcel(parcel, {
+      home: this.home,
+      peers: this.#swarm.peers(parcel),
+      machine: await machine.status(),
+      lastWords: await machine.lastWords()
+    })
+  }
+
+  #joinReply(parcel: Parcel): JoinReply {
+    const { epoch, epochKey, controlKey } = parcel.keyring.current
+    if (epochKey === null) throw new ParcelError('BAD_KEY', 'a vault cannot invite')
+    return {
+      parcel: parcel.id,
+      name: parcel.name,
+      driver: parcel.driver,
+      inviter: this.home.identity.publicKey,
+      inviterName: this.name,
+      epoch,
+      epochKey,
+      controlKey,
+      announcement: parcel.ownAnnouncement()
+    }
+  }
+
+  #share(parcel: Parcel): void {
+    this.#parcels.push(parcel)
+    this.#swarm.share(parcel)
+  }
+
+  #parcel(name: string): Parcel {
+    const parcel = this.#parcels.find((each) => each.name === name)
+    if (parcel !== undefined) return parcel
+    throw new ParcelError('UNKNOWN_PARCEL', `no parcel "${name}" here: see 'hyperparcel ls'`)
+  }
+
+  #requireFree(name: string): void {
+    if (!this.#parcels.some((parcel) => parcel.name === name)) return
+    throw new ParcelError(
+      'NAME_TAKEN',
+      `there is a parcel "${name}" here already: choose another name`
+    )
+  }
+
+  #freeName(name: string): string {
+    let free = name
+    for (let n = 2; this.#parcels.some((parcel) => parcel.name === free); n++) free = `${name}-${n}`
+    return free
+  }
+
+  #runDir(parcel: Parcel): string {
+    return join(this.home.dir, 'run', parcel.id.toString('hex', 0, 8))
+  }
+
+  #machine(parcel: Parcel): MachineProcess {
+    return new MachineProcess(this.#runDir(parcel))
+  }
+}
+
+/** Throws HOST_MISMATCH, naming what differs and what to do, before anything is fetched. */
+async function requireFit(driver: Driver, { version }: Known): Promise<void> {
+  const mismatches = await driver.mismatches(version.facts)
+  if (mismatches.length === 0) return
+  const lines = mismatches.map(
+    ({ fact, wanted, here, advice }) =>
+      `${fact} is ${here === '' ? 'missing' : here} here, ${wanted} there (${advice})`
+  )
+  throw new ParcelError('HOST_MISMATCH', `this machine cannot go on here: ${lines.join('; ')}`)
+}
+
+/** In a machine's `state` folder only what its driver knows belongs into a version. */
+function scratch(driver: Driver): (path: string) => boolean {
+  if (driver.statePaths.length === 0) return () => false
+  return (path) => path.startsWith('state/') && !driver.statePaths.includes(path)
+}
+
+async function hasMachineState(driver: Driver, path: string): Promise<boolean> {
+  for (const name of driver.statePaths) {
+    try {
+      await lstat(join(path, name))
+    } catch {
+      return false
+    }
+  }
+  return driver.statePaths.length > 0
+}
+
+async function removeMachineState(driver: Driver, path: string): Promise<void> {
+  for (const name of driver.statePaths) await rm(join(path, name), { force: true })
+}
+
+function requireName(name: string): void {
+  if (/^[\p{L}\p{N}][\p{L}\p{N}._-]{0,63}$/u.test(name)) return
+  throw new ParcelError(
+    'USAGE',
+    `not a name: "${name}" (1 to 64 letters, digits, '.', '_' or '-', not beginning with a mark)`
+  )
+}
+
+async function requireFolder(path: string): Promise<string> {
+  try {
+    const real = await realpath(path)
+    if ((await lstat(real)).isDirectory()) return real
+  } catch (error) {
+    throw new ParcelError('USAGE', `no folder ${path}`, error)
+  }
+  throw new ParcelError('USAGE', `${path} is not a folder`)
+}
+
+function requirePath(parcel: Parcel): string {
+  if (parcel.path !== null) return parcel.path
+  throw new ParcelError('CONFLICT', `"${parcel.name}" has no folder here yet: resume it first`)
+}
+
+async function readFolder(path: string): Promise<string[]> {
+  try {
+    return await readdir(path)
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? error.code : ''
+    if (code === 'ENOENT') return []
+    if (code === 'ENOTDIR') throw new ParcelError('CONFLICT', `${path} is a file, not a folder`)
+    throw ParcelError.from(error, `cannot look into ${path}`)
+  }
+}
+
+function isWithin(path: string, folder: string): boolean {
+  return path === folder || path.startsWith(`${folder}/`)
+}

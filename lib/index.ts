@@ -1,0 +1,14 @@
+export { ERROR_CODES, ParcelError, type ErrorCode } from './errors.js'
+export { Host } from './host.js'
+export type {
+  HostOptions,
+  ResumeOptions,
+  ResumeResult,
+  SuspendOptions,
+  SuspendResult
+} from './host.js'
+export { homeDir } from './home.js'
+export type { ParcelInfo, ParcelState, VersionInfo } from './info.js'
+export { Task, type Progress, type TaskEvent } from './progress.js'
+export { SOFTWARE, VERSION } from './software.js'
+export { PrivateDht } from './swarm/dht.js'

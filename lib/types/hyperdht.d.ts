@@ -1,0 +1,19 @@
+declare module 'hyperdht' {
+  import type { EventEmitter } from 'node:events'
+
+  export interface DhtOptions {
+    bootstrap?: { host: string; port: number }[]
+    host?: string
+    port?: number
+    ephemeral?: boolean
+    firewalled?: boolean
+  }
+
+  export default class DHT extends EventEmitter {
+    constructor(options?: DhtOptions)
+    readonly host: string
+    fullyBootstrapped(): Promise<void>
+    address(): { host: string; port: number }
+    destroy(options?: { force?: boolean }): Promise<void>
+  }
+}

@@ -1,0 +1,40 @@
+declare module 'hyperswarm' {
+  import type { EventEmitter } from 'node:events'
+  import type { Duplex } from 'node:stream'
+  import type DHT from 'hyperdht'
+
+  export interface Connection extends Duplex {
+    readonly remotePublicKey: Buffer
+    readonly rawStream: { readonly remoteHost?: string; readonly rtt?: number }
+    setKeepAlive(ms: number): void
+  }
+
+  export interface PeerInfo {
+    readonly publicKey: Buffer
+    ban(banned: boolean): void
+  }
+
+  export interface Discovery {
+    flushed(): Promise<void>
+    destroy(): Promise<void>
+  }
+
+  export default class Hyperswarm extends EventEmitter {
+    constructor(options: {
+      keyPair: { publicKey: Buffer; secretKey: Buffer }
+      dht: DHT
+      firewall?: (remotePublicKey: Buffer) => boolean
+      backoffs?: number[]
+    })
+    readonly dht: DHT
+    readonly peers: Map<string, PeerInfo>
+    readonly connections: Set<Connection>
+    on(event: 'connection', listener: (connection: Connection) => void): this
+    on(event: 'ban', listener: (peer: PeerInfo) => void): this
+    join(topic: Buffer, options: { server: boolean; client: boolean }): Discovery
+    joinPeer(publicKey: Buffer): void
+    leavePeer(publicKey: Buffer): void
+    flush(): Promise<boolean>
+    destroy(options?: { force?: boolean }): Promise<void>
+  }
+}
