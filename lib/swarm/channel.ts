@@ -1,0 +1,170 @@
+import { raw } from 'compact-encoding'
+import type { Connection } from 'hyperswarm'
+import Protomux, { type Message } from 'protomux'
+import {
+  decodeAnnouncements,
+  decodeHeads,
+  decodeHello,
+  encodeAnnouncements,
+  encodeHeads,
+  encodeHello,
+  negotiate,
+  PROTOCOL_MAX,
+  PROTOCOL_MIN
+} from '../format/wire.js'
+import { keyedHash } from '../keys/hash.js'
+import { NS } from '../keys/namespaces.js'
+import { SOFTWARE } from '../software.js'
+import type { SharedParcel } from './shared-parcel.js'
+
+export const PROTOCOL = 'hyperparcel'
+
+/** The channel's name on a connection; only hosts that know the parcel can make it. */
+export function channelId(parcel: Buffer): Buffer {
+  return keyedHash(NS.channel, parcel)
+}
+
+/**
+ * One parcel over one connection: replicates its logs, passes on who writes which, and says which
+ * versions are the newest here. Opened only for a host that the parcel trusts.
+ */
+export class ParcelChannel {
+  readonly host: string
+  /** Software of the other side; null until it has said hello. */
+  software: string | null = null
+  /** Why nothing can be exchanged, for `status`; null when all is well. */
+  refusal: string | null = null
+  readonly #parcel: SharedParcel
+  readonly #connection: Connection
+  readonly #stopListening: () => void
+  readonly #announce: Message<Buffer>
+  readonly #heads: Message<Buffer>
+  readonly #close: () => void
+  readonly #replicated = new Set<string>()
+  #sent = { announcements: '', heads: '' }
+  #remoteHeads: Buffer[] | null = null
+  #isReady = false
+
+  /** null when the channel is open already. */
+  static open(
+    parcel: SharedParcel,
+    connection: Connection,
+    onClose: () => void
+  ): ParcelChannel | null {
+    const handlers: { channel: ParcelChannel | null } = { channel: null }
+    const opened = Protomux.from(connection).createChannel({
+      protocol: PROTOCOL,
+      id: channelId(parcel.id),
+      handshake: raw,
+      messages: [
+        { encoding: raw, onmessage: (bytes) => handlers.channel?.onAnnouncements(bytes) },
+        { encoding: raw, onmessage: (bytes) => handlers.channel?.onHeads(bytes) }
+      ],
+      onopen: (hello) => handlers.channel?.onHello(hello),
+      onclose: () => {
+        handlers.channel?.stop()
+        onClose()
+      }
+    })
+    if (opened === null) return null
+    const [announce, heads] = opened.messages
+    if (announce === undefined || heads === undefined)
+      throw new Error('two messages were asked for')
+    const close = (): void => opened.close()
+    handlers.channel = new ParcelChannel(parcel, connection, announce, heads, close)
+    opened.open(encodeHello({ min: PROTOCOL_MIN, max: PROTOCOL_MAX, software: SOFTWARE }))
+    return handlers.channel
+  }
+
+  private constructor(
+    parcel: SharedParcel,
+    connection: Connection,
+    announce: Message<Buffer>,
+    heads: Message<Buffer>,
+    close: () => void
+  ) {
+    this.host = connection.remotePublicKey.toString('hex')
+    this.#parcel = parcel
+    this.#connection = connection
+    this.#announce = announce
+    this.#heads = heads
+    this.#close = close
+    this.#stopListening = parcel.onChange(() => this.#update())
+  }
+
+  /** Whether the other side has said what its newest versions are, and they are known here. */
+  get isHeard(): boolean {
+    return this.#remoteHeads?.every((id) => this.#parcel.knows(id)) === true
+  }
+
+  stop(): void {
+    this.#stopListening()
+    this.#isReady = false
+  }
+
+  close(): void {
+    this.stop()
+    this.#close()
+  }
+
+  onHello(bytes: Buffer): void {
+    this.#guard(() => {
+      const hello = decodeHello(bytes)
+      this.software = hello.software
+      if (negotiate(hello) === null) {
+        this.refusal = `speaks another protocol (${hello.software}): update the older of the two`
+        return
+      }
+      this.#isReady = true
+      this.#update()
+    })
+  }
+
+  onAnnouncements(bytes: Buffer): void {
+    this.#guard(() => {
+      this.#parcel.announce(decodeAnnouncements(bytes)).catch((error: unknown) => {
+        this.#refuse(error)
+      })
+    })
+  }
+
+  onHeads(bytes: Buffer): void {
+    this.#guard(() => {
+      this.#remoteHeads = decodeHeads(Buffer.from(bytes))
+    })
+  }
+
+  #update(): void {
+    if (!this.#isReady) return
+    for (const log of this.#parcel.logs()) {
+      const name = log.key.toString('hex')
+      if (this.#replicated.has(name)) continue
+      this.#replicated.add(name)
+      log.replicate(this.#connection)
+    }
+    const announcements = encodeAnnouncements(this.#parcel.announcements())
+    if (announcements.toString('latin1') !== this.#sent.announcements) {
+      this.#sent.announcements = announcements.toString('latin1')
+      this.#announce.send(announcements)
+    }
+    const heads = encodeHeads(this.#parcel.headIds())
+    if (heads.toString('latin1') !== this.#sent.heads) {
+      this.#sent.heads = heads.toString('latin1')
+      this.#heads.send(heads)
+    }
+  }
+
+  /** What a peer sent is not as it should be: this channel ends, the rest goes on. */
+  #guard(work: () => void): void {
+    try {
+      work()
+    } catch (error) {
+      this.#refuse(error)
+    }
+  }
+
+  #refuse(error: unknown): void {
+    this.refusal = error instanceof Error ? error.message : String(error)
+    this.close()
+  }
+}

@@ -1,0 +1,16 @@
+import type { SignedRecord } from '../format/wire.js'
+import type { Log } from '../log/log.js'
+
+/** A parcel as the network sees it. */
+export interface SharedParcel {
+  readonly id: Buffer
+  topic(): Buffer
+  /** Public keys in hex of the hosts that may connect for this parcel. */
+  trusted(): Set<string>
+  logs(): Log[]
+  announcements(): SignedRecord[]
+  announce(records: readonly SignedRecord[]): Promise<void>
+  headIds(): Buffer[]
+  knows(version: Buffer): boolean
+  onChange(listener: () => void): () => void
+}

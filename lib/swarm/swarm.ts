@@ -1,0 +1,157 @@
+import { setTimeout } from 'node:timers/promises'
+import Hyperswarm, { type Connection, type Discovery } from 'hyperswarm'
+import Protomux from 'protomux'
+import type { KeyPair } from '../keys/identity.js'
+import { ParcelChannel, PROTOCOL, channelId } from './channel.js'
+import { createNode, type Node } from './dht.js'
+import type { SharedParcel } from './shared-parcel.js'
+
+export interface PeerStatus {
+  host: string
+  address: string
+  software: string | null
+  refusal: string | null
+  isHeard: boolean
+}
+
+interface Shared {
+  parcel: SharedParcel
+  discovery: Discovery
+  channels: Map<string, ParcelChannel>
+  stopListening: () => void
+}
+
+/** First retries come soon: a host that was just opened should be there in a moment. */
+const BACKOFFS = [1_000, 3_000, 10_000, 30_000]
+
+/**
+ * Connections to trusted hosts. A key that no parcel trusts is refused in the handshake, before
+ * there is a stream; a parcel's channel and logs are open only to hosts which that parcel trusts.
+ */
+export class Swarm {
+  readonly #swarm: Hyperswarm
+  readonly #shared = new Map<string, Shared>()
+  /** Handshakes refused since the start. */
+  refused = 0
+
+  constructor(keyPair: KeyPair, bootstrap: Node[] | null) {
+    this.#swarm = new Hyperswarm({
+      keyPair,
+      dht: createNode(bootstrap),
+      backoffs: BACKOFFS,
+      firewall: (key) => !this.#isTrusted(key.toString('hex'))
+    })
+    this.#swarm.on('connection', (connection) => this.#onConnection(connection))
+    // hyperswarm bans whom the firewall refuses and never forgets it; trust may come later, and
+    // a list of strangers must not grow.
+    this.#swarm.on('ban', (peer) => {
+      this.refused++
+      peer.ban(false)
+      setImmediate(() => this.#swarm.peers.delete(peer.publicKey.toString('hex')))
+    })
+  }
+
+  /** Meets the other hosts of a parcel and replicates with them. */
+  share(parcel: SharedParcel): void {
+    const discovery = this.#swarm.join(parcel.topic(), { server: true, client: true })
+    const shared: Shared = {
+      parcel,
+      discovery,
+      channels: new Map(),
+      stopListening: parcel.onChange(() => this.#update(shared))
+    }
+    this.#shared.set(parcel.id.toString('hex'), shared)
+    this.#update(shared)
+  }
+
+  async unshare(parcel: SharedParcel): Promise<void> {
+    const shared = this.#shared.get(parcel.id.toString('hex'))
+    if (shared === undefined) return
+    this.#shared.delete(parcel.id.toString('hex'))
+    shared.stopListening()
+    for (const channel of shared.channels.values()) channel.close()
+    await shared.discovery.destroy()
+  }
+
+  peers(parcel: SharedParcel): PeerStatus[] {
+    const channels = this.#shared.get(parcel.id.toString('hex'))?.channels ?? new Map()
+    return [...channels.values()].map((channel: ParcelChannel) => ({
+      host: channel.host,
+      address: this.#connectionTo(channel.host)?.rawStream.remoteHost ?? '',
+      software: channel.software,
+      refusal: channel.refusal,
+      isHeard: channel.isHeard
+    }))
+  }
+
+  /**
+   * Waits until every other host of the parcel has said what its newest versions are, at most
+   * `timeout` ms; once one has, the rest get only `grace` ms more. Returns who was heard, in hex.
+   */
+  async hear(
+    parcel: SharedParcel,
+    { timeout, grace, signal }: { timeout: number; grace: number; signal: AbortSignal }
+  ): Promise<Set<string>> {
+    const started = Date.now()
+    let firstHeard = Infinity
+    for (;;) {
+      const heard = new Set(
+        this.peers(parcel).flatMap(({ host, isHeard }) => (isHeard ? [host] : []))
+      )
+      const now = Date.now()
+      if (heard.size > 0) firstHeard = Math.min(firstHeard, now)
+      const isAll = [...parcel.trusted()].every((host) => heard.has(host))
+      if (isAll || now - started >= timeout || now - firstHeard >= grace) return heard
+      await setTimeout(20, undefined, { signal })
+    }
+  }
+
+  async close(): Promise<void> {
+    for (const { parcel } of this.#shared.values()) await this.unshare(parcel)
+    await this.#swarm.destroy()
+  }
+
+  #isTrusted(host: string): boolean {
+    for (const { parcel } of this.#shared.values()) if (parcel.trusted().has(host)) return true
+    return false
+  }
+
+  #connectionTo(host: string): Connection | undefined {
+    for (const connection of this.#swarm.connections) {
+      if (connection.remotePublicKey.toString('hex') === host) return connection
+    }
+    return undefined
+  }
+
+  #onConnection(connection: Connection): void {
+    // An ended connection is told to hyperswarm, which tries again; there is nothing else to do.
+    connection.on('error', () => {})
+    connection.setKeepAlive(5_000)
+    for (const shared of this.#shared.values()) this.#attach(shared, connection)
+  }
+
+  #update(shared: Shared): void {
+    const trusted = shared.parcel.trusted()
+    for (const [host, channel] of shared.channels) if (!trusted.has(host)) channel.close()
+    for (const host of trusted) {
+      this.#swarm.joinPeer(Buffer.from(host, 'hex'))
+      const connection = this.#connectionTo(host)
+      if (connection !== undefined) this.#attach(shared, connection)
+    }
+  }
+
+  #attach(shared: Shared, connection: Connection): void {
+    const { parcel, channels } = shared
+    const host = connection.remotePublicKey.toString('hex')
+    if (!parcel.trusted().has(host) || channels.has(host) || connection.destroyed) return
+    const channel = ParcelChannel.open(parcel, connection, () => {
+      if (channels.get(host) === channel) channels.delete(host)
+    })
+    if (channel === null) return
+    channels.set(host, channel)
+    // The other side may learn of the parcel only later and open the channel then.
+    Protomux.from(connection).pair({ protocol: PROTOCOL, id: channelId(parcel.id) }, () =>
+      this.#attach(shared, connection)
+    )
+  }
+}
