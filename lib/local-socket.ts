@@ -1,0 +1,38 @@
+import { constants } from 'node:fs'
+import { chmod, open, rm } from 'node:fs/promises'
+import { once } from 'node:events'
+import { createConnection, type Server, type Socket } from 'node:net'
+import { basename, dirname } from 'node:path'
+
+/** sun_path has 108 bytes with its final zero, 104 on macOS. */
+const LONGEST = process.platform === 'linux' ? 107 : 103
+
+/** Listens on a unix socket that only this user may connect to, replacing a left-over one. */
+export async function listenOn(server: Server, path: string): Promise<void> {
+  await rm(path, { force: true })
+  await withShortPath(path, async (short) => {
+    server.listen(short)
+    await once(server, 'listening')
+    await chmod(short, 0o600)
+  })
+}
+
+/** Connects to a unix socket; fails with ENOENT or ECONNREFUSED when nobody listens. */
+export async function connectTo(path: string): Promise<Socket> {
+  return withShortPath(path, async (short) => {
+    const socket = createConnection(short)
+    await once(socket, 'connect')
+    return socket
+  })
+}
+
+/** A path too long for a socket is reached through its open folder (Linux). */
+async function withShortPath<T>(path: string, work: (short: string) => Promise<T>): Promise<T> {
+  if (Buffer.byteLength(path) <= LONGEST || process.platform !== 'linux') return work(path)
+  const folder = await open(dirname(path), constants.O_RDONLY | constants.O_DIRECTORY)
+  try {
+    return await work(`/proc/self/fd/${folder.fd}/${basename(path)}`)
+  } finally {
+    await folder.close()
+  }
+}

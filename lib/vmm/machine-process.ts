@@ -1,0 +1,180 @@
+import { spawn } from 'node:child_process'
+import { mkdir, readFile, rm } from 'node:fs/promises'
+import type { Socket } from 'node:net'
+import { join } from 'node:path'
+import type { Readable, Writable } from 'node:stream'
+import { fileURLToPath } from 'node:url'
+import { z } from 'zod'
+import { ParcelError } from '../errors.js'
+import { jsonLines } from '../lines.js'
+import { connectTo } from '../local-socket.js'
+import { LAST_WORDS, SOCKET } from './run-dir.js'
+
+const failureSchema = z.object({ code: z.string(), message: z.string() })
+const startedSchema = z.object({ screen: z.string().nullable() })
+const statusSchema = z.object({
+  screen: z.string().nullable(),
+  started: z.number(),
+  isCaptured: z.boolean()
+})
+
+export type MachineStatus = z.infer<typeof statusSchema>
+
+/** A running machine as seen from another process, by its folder for sockets. */
+export class MachineProcess {
+  readonly #runDir: string
+
+  constructor(runDir: string) {
+    this.#runDir = runDir
+  }
+
+  /** Starts a supervisor, detached, and waits until the guest runs. Throws VMM_FAILED, BAD_MACHINE. */
+  async start(spec: { driver: string; dir: string; resume: boolean }): Promise<string | null> {
+    await mkdir(this.#runDir, { recursive: true, mode: 0o700 })
+    await rm(join(this.#runDir, LAST_WORDS), { force: true })
+    const argument = JSON.stringify({ ...spec, runDir: this.#runDir })
+    const program = fileURLToPath(new URL('./supervisor.js', import.meta.url))
+    const child = spawn(process.execPath, [program, argument], {
+      detached: true,
+      cwd: '/',
+      stdio: ['ignore', 'ignore', 'ignore', 'pipe']
+    })
+    child.unref()
+    const ready = child.stdio[3]
+    if (!isReadable(ready)) throw new Error('asked for a pipe')
+    for await (const line of jsonLines(ready)) {
+      throwFailure(line)
+      return startedSchema.parse(line).screen
+    }
+    throw new ParcelError('VMM_FAILED', 'the machine ended as soon as it was started')
+  }
+
+  /** null when the machine is not running. */
+  async status(): Promise<MachineStatus | null> {
+    const session = await this.#open()
+    if (session === null) return null
+    try {
+      return statusSchema.parse(await session.ask('status'))
+    } finally {
+      session.close()
+    }
+  }
+
+  /** Why the machine ended last time; null when it was asked to, or never ran. */
+  async lastWords(): Promise<string | null> {
+    try {
+      return (await readFile(join(this.#runDir, LAST_WORDS), 'utf8')) || null
+    } catch {
+      return null
+    }
+  }
+
+  /**
+   * Stops the guest with all of its state in its folder while `work` runs; afterwards it ends or
+   * goes on. If `work` fails, or this process dies, the guest goes on. Throws NOT_RUNNING.
+   */
+  async captured<T>(after: 'proceed' | 'end', work: () => Promise<T>): Promise<T> {
+    const session = await this.#require()
+    try {
+      await session.ask('capture')
+      let result: T
+      try {
+        result = await work()
+      } catch (error) {
+        await session.ask('proceed')
+        throw error
+      }
+      await session.ask(after)
+      return result
+    } finally {
+      session.close()
+    }
+  }
+
+  /** Ends the guest at once; what it has not suspended is gone. Throws NOT_RUNNING. */
+  async end(): Promise<void> {
+    const session = await this.#require()
+    try {
+      await session.ask('end')
+    } finally {
+      session.close()
+    }
+  }
+
+  /** The guest's console, both ways. Throws NOT_RUNNING. */
+  async console(): Promise<Socket> {
+    const session = await this.#require()
+    session.socket.write(`${JSON.stringify({ verb: 'console' })}\n`)
+    const first = await firstLine(session.socket)
+    throwFailure(first)
+    return session.socket
+  }
+
+  async #require(): Promise<Session> {
+    const session = await this.#open()
+    if (session === null) throw new ParcelError('NOT_RUNNING', 'this machine is not running')
+    return session
+  }
+
+  async #open(): Promise<Session | null> {
+    try {
+      return new Session(await connectTo(join(this.#runDir, SOCKET)))
+    } catch (error) {
+      const code = error instanceof Error && 'code' in error ? error.code : ''
+      if (code === 'ENOENT' || code === 'ECONNREFUSED') return null
+      throw ParcelError.from(error, 'cannot reach the machine')
+    }
+  }
+}
+
+class Session {
+  readonly socket: Socket
+  #answers: AsyncGenerator<unknown> | null = null
+
+  constructor(socket: Socket) {
+    this.socket = socket
+    socket.on('error', () => socket.destroy())
+  }
+
+  async ask(verb: string): Promise<unknown> {
+    this.#answers ??= jsonLines(this.socket)
+    this.socket.write(`${JSON.stringify({ verb })}\n`)
+    const answer = await this.#answers.next()
+    if (answer.done === true) {
+      throw new ParcelError('VMM_FAILED', 'the machine ended while it was asked')
+    }
+    throwFailure(answer.value)
+    return answer.value
+  }
+
+  close(): void {
+    this.socket.destroy()
+  }
+}
+
+/** Reads one line and leaves the rest of the stream as it is. */
+async function firstLine(socket: Socket): Promise<unknown> {
+  let line = ''
+  for (;;) {
+    const byte: unknown = socket.read(1)
+    if (Buffer.isBuffer(byte)) {
+      if (byte[0] === 0x0a) return JSON.parse(line)
+      line += byte.toString('latin1')
+    } else {
+      await new Promise((resolve, reject) => {
+        socket.once('readable', resolve)
+        socket.once('close', () => reject(new ParcelError('NOT_RUNNING', 'the machine has ended')))
+      })
+    }
+  }
+}
+
+function throwFailure(value: unknown): void {
+  const failure = failureSchema.safeParse(value)
+  if (!failure.success) return
+  throw ParcelError.revive(failure.data)
+}
+
+function isReadable(stream: Readable | Writable | null | undefined): stream is Readable {
+  return stream !== null && stream !== undefined && 'read' in stream
+}

@@ -1,0 +1,138 @@
+import { open, stat } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import { ParcelError } from '../errors.js'
+import type { Driver, Facts, Machine, RunningMachine, StartOptions } from './driver.js'
+import { DISPLAY_DEVICE, NETWORK_DEVICE, qemuArgs } from './qemu-command.js'
+import {
+  adoptMemory,
+  checkSuspended,
+  createMemory,
+  DEVICE,
+  dropTemporary,
+  MACHINE,
+  MEMORY
+} from './qemu-folder.js'
+import { hostMismatches, qemuHost } from './qemu-host.js'
+import {
+  bad,
+  MACHINE_FILE,
+  readMachine,
+  writeDefaultMachine,
+  type Disk,
+  type MachineSpec
+} from './qemu-machine.js'
+import { QemuProcess } from './qemu-process.js'
+import { goOn, leaveCapture, RunningQemu } from './qemu-running.js'
+import { loadDevices, prepareMigration } from './qemu-state.js'
+import { Qmp } from './qmp.js'
+
+/**
+ * Runs machines in QEMU. The guest's memory is a file of the folder that QEMU maps, so a suspend
+ * writes the devices alone (a few hundred KB) and syncs; a resume maps the file and reads them.
+ *
+ * The console must be read: a guest whose serial port nobody empties stalls when it prints.
+ */
+export const qemu: Driver = {
+  name: 'qemu',
+  statePaths: [MEMORY, DEVICE, MACHINE],
+  prepare: writeDefaultMachine,
+
+  async describe(dir: string): Promise<Machine> {
+    const spec = await readMachine(dir)
+    for (const disk of spec.disks) await virtualSize(dir, disk)
+    const roles: Machine['roles'] = {
+      [MACHINE_FILE]: 'config',
+      [MEMORY]: 'memory',
+      [DEVICE]: 'device',
+      [MACHINE]: 'config'
+    }
+    for (const disk of spec.disks) roles[disk.file] = 'disk'
+    if (spec.nvram !== undefined) roles[spec.nvram] = 'nvram'
+    return { dir: resolve(dir), roles }
+  },
+
+  facts: async ({ dir }) => factsOf(dir, await readMachine(dir)),
+  mismatches: (facts) => hostMismatches(facts),
+
+  async start({ dir }: Machine, { resume, runDir }: StartOptions): Promise<RunningMachine> {
+    const spec = await readMachine(dir)
+    const facts = await factsOf(dir, spec)
+    await dropTemporary(dir)
+    if (resume) await checkSuspended(dir, spec, facts)
+    const memoryFile = resume ? join(dir, MEMORY) : await createMemory(dir, spec.memory)
+    let child: QemuProcess | null = null
+    let qmp: Qmp | null = null
+    try {
+      child = await QemuProcess.launch(qemuArgs(spec, { dir, memoryFile, resume }), runDir)
+      qmp = await Qmp.open(child.monitor)
+      await prepareMigration(qmp)
+      const running = new RunningQemu({ dir, runDir, spec, facts, child, qmp })
+      if (resume) {
+        await loadDevices(qmp, runDir, join(dir, DEVICE))
+        await leaveCapture(dir, qmp)
+      } else {
+        await adoptMemory(dir)
+        await goOn(qmp)
+      }
+      return running
+    } catch (error) {
+      await child?.end(async () => qmp?.execute('quit'))
+      if (!resume) await dropTemporary(dir)
+      throw startError(error, resume, child?.words ?? '')
+    }
+  }
+}
+
+async function factsOf(dir: string, spec: MachineSpec): Promise<Facts> {
+  const host = await qemuHost()
+  const facts: Facts = {
+    ...(host === null ? { vmm: 'qemu' } : { vmm: `qemu ${host.version}`, qemu: host.fullVersion }),
+    machine: spec.machine,
+    cpu: spec.cpu,
+    accelerator: spec.accelerator,
+    memory: String(spec.memory),
+    smp: String(spec.smp),
+    network: spec.network === 'user' ? NETWORK_DEVICE : 'none',
+    display: spec.display === 'vnc' ? DISPLAY_DEVICE : 'none'
+  }
+  for (const disk of spec.disks) {
+    facts[`disk:${disk.file}`] = String(await virtualSize(dir, disk))
+  }
+  return facts
+}
+
+/**
+ * The size in bytes that the guest sees. A qcow2 image may name other files of the host as its
+ * backing or its data, which QEMU would open: refused with BAD_MACHINE.
+ * Header: https://www.qemu.org/docs/master/interop/qcow2.html
+ */
+async function virtualSize(dir: string, disk: Disk): Promise<bigint> {
+  const path = join(dir, disk.file)
+  if (disk.format === 'raw') return (await stat(path, { bigint: true })).size
+  const file = await open(path, 'r')
+  try {
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(80), 0, 80, 0)
+    if (bytesRead < 72 || buffer.readUInt32BE(0) !== 0x514649fb) {
+      throw bad(`says that "${disk.file}" is a qcow2 image, which it is not`)
+    }
+    const hasBacking = buffer.readBigUInt64BE(8) !== 0n
+    const hasDataFile = buffer.readUInt32BE(4) >= 3 && (buffer.readBigUInt64BE(72) & 4n) !== 0n
+    if (hasBacking || hasDataFile) {
+      throw bad(
+        `names "${disk.file}", which keeps its data in another file; make it whole with: qemu-img convert -O qcow2`
+      )
+    }
+    return buffer.readBigUInt64BE(24)
+  } finally {
+    await file.close()
+  }
+}
+
+/** QEMU's own words say more than what we noticed of its end. */
+function startError(error: unknown, resume: boolean, words: string): ParcelError {
+  const context = resume ? 'cannot resume the machine' : 'cannot start the machine'
+  const known = ParcelError.from(error, context)
+  if (known.code === 'DISK_FULL' || known.code === 'BAD_MACHINE') return known
+  const detail = error instanceof Error ? error.message : String(error)
+  return new ParcelError('VMM_FAILED', `${context}: ${words === '' ? detail : words}`, error)
+}

@@ -1,0 +1,4 @@
+/** Names in the folder that a supervisor and the daemon share while a machine runs. */
+export const SOCKET = 'machine.sock'
+/** Left behind by a machine that ended: why; empty when it was asked to. */
+export const LAST_WORDS = 'ended'
