@@ -64,7 +64,11 @@ export class ParcelError extends Error {
       )
     }
     if (reason.name === 'AbortError' || errno === 'ABORT_ERR') {
-      return new ParcelError('INTERRUPTED', `${prefix}interrupted`, reason)
+      return new ParcelError(
+        'INTERRUPTED',
+        `${prefix}interrupted, nothing half-done is left`,
+        reason
+      )
     }
     return new ParcelError('FAILED', prefix + (reason.message.split('\n')[0] ?? ''), reason)
   }

@@ -49,6 +49,8 @@ export interface ResumeOptions {
   force?: boolean
   /** false: only write the files, do not start the machine. */
   start?: boolean
+  /** Folder in which a parcel that is nowhere on this host yet gets its own, named like it. */
+  cwd?: string
   /** How long to wait for hosts that do not answer, ms. */
   timeout?: number
 }
@@ -72,6 +74,8 @@ const HEAR = { timeout: 5_000, grace: 1_000 }
 /** This host: owns the store, the identity and the swarm, and lists the parcels. Start reading here. */
 export class Host {
   readonly home: Home
+  /** When a block last went to or came from a peer, by `performance.now`. */
+  lastTraffic = performance.now()
   readonly #store: Store
   readonly #index: ChunkIndex
   readonly #pool: ReaderPool
@@ -109,8 +113,11 @@ export class Host {
     const index = await ChunkIndex.open(join(home.dir, 'index'), home.identity.index)
     const { identity, name: hostName } = home
     const pool = new ReaderPool()
-    const context = { store, index, pool, identity, hostName, stateDir, clock }
-    const host = new Host(home, context, nodes)
+    const onTraffic = (): void => {
+      host.lastTraffic = performance.now()
+    }
+    const context = { store, index, pool, identity, hostName, stateDir, clock, onTraffic }
+    const host: Host = new Host(home, context, nodes)
     try {
       for (const state of states) host.#share(await Parcel.load(context, state))
     } catch (error) {
@@ -325,7 +332,7 @@ export class Host {
     const heard = await this.#swarm.hear(parcel, { ...HEAR, signal: work.signal })
     const wanted = await this.#choose(parcel, options.version, timeout, work)
     await requireFit(driver, wanted)
-    const path = resolve(options.to ?? parcel.path ?? parcel.name)
+    const path = resolve(options.cwd ?? '.', options.to ?? parcel.path ?? parcel.name)
     await this.#requireWritable(parcel, driver, path, options.force === true)
     await parcel.fetch(wanted, { timeout }, work)
     await parcel.checkOut(wanted, path, work)

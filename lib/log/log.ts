@@ -135,6 +135,16 @@ export class Log {
     return () => this.#core.off('download', listener)
   }
 
+  /** Calls back for each block that was sent to a peer or came from one. Returns how to stop. */
+  onTraffic(listener: () => void): () => void {
+    this.#core.on('download', listener)
+    this.#core.on('upload', listener)
+    return () => {
+      this.#core.off('download', listener)
+      this.#core.off('upload', listener)
+    }
+  }
+
   /** Replicates with one peer, over a stream that has been authorised for this parcel. */
   replicate(stream: Duplex): void {
     this.#core.replicate(stream)

@@ -35,6 +35,8 @@ export interface ParcelContext {
   /** Folder of the sealed local states. */
   stateDir: string
   clock: () => number
+  /** Called for each block that goes to or comes from a peer. */
+  onTraffic: () => void
 }
 
 interface OpenLog {
@@ -542,9 +544,11 @@ export class Parcel {
       this.refresh().catch(() => {})
     }
     const stopListening = log.onAppend(changed)
+    const stopTraffic = log.onTraffic(this.#context.onTraffic)
     const mirror = isMirrored ? new Mirror(log, () => this.#mirrored(log)) : null
     const stop = (): void => {
       stopListening()
+      stopTraffic()
       mirror?.close()
     }
     this.#logs.set(log.key.toString('hex'), { log, host, cursor: 0, stop })

@@ -1,0 +1,194 @@
+import { spawn } from 'node:child_process'
+import { randomUUID } from 'node:crypto'
+import { lstat } from 'node:fs/promises'
+import { request, type IncomingMessage } from 'node:http'
+import { join } from 'node:path'
+import { setTimeout } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { z } from 'zod'
+import { ParcelError } from '../errors.js'
+import { homeDir, openHome } from '../home.js'
+import { jsonLines } from '../lines.js'
+import { connectTo } from '../local-socket.js'
+import type { TaskEvent } from '../progress.js'
+import { CALL_HEADER, SOCKET, type DaemonStatus } from './server.js'
+import type { Parameters, Result, Verb } from './verbs.js'
+
+export interface ClientOptions {
+  home?: string
+  bootstrap?: string
+}
+
+export interface CallOptions {
+  onEvent?: (event: TaskEvent) => void
+  signal?: AbortSignal
+}
+
+/** How long a daemon may take to open its store and answer. */
+const START_LIMIT = 60_000
+
+const failure = z.object({ code: z.string(), message: z.string() })
+const line = z.discriminatedUnion('type', [
+  z.object({
+    type: z.literal('progress'),
+    step: z.string(),
+    done: z.number(),
+    total: z.number(),
+    unit: z.enum(['bytes', 'blocks'])
+  }),
+  z.object({ type: z.literal('note'), text: z.string() }),
+  z.object({ type: z.literal('result'), value: z.unknown() }),
+  z.object({ type: z.literal('error'), code: z.string(), message: z.string() })
+])
+
+/** Talks to the daemon of a home and starts it when it is not there. */
+export class DaemonClient {
+  readonly home: string
+  readonly #bootstrap: string | undefined
+
+  constructor(options: ClientOptions = {}) {
+    this.home = homeDir(options.home)
+    this.#bootstrap = options.bootstrap
+  }
+
+  /** Runs a verb in the daemon. Throws what the verb throws; INTERRUPTED when `signal` aborts. */
+  async call<V extends Verb>(
+    verb: V,
+    parameters: Parameters<V>,
+    options: CallOptions = {}
+  ): Promise<Result<V>> {
+    await this.#ensure()
+    return this.#ask<Result<V>>(verb, parameters, options)
+  }
+
+  /** null when no daemon runs. */
+  async status(): Promise<DaemonStatus | null> {
+    if (!(await this.#answers())) return null
+    return this.#ask<DaemonStatus>('daemon-status', {}, {})
+  }
+
+  /** Ends the daemon and waits until the store is closed; false when none ran. */
+  async stop(): Promise<boolean> {
+    const status = await this.status()
+    if (status === null) return false
+    await this.#ask('daemon-stop', {}, {})
+    while (isAlive(status.pid)) await setTimeout(20)
+    return true
+  }
+
+  async #ensure(): Promise<void> {
+    if (await this.#answers()) {
+      await this.#requireSameDht()
+      return
+    }
+    // Says at once what is wrong with the home, rather than in another process.
+    await openHome(this.home)
+    const deadline = Date.now() + START_LIMIT
+    for (;;) {
+      const refusal = await this.#start()
+      if (refusal === null) return
+      // Another verb was faster: its daemon has the store and will answer in a moment.
+      if (refusal.code !== 'STORE_IN_USE' || Date.now() > deadline) throw refusal
+      await setTimeout(100)
+      if (await this.#answers()) return
+    }
+  }
+
+  async #requireSameDht(): Promise<void> {
+    if (this.#bootstrap === undefined) return
+    const { bootstrap } = await this.#ask<DaemonStatus>('daemon-status', {}, {})
+    if (bootstrap === this.#bootstrap) return
+    throw new ParcelError(
+      'USAGE',
+      `the daemon uses ${bootstrap === '' ? 'the public DHT' : bootstrap}: ` +
+        `'hyperparcel daemon stop' first, then choose another`
+    )
+  }
+
+  async #start(): Promise<ParcelError | null> {
+    const program = fileURLToPath(new URL('./main.js', import.meta.url))
+    const env = { ...process.env }
+    if (this.#bootstrap !== undefined) env['HYPERPARCEL_BOOTSTRAP'] = this.#bootstrap
+    const child = spawn(process.execPath, ['--max-semi-space-size=64', program, this.home], {
+      detached: true,
+      cwd: '/',
+      env,
+      stdio: ['ignore', 'ignore', 'ignore', 'pipe']
+    })
+    child.unref()
+    const ready = child.stdio[3]
+    if (ready === null || ready === undefined || !('read' in ready)) throw new Error('no pipe')
+    for await (const value of jsonLines(ready)) {
+      const failed = failure.safeParse(value)
+      return failed.success ? ParcelError.revive(failed.data) : null
+    }
+    return new ParcelError('FAILED', 'the daemon ended as soon as it was started')
+  }
+
+  async #answers(): Promise<boolean> {
+    try {
+      const socket = await connectTo(join(this.home, SOCKET))
+      socket.destroy()
+      return true
+    } catch (error) {
+      const code = error instanceof Error && 'code' in error ? error.code : ''
+      if (code === 'ENOENT' || code === 'ECONNREFUSED' || code === 'ENOTDIR') return false
+      if (await isOthers(this.home)) return false
+      throw ParcelError.from(error, 'cannot reach the daemon')
+    }
+  }
+
+  async #ask<T>(verb: string, parameters: unknown, options: CallOptions): Promise<T> {
+    const { onEvent, signal } = options
+    signal?.throwIfAborted()
+    const call = randomUUID()
+    const socket = await connectTo(join(this.home, SOCKET))
+    // The verb answers INTERRUPTED itself, once it has cleaned up behind it.
+    const stop = (): void =>
+      void this.#ask('daemon-cancel', { call }, {}).catch(() => socket.destroy())
+    signal?.addEventListener('abort', stop, { once: true })
+    try {
+      const response = await new Promise<IncomingMessage>((resolve, reject) => {
+        const headers = { [CALL_HEADER]: call }
+        const path = `/v1/${verb}`
+        const sent = request(
+          { method: 'POST', path, headers, createConnection: () => socket },
+          resolve
+        )
+        sent.on('error', reject)
+        sent.end(JSON.stringify(parameters))
+      })
+      for await (const value of jsonLines(response)) {
+        const message = line.parse(value)
+        if (message.type === 'error') throw ParcelError.revive(message)
+        if (message.type === 'result') return resultOf<T>(message.value)
+        onEvent?.(message)
+      }
+      throw new ParcelError('FAILED', 'the daemon ended before it had answered: do it again')
+    } catch (error) {
+      throw ParcelError.from(error, error instanceof ParcelError ? '' : 'the daemon did not answer')
+    } finally {
+      signal?.removeEventListener('abort', stop)
+      socket.destroy()
+    }
+  }
+}
+
+/** Both ends are of one build, so a result has the type that its verb returns. */
+function resultOf<T>(value: unknown): T {
+  return z.custom<T>().parse(value)
+}
+
+async function isOthers(home: string): Promise<boolean> {
+  const stats = await lstat(home).catch(() => null)
+  return stats === null || stats.uid !== process.getuid?.()
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch {
+    return false
+  }
+}

@@ -1,0 +1,60 @@
+import { setTimeout } from 'node:timers/promises'
+import { ParcelError } from '../errors.js'
+import { Host, type HostOptions } from '../host.js'
+import { DaemonServer } from './server.js'
+
+export interface DaemonOptions extends HostOptions {
+  /** Ends by itself after this many ms of idleness; null: it stays. */
+  idle: number | null
+  signal: AbortSignal
+  /** Called once it answers. */
+  onReady: (socketHome: string) => void
+}
+
+const TICK = 250
+
+/**
+ * Runs the daemon of a home until it is stopped, aborted or idle for too long. It is the one
+ * process that has the store open. Throws what opening a host throws.
+ */
+export async function runDaemon({
+  idle,
+  signal,
+  onReady,
+  ...options
+}: DaemonOptions): Promise<void> {
+  const host = await Host.open(options)
+  const stop = new AbortController()
+  const server = new DaemonServer(host, {
+    bootstrap: options.bootstrap ?? process.env['HYPERPARCEL_BOOTSTRAP'] ?? '',
+    idleLimit: idle === null ? null : idle / 1_000,
+    onStop: () => stop.abort()
+  })
+  try {
+    await server.listen()
+    onReady(host.home.dir)
+    await untilDone(server, idle, AbortSignal.any([signal, stop.signal]))
+  } finally {
+    await server.close()
+    await host.close()
+  }
+}
+
+async function untilDone(
+  server: DaemonServer,
+  idle: number | null,
+  signal: AbortSignal
+): Promise<void> {
+  while (!signal.aborted && (idle === null || server.idleFor() < idle)) {
+    await setTimeout(TICK, undefined, { signal }).catch(() => {})
+  }
+}
+
+/** How long a daemon that a verb started waits for the next, ms: HYPERPARCEL_IDLE seconds, else 10 minutes. */
+export function idleLimit(): number {
+  const text = process.env['HYPERPARCEL_IDLE'] ?? ''
+  if (text === '') return 600_000
+  const seconds = Number(text)
+  if (Number.isFinite(seconds) && seconds >= 0) return seconds * 1_000
+  throw new ParcelError('USAGE', 'HYPERPARCEL_IDLE is a number of seconds')
+}

@@ -1,0 +1,137 @@
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import { join } from 'node:path'
+import { z } from 'zod'
+import { ParcelError } from '../errors.js'
+import type { Host } from '../host.js'
+import { listenOn } from '../local-socket.js'
+import { SOFTWARE } from '../software.js'
+import { isVerb, verbs } from './verbs.js'
+
+export const SOCKET = 'daemon.sock'
+/** A caller names its call, so that another connection can cancel it. */
+export const CALL_HEADER = 'x-hyperparcel-call'
+
+const MAX_BODY = 1024 * 1024
+const cancelled = z.strictObject({ call: z.string() })
+
+export interface DaemonStatus {
+  pid: number
+  software: string
+  bootstrap: string
+  started: number
+  /** Verbs under way now. */
+  active: number
+  /** Seconds of idleness after which it ends; null when it stays. */
+  idleLimit: number | null
+}
+
+/**
+ * The daemon's API: HTTP on a unix socket in the home folder, which only its user can open.
+ * `POST /v1/VERB` with parameters as JSON answers with one JSON object a line: progress and notes
+ * while it works, then `result` or `error`. A caller that hangs up, or cancels, interrupts its verb.
+ */
+export class DaemonServer {
+  readonly #host: Host
+  readonly #http: Server
+  readonly #status: Omit<DaemonStatus, 'active'>
+  readonly #onStop: () => void
+  readonly #calls = new Map<string, AbortController>()
+  #active = 0
+  #lastActive = performance.now()
+
+  constructor(
+    host: Host,
+    options: { bootstrap: string; idleLimit: number | null; onStop: () => void }
+  ) {
+    this.#host = host
+    this.#onStop = options.onStop
+    this.#status = {
+      pid: process.pid,
+      software: SOFTWARE,
+      bootstrap: options.bootstrap,
+      started: Date.now(),
+      idleLimit: options.idleLimit
+    }
+    this.#http = createServer((request, response) => void this.#serve(request, response))
+    // A verb may take hours without a byte in either direction.
+    this.#http.requestTimeout = 0
+    this.#http.timeout = 0
+  }
+
+  async listen(): Promise<void> {
+    await listenOn(this.#http, join(this.#host.home.dir, SOCKET))
+  }
+
+  /** How long nothing has happened, in ms; 0 while a verb works or an invite is open. */
+  idleFor(): number {
+    if (this.#active > 0 || this.#host.openInvites > 0) return 0
+    return performance.now() - Math.max(this.#lastActive, this.#host.lastTraffic)
+  }
+
+  async close(): Promise<void> {
+    this.#http.closeAllConnections()
+    await new Promise((resolve) => this.#http.close(resolve))
+  }
+
+  async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const abort = new AbortController()
+    const call = String(request.headers[CALL_HEADER] ?? '')
+    this.#calls.set(call, abort)
+    const send = (value: unknown): void => void response.write(`${JSON.stringify(value)}\n`)
+    response.on('close', () => abort.abort())
+    response.setHeader('content-type', 'application/x-ndjson')
+    response.flushHeaders()
+    this.#active++
+    try {
+      const value = await this.#answer(request, send, abort.signal)
+      send({ type: 'result', value })
+    } catch (error) {
+      const { code, message } = ParcelError.from(error)
+      send({ type: 'error', code, message })
+    } finally {
+      this.#active--
+      this.#calls.delete(call)
+      this.#lastActive = performance.now()
+      response.end()
+    }
+  }
+
+  async #answer(
+    request: IncomingMessage,
+    emit: (value: unknown) => void,
+    signal: AbortSignal
+  ): Promise<unknown> {
+    const [, name] = /^\/v1\/([a-z-]+)$/.exec(request.url ?? '') ?? []
+    if (request.method !== 'POST' || name === undefined) {
+      throw new ParcelError('USAGE', 'POST /v1/VERB is all there is')
+    }
+    const body = await readBody(request)
+    if (name === 'daemon-status') return { ...this.#status, active: this.#active - 1 }
+    if (name === 'daemon-stop') {
+      setImmediate(this.#onStop)
+      return {}
+    }
+    if (name === 'daemon-cancel') {
+      this.#calls.get(cancelled.parse(body).call)?.abort()
+      return {}
+    }
+    if (!isVerb(name)) throw new ParcelError('USAGE', `no verb "${name}"`)
+    return verbs[name].call(body, { host: this.#host, emit, signal })
+  }
+}
+
+async function readBody(request: IncomingMessage): Promise<unknown> {
+  const parts: Buffer[] = []
+  let size = 0
+  for await (const part of request) {
+    const bytes = Buffer.from(part)
+    size += bytes.byteLength
+    if (size > MAX_BODY) throw new ParcelError('USAGE', 'the parameters are too long')
+    parts.push(bytes)
+  }
+  try {
+    return JSON.parse(Buffer.concat(parts).toString() || '{}')
+  } catch (error) {
+    throw new ParcelError('USAGE', 'the parameters are not JSON', error)
+  }
+}

@@ -1,0 +1,112 @@
+import { z } from 'zod'
+import { ParcelError } from '../errors.js'
+import type { Host, ResumeOptions } from '../host.js'
+import type { Task, TaskEvent } from '../progress.js'
+
+/** What a verb may do besides returning its result. */
+export interface VerbContext {
+  host: Host
+  emit: (event: TaskEvent) => void
+  signal: AbortSignal
+}
+
+const text = z.string().max(4_096)
+const ms = z.number().int().min(0).max(86_400_000)
+const nothing = z.strictObject({})
+const named = z.strictObject({ name: text })
+const commit = z.strictObject({ name: text, message: text, compress: z.boolean() })
+
+/** Everything the daemon does for others, by name: parameters checked, result as JSON. */
+export const verbs = {
+  id: verb(nothing, async (_, { host }) => ({
+    id: host.id,
+    name: host.name,
+    home: host.home.dir
+  })),
+  ls: verb(nothing, (_, { host }) => host.list()),
+  add: verb(z.strictObject({ path: text, name: text, vm: text }), ({ path, ...rest }, { host }) =>
+    host.add(path, rest)
+  ),
+  log: verb(named, ({ name }, { host }) => host.log(name)),
+  status: verb(named, ({ name }, { host }) => host.status(name)),
+  run: verb(z.strictObject({ name: text, cold: z.boolean() }), ({ name, cold }, { host }) =>
+    host.run(name, { cold })
+  ),
+  stop: verb(named, async ({ name }, { host }) => {
+    await host.stop(name)
+    return {}
+  }),
+  suspend: verb(commit, ({ name, ...options }, context) =>
+    follow(context.host.suspend(name, options), context)
+  ),
+  checkpoint: verb(commit, ({ name, ...options }, context) =>
+    follow(context.host.checkpoint(name, options), context)
+  ),
+  resume: verb(
+    z.strictObject({
+      name: text,
+      version: text.optional(),
+      to: text.optional(),
+      cwd: text,
+      force: z.boolean(),
+      start: z.boolean(),
+      timeout: ms
+    }),
+    ({ name, version, to, ...rest }, context) => {
+      const options: ResumeOptions = rest
+      if (version !== undefined) options.version = version
+      if (to !== undefined) options.to = to
+      return follow(context.host.resume(name, options), context)
+    }
+  ),
+  invite: verb(z.strictObject({ name: text, ttl: ms }), ({ name, ttl }, { host }) =>
+    host.invite(name, { ttl })
+  ),
+  join: verb(
+    z.strictObject({ invite: text, name: text.optional(), timeout: ms }),
+    ({ invite, name, timeout }, context) => {
+      const options = name === undefined ? { timeout } : { timeout, name }
+      return follow(context.host.join(invite, options), context)
+    }
+  ),
+  /** Where a running machine's console is; the caller connects by itself. */
+  attach: verb(named, async ({ name }, { host }) => ({ runDir: host.runDir(name) }))
+}
+
+export type Verb = keyof typeof verbs
+type Run<V extends Verb> = (typeof verbs)[V]['run']
+export type Parameters<V extends Verb> =
+  Run<V> extends (parameters: infer P, context: VerbContext) => unknown ? P : never
+export type Result<V extends Verb> = Awaited<ReturnType<Run<V>>>
+
+export function isVerb(name: string): name is Verb {
+  return Object.hasOwn(verbs, name)
+}
+
+function verb<P, R>(
+  schema: z.ZodType<P>,
+  run: (parameters: P, context: VerbContext) => Promise<R>
+) {
+  return {
+    run,
+    /** Throws ParcelError; USAGE for parameters that do not fit. */
+    async call(value: unknown, context: VerbContext): Promise<R> {
+      const parsed = schema.safeParse(value)
+      if (!parsed.success) throw new ParcelError('USAGE', z.prettifyError(parsed.error))
+      return run(parsed.data, context)
+    }
+  }
+}
+
+/** Passes a task's progress on and returns its result; the task ends when the caller goes away. */
+async function follow<T>(task: Task<T>, { emit, signal }: VerbContext): Promise<T> {
+  const cancel = (): void => task.cancel()
+  if (signal.aborted) cancel()
+  signal.addEventListener('abort', cancel, { once: true })
+  try {
+    for await (const event of task) emit(event)
+    return await task
+  } finally {
+    signal.removeEventListener('abort', cancel)
+  }
+}
