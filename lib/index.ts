@@ -7,7 +7,7 @@ export type {
   SuspendOptions,
   SuspendResult
 } from './host.js'
-export { homeDir } from './home.js'
+export { createHome, homeDir, openHome } from './home.js'
 export type { ParcelInfo, ParcelState, VersionInfo } from './info.js'
 export { Task, type Progress, type TaskEvent } from './progress.js'
 export { SOFTWARE, VERSION } from './software.js'

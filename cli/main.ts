@@ -1,0 +1,87 @@
+#!/usr/bin/env node
+import { Command, CommanderError } from 'commander'
+import { VERSION } from '../lib/index.js'
+import { EXIT } from './exit.js'
+import { addVerb } from './verbs/add.js'
+import { attachVerb } from './verbs/attach.js'
+import { daemonVerb } from './verbs/daemon.js'
+import { dhtVerb } from './verbs/dht.js'
+import { idVerb } from './verbs/id.js'
+import { initVerb } from './verbs/init.js'
+import { inviteVerb } from './verbs/invite.js'
+import { joinVerb } from './verbs/join.js'
+import { logVerb } from './verbs/log.js'
+import { lsVerb } from './verbs/ls.js'
+import { resumeVerb } from './verbs/resume.js'
+import { runVerb } from './verbs/run.js'
+import { statusVerb } from './verbs/status.js'
+import { stopVerb } from './verbs/stop.js'
+import { suspendVerbs } from './verbs/suspend.js'
+
+const program = new Command('hyperparcel')
+  .description('Suspend a machine here, resume it there, with no server in between.')
+  .option('--home <dir>', 'where this host lives (default: HYPERPARCEL_HOME, else the data folder)')
+  .option(
+    '--bootstrap <host:port>',
+    'use a private DHT (default: HYPERPARCEL_BOOTSTRAP, else public)'
+  )
+  .option('--json', 'print one JSON object a line')
+  .showHelpAfterError("(see 'hyperparcel --help')")
+  .exitOverride()
+  .addHelpText(
+    'after',
+    `
+Two hosts, one machine:
+  here    hyperparcel init
+          hyperparcel add ~/vm/work --name work --vm qemu
+          hyperparcel run work
+          hyperparcel suspend work
+          hyperparcel invite work            prints an invite
+  there   hyperparcel init
+          hyperparcel join INVITE
+          hyperparcel resume work            goes on where it stopped
+
+'hyperparcel --version' prints the version.`
+  )
+
+for (const define of [
+  initVerb,
+  idVerb,
+  addVerb,
+  lsVerb,
+  statusVerb,
+  logVerb,
+  runVerb,
+  suspendVerbs,
+  resumeVerb,
+  attachVerb,
+  stopVerb,
+  inviteVerb,
+  joinVerb,
+  daemonVerb,
+  dhtVerb
+]) {
+  define(program)
+}
+inheritExit(program)
+
+// `resume --version V` is another thing, so this one is not commander's.
+if (process.argv[2] === '--version' || process.argv[2] === '-V') {
+  console.log(VERSION)
+  process.exit(0)
+}
+
+try {
+  await program.parseAsync()
+} catch (error) {
+  if (!(error instanceof CommanderError)) throw error
+  process.exitCode = error.exitCode === 0 ? 0 : EXIT.USAGE
+}
+
+/** Subcommands made by hand do not take over the setting. */
+function inheritExit(command: Command): void {
+  for (const child of command.commands) {
+    child.exitOverride().showHelpAfterError(`(see 'hyperparcel ${child.name()} --help')`)
+    inheritExit(child)
+  }
+}

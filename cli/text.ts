@@ -1,0 +1,35 @@
+import type { ParcelInfo, VersionInfo } from '../lib/index.js'
+import { bytes } from './terminal.js'
+
+/** Enough of a version's id to name it. */
+export function shortId(id: string): string {
+  return id.slice(0, 12)
+}
+
+/** Where a version is, honestly: 'here, durable', 'here and on desk', 'on laptop, 3 of 9 blocks here'. */
+export function whereText(
+  version: VersionInfo,
+  { blocks }: Pick<ParcelInfo, 'blocks'>,
+  self: string
+): string {
+  const others = version.holders.filter((name) => name !== self)
+  const elsewhere = others.length === 0 ? '' : `on ${others.join(', ')}`
+  if (version.isHere) return elsewhere === '' ? 'here, durable' : `here, durable; ${elsewhere}`
+  return `${elsewhere || 'nowhere whole'}; ${blocks.here} of ${blocks.total} blocks here`
+}
+
+export function stateText(parcel: ParcelInfo): string {
+  const { state, path, heads, screen } = parcel
+  const conflict = heads.length > 1 ? `, ${heads.length} heads: a conflict` : ''
+  if (state === 'running') return `running${screen === null ? '' : `, screen ${screen}`}${conflict}`
+  if (state === 'not here') return `no folder here yet${conflict}`
+  return `${state === 'suspended' ? 'suspended' : 'files'} in ${path ?? ''}${conflict}`
+}
+
+export function versionLine(version: VersionInfo): string {
+  const when = new Date(version.created).toISOString().replace('T', ' ').slice(0, 16)
+  const size = `${bytes(version.bytes)}, ${bytes(version.stored)} new`
+  const message = version.message === '' ? '' : `  "${version.message}"`
+  const on = version.holders.join(', ')
+  return `${shortId(version.id)}  ${when}  ${version.authorName}  ${size}  on ${on}${message}`
+}

@@ -1,0 +1,31 @@
+import { InvalidArgumentError, type Command } from 'commander'
+import { PrivateDht } from '../../lib/index.js'
+import { verb } from '../context.js'
+
+export function dhtVerb(program: Command): void {
+  const command = program
+    .command('dht')
+    .description('run a DHT of your own, for hosts without internet, until Ctrl-C')
+    .option('--port <port>', 'where (default: a free one)', port, 0)
+    .option('--host <address>', 'the address that the other hosts reach it at', '127.0.0.1')
+    .addHelpText(
+      'after',
+      `
+It prints host:port; give that to every host with --bootstrap or HYPERPARCEL_BOOTSTRAP.
+Example: hyperparcel dht --host 192.0.2.7 --port 49737`
+    )
+  verb(command, async ({ terminal, signal }, self) => {
+    const options = self.opts<{ port: number; host: string }>()
+    const dht = await PrivateDht.start(options)
+    terminal.result('dht', { bootstrap: dht.address }, dht.address)
+    await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }))
+    await dht.stop()
+    process.exit(0)
+  })
+}
+
+function port(text: string): number {
+  const value = Number(text)
+  if (Number.isInteger(value) && value >= 0 && value <= 65_535) return value
+  throw new InvalidArgumentError('a port from 0 to 65535')
+}

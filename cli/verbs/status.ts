@@ -1,0 +1,41 @@
+import type { Command } from 'commander'
+import type { ParcelInfo } from '../../lib/index.js'
+import { verb } from '../context.js'
+import { shortId, stateText, versionLine, whereText } from '../text.js'
+
+export function statusVerb(program: Command): void {
+  const command = program
+    .command('status')
+    .description('show where a parcel and its newest version are; without a name, all of them')
+    .argument('[name]', 'the parcel')
+  verb(command, async ({ terminal, client }, self) => {
+    const [name] = self.args
+    const { name: host } = await client.call('id', {})
+    const parcels =
+      name === undefined ? await client.call('ls', {}) : [await client.call('status', { name })]
+    for (const parcel of parcels) terminal.result('parcel', parcel, describe(parcel, host))
+    if (parcels.length === 0) terminal.note("no parcels yet: 'hyperparcel add' or 'join' one")
+  })
+}
+
+function describe(parcel: ParcelInfo, self: string): string {
+  const lines = [`${parcel.name} (${parcel.driver}): ${stateText(parcel)}`]
+  for (const head of parcel.heads) {
+    lines.push(`  version ${versionLine(head)}`, `    ${whereText(head, parcel, self)}`)
+  }
+  if (parcel.heads.length === 0) lines.push('  no version yet')
+  if (parcel.heads.length > 1) {
+    const ids = parcel.heads.map(({ id }) => shortId(id)).join(' or ')
+    lines.push(`  conflict: choose ${ids} with 'hyperparcel resume ${parcel.name} --version'`)
+  }
+  for (const { name, role, isConnected } of parcel.members) {
+    const here = name === self ? ' (this host)' : isConnected ? ', connected' : ', not connected'
+    lines.push(`  ${role} ${name}${here}`)
+  }
+  for (const { host, refusal } of parcel.peers) {
+    if (refusal !== null) lines.push(`  ${host.slice(0, 8)}: ${refusal}`)
+  }
+  if (parcel.lastWords !== null) lines.push(`  its machine ended: ${parcel.lastWords}`)
+  for (const problem of parcel.problems) lines.push(`  problem: ${problem}`)
+  return lines.join('\n')
+}
