@@ -4,7 +4,7 @@ import { ParcelError } from './errors.js'
 const MAX_LINE = 1024 * 1024
 
 /** Cuts a stream into lines and parses each as JSON. Throws INTEGRITY for what is not, or is too long. */
-export async function* jsonLines(stream: Readable): AsyncGenerator<unknown> {
+export async function* jsonLines(stream: Readable): AsyncGenerator {
   let rest = ''
   stream.setEncoding('utf8')
   for await (const text of stream) {

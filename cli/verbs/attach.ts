@@ -20,7 +20,7 @@ export function attachVerb(program: Command): void {
     const { runDir } = await client.call('attach', { name })
     const console = await new MachineProcess(runDir).console()
     const { stdin, stdout } = process
-    const isTerminal = stdin.isTTY === true
+    const isTerminal = stdin.isTTY
     if (isTerminal) {
       stdin.setRawMode(true)
       terminal.note(`attached to ${name}; Ctrl-] detaches\r`)

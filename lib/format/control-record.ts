@@ -83,7 +83,7 @@ export function encodeControlRecord(record: ControlRecord): Buffer {
   writer.varint(FORMAT)
   writer.fixed(record.parcel, HASH_BYTES).fixed(record.author, KEY_BYTES)
   writer.varint(record.sequence).varint(record.epoch)
-  const parents = record.parents.toSorted(Buffer.compare)
+  const parents = record.parents.toSorted((a, b) => Buffer.compare(a, b))
   writer.list(parents, (parent) => writer.fixed(parent, HASH_BYTES))
   writer.varint(record.created)
   const { body } = record

@@ -49,7 +49,7 @@ export function encodeVersion(version: Version): Buffer {
   const writer = new Writer(512)
   writer.varint(FORMAT)
   writer.fixed(version.parcel, HASH_BYTES).fixed(version.author, KEY_BYTES)
-  const parents = version.parents.toSorted(Buffer.compare)
+  const parents = version.parents.toSorted((a, b) => Buffer.compare(a, b))
   writer.list(parents, (parent) => writer.fixed(parent, HASH_BYTES))
   writer.varint(version.created).text(version.driver)
   const facts = Object.entries(version.facts).toSorted(([a], [b]) => byBytes(a, b))

@@ -32,7 +32,7 @@ async function* below(
   skip: (skipped: Skipped) => void
 ): AsyncGenerator<Found> {
   const names = await readdir(folder, { encoding: 'buffer' })
-  names.sort(Buffer.compare)
+  names.sort((a, b) => Buffer.compare(a, b))
   for (const name of names) {
     const path = prefix.byteLength === 0 ? name : Buffer.concat([prefix, SLASH, name])
     const absolute = Buffer.concat([folder, SLASH, name])

@@ -100,7 +100,7 @@ export class Pairing {
         this.#expireIn(name, AFTERGLOW)
       }
     })
-    const timer = setTimeout(() => this.#end(name), ttl + AFTERGLOW)
+    const timer = setTimeout(() => void this.#end(name), ttl + AFTERGLOW)
     this.#invites.set(name, { invite, member, timer, usedBy: null })
     await member.flushed()
     return { text: inviteText(invite.invite), expires }
@@ -172,7 +172,7 @@ export class Pairing {
     const open = this.#invites.get(name)
     if (open === undefined) return
     clearTimeout(open.timer)
-    open.timer = setTimeout(() => this.#end(name), ms)
+    open.timer = setTimeout(() => void this.#end(name), ms)
   }
 
   async #end(name: string): Promise<void> {

@@ -55,6 +55,9 @@ export class MachineProcess {
     if (session === null) return null
     try {
       return statusSchema.parse(await session.ask('status'))
+    } catch (error) {
+      if (error instanceof ParcelError && error.code === 'NOT_RUNNING') return null
+      throw error
     } finally {
       session.close()
     }
@@ -85,6 +88,7 @@ export class MachineProcess {
         throw error
       }
       await session.ask(after)
+      if (after === 'end') await session.ended()
       return result
     } finally {
       session.close()
@@ -96,6 +100,7 @@ export class MachineProcess {
     const session = await this.#require()
     try {
       await session.ask('end')
+      await session.ended()
     } finally {
       session.close()
     }
@@ -129,7 +134,7 @@ export class MachineProcess {
 
 class Session {
   readonly socket: Socket
-  #answers: AsyncGenerator<unknown> | null = null
+  #answers: AsyncGenerator | null = null
 
   constructor(socket: Socket) {
     this.socket = socket
@@ -139,12 +144,17 @@ class Session {
   async ask(verb: string): Promise<unknown> {
     this.#answers ??= jsonLines(this.socket)
     this.socket.write(`${JSON.stringify({ verb })}\n`)
-    const answer = await this.#answers.next()
-    if (answer.done === true) {
-      throw new ParcelError('VMM_FAILED', 'the machine ended while it was asked')
+    const answer = await this.#answers.next().catch(() => null)
+    if (answer === null || answer.done === true) {
+      throw new ParcelError('NOT_RUNNING', 'the machine has ended')
     }
     throwFailure(answer.value)
     return answer.value
+  }
+
+  /** Waits until the other side has hung up, which it does when the machine is gone. */
+  async ended(): Promise<void> {
+    await this.#answers?.next().catch(() => {})
   }
 
   close(): void {

@@ -146,7 +146,7 @@ export async function readMachine(dir: string): Promise<MachineSpec> {
  * Returns whether it wrote one. Throws BAD_MACHINE when there is nothing to boot from.
  */
 export async function writeDefaultMachine(dir: string): Promise<boolean> {
-  const names = (await readdir(dir)).sort()
+  const names = (await readdir(dir)).toSorted()
   if (names.includes(MACHINE_FILE)) return false
   const kernel = names.find((name) => /^(vmlinuz.*|bzImage)$/.test(name))
   const initrd = names.find((name) => /^(initrd|initramfs)/.test(name))
@@ -216,4 +216,4 @@ function fields(allowed: string): { error: z.core.$ZodErrorMap<ObjectIssue> } {
   }
 }
 
-type ObjectIssue = z.core.$ZodIssueInvalidType<unknown> | z.core.$ZodIssueUnrecognizedKeys
+type ObjectIssue = z.core.$ZodIssueInvalidType | z.core.$ZodIssueUnrecognizedKeys

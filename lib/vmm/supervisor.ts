@@ -1,7 +1,8 @@
-import { appendFile, rename, stat, writeFile } from 'node:fs/promises'
+import { appendFile, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { createWriteStream } from 'node:fs'
 import { createServer, type Socket } from 'node:net'
 import { join } from 'node:path'
+import { setTimeout } from 'node:timers/promises'
 import { z } from 'zod'
 import { ParcelError } from '../errors.js'
 import { listenOn } from '../local-socket.js'
@@ -22,6 +23,8 @@ const CONSOLE_LOG = 'console.log'
 const REPLAY_BYTES = 16 * 1024
 const LOG_BYTES = 1024 * 1024
 const MAX_REQUEST = 4_096
+/** How long a caller may take to read its last answer, ms. */
+const FLUSH_LIMIT = 1_000
 
 const requestSchema = z.strictObject({
   verb: z.enum(['status', 'capture', 'proceed', 'end', 'console'])
@@ -54,6 +57,7 @@ async function main(): Promise<void> {
   process.on('SIGHUP', () => {})
   const why = await supervisor.running.exited
   await writeFile(join(supervisor.runDir, LAST_WORDS), why ?? '', { mode: 0o600 })
+  await supervisor.close()
   process.exit(0)
 }
 
@@ -62,6 +66,7 @@ class Supervisor {
   readonly runDir: string
   readonly #logPath: string
   readonly #started = Date.now()
+  readonly #connections = new Map<Socket, Promise<void>>()
   readonly #terminals = new Set<Socket>()
   #replay: Buffer = Buffer.alloc(0)
   #logging: Promise<void> = Promise.resolve()
@@ -79,6 +84,20 @@ class Supervisor {
     await listenOn(server, join(this.runDir, SOCKET))
   }
 
+  /** Nobody can connect any more, and everybody who asked has got an answer. */
+  async close(): Promise<void> {
+    await rm(join(this.runDir, SOCKET), { force: true })
+    await this.#logging
+    for (const [socket, answered] of this.#connections) {
+      await answered
+      const isFlushed = new Promise<void>((resolve) => {
+        socket.once('close', () => resolve())
+        socket.end(() => resolve())
+      })
+      await Promise.race([isFlushed, setTimeout(FLUSH_LIMIT)])
+    }
+  }
+
   /** Requests come a line at a time, until one turns the connection into a console. */
   #serve(socket: Socket): void {
     let rest = ''
@@ -92,11 +111,14 @@ class Supervisor {
           const answer = await this.#request(line, socket, () => socket.off('data', onData))
           socket.write(`${JSON.stringify(answer)}\n`)
         })
+        this.#connections.set(socket, answering)
       }
     }
+    this.#connections.set(socket, answering)
     socket.on('data', onData)
     socket.on('error', () => socket.destroy())
     socket.once('close', () => {
+      this.#connections.delete(socket)
       this.#terminals.delete(socket)
       if (this.#capturer === socket) this.#release()
     })

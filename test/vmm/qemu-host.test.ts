@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { hostMismatches, qemuHost } from '../../lib/vmm/qemu-host.js'
-import { missingForQemu } from '../guest/build.js'
+import { missingForQemu } from '../../examples/demo/linux-guest.js'
 
 const skip = missingForQemu() ?? false
 

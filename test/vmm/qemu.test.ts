@@ -24,7 +24,7 @@ import { QemuProcess } from '../../lib/vmm/qemu-process.js'
 import { goOn } from '../../lib/vmm/qemu-running.js'
 import { cancelMigration, prepareMigration, saveDevices } from '../../lib/vmm/qemu-state.js'
 import { Qmp } from '../../lib/vmm/qmp.js'
-import { buildGuest, missingForQemu } from '../guest/build.js'
+import { buildGuest, missingForQemu } from '../../examples/demo/linux-guest.js'
 import { Terminal, ticks } from '../guest/terminal.js'
 
 const skip = missingForQemu() ?? false

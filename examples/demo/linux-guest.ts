@@ -182,7 +182,7 @@ function newestKernel(): { path: string; modules: string } | null {
   const prefix = 'vmlinuz-'
   const newest = readdirSync('/boot')
     .filter((name) => name.startsWith(prefix) && name.endsWith('-cloud-amd64'))
-    .sort((a, b) => a.localeCompare(b, 'en', { numeric: true }))
+    .toSorted((a, b) => a.localeCompare(b, 'en', { numeric: true }))
     .at(-1)
   if (newest === undefined) return null
   const modules = `/lib/modules/${newest.slice(prefix.length)}/kernel/drivers`

@@ -1,0 +1,78 @@
+import { join } from 'node:path'
+import type { TestContext } from 'node:test'
+import { Host, PrivateDht } from '../../lib/index.js'
+import { scratch } from './scratch.js'
+
+/** A private DHT that goes away with the test. */
+export async function testDht(t: TestContext): Promise<PrivateDht> {
+  const dht = await PrivateDht.start()
+  t.after(() => dht.stop())
+  return dht
+}
+
+/** A network of hosts in this process, each with a real store, on real DHT nodes on loopback. */
+export class TestHosts {
+  readonly dir: string
+  readonly dht: PrivateDht
+  readonly #hosts = new Map<string, Host>()
+
+  private constructor(dir: string, dht: PrivateDht) {
+    this.dir = dir
+    this.dht = dht
+  }
+
+  static async start(t: TestContext): Promise<TestHosts> {
+    const dht = await testDht(t)
+    const hosts = new TestHosts(await scratch(t), dht)
+    // Hooks run in order: the hosts must be gone before the DHT and the folder.
+    t.after(() => hosts.close())
+    return hosts
+  }
+
+  home(name: string): string {
+    return join(this.dir, 'homes', name)
+  }
+
+  async create(name: string, clock: () => number = Date.now): Promise<Host> {
+    const host = await Host.create({
+      home: this.home(name),
+      name,
+      bootstrap: this.dht.address,
+      clock
+    })
+    this.#hosts.set(name, host)
+    return host
+  }
+
+  async open(name: string): Promise<Host> {
+    const host = await Host.open({ home: this.home(name), bootstrap: this.dht.address })
+    this.#hosts.set(name, host)
+    return host
+  }
+
+  /** Switches a host off; `open` brings it back. */
+  async stop(name: string): Promise<void> {
+    const host = this.#hosts.get(name)
+    this.#hosts.delete(name)
+    await host?.close()
+  }
+
+  async close(): Promise<void> {
+    for (const name of this.#hosts.keys()) await this.stop(name)
+  }
+}
+
+/** Waits until `check` gives something other than null; it is an error after `limit` ms. */
+export async function eventually<T>(
+  check: () => Promise<T | null> | T | null,
+  what: string,
+  limit = 30_000
+): Promise<T> {
+  const deadline = performance.now() + limit
+  for (;;) {
+    const value = await check()
+    if (value !== null) return value
+    if (performance.now() > deadline) throw new Error(`${what}: not within ${limit} ms`)
+    await new Promise((resolve) => setTimeout(resolve, 25))
+  }
+}
