@@ -41,4 +41,4 @@ stream.once('end', () => {
     process.exitCode = 1
   }
 })
-stream.compose(spec()).pipe(process.stdout)
+stream.compose(new spec()).pipe(process.stdout)

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import type { TestContext } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { DaemonClient } from '../../lib/index.js'
+import { onEnd } from './on-end.js'
 
 const MAIN = fileURLToPath(new URL('../../cli/main.js', import.meta.url))
 
@@ -28,7 +29,7 @@ export class Cli {
       HYPERPARCEL_BOOTSTRAP: bootstrap,
       HYPERPARCEL_IDLE: '120'
     }
-    t.after(() => new DaemonClient({ home }).stop())
+    onEnd(t, () => new DaemonClient({ home }).stop())
   }
 
   /** Starts a command and leaves it to the caller, who must see it end. */

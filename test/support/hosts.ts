@@ -1,12 +1,13 @@
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
 import { Host, PrivateDht } from '../../lib/index.js'
+import { onEnd } from './on-end.js'
 import { scratch } from './scratch.js'
 
 /** A private DHT that goes away with the test. */
 export async function testDht(t: TestContext): Promise<PrivateDht> {
   const dht = await PrivateDht.start()
-  t.after(() => dht.stop())
+  onEnd(t, () => dht.stop())
   return dht
 }
 
@@ -22,10 +23,9 @@ export class TestHosts {
   }
 
   static async start(t: TestContext): Promise<TestHosts> {
-    const dht = await testDht(t)
-    const hosts = new TestHosts(await scratch(t), dht)
-    // Hooks run in order: the hosts must be gone before the DHT and the folder.
-    t.after(() => hosts.close())
+    const dir = await scratch(t)
+    const hosts = new TestHosts(dir, await testDht(t))
+    onEnd(t, () => hosts.close())
     return hosts
   }
 
