@@ -12,7 +12,8 @@ import type { Known } from './parcel/history.js'
 import { requireNoChanges } from './parcel/changes.js'
 import type { Skipped } from './parcel/walk.js'
 import { Task, type Work } from './progress.js'
-import { describeParcel, describeVersion, type ParcelInfo, type VersionInfo } from './info.js'
+import { describeParcel, describeVersion } from './describe.js'
+import type { ParcelInfo, VersionInfo } from './info.js'
 import { Pairing } from './swarm/pairing.js'
 import { Swarm } from './swarm/swarm.js'
 import { parseBootstrap, type Node } from './swarm/dht.js'
@@ -139,6 +140,11 @@ export class Host {
   /** Invites that are open; they end with this process. */
   get openInvites(): number {
     return this.#pairing.open
+  }
+
+  /** Handshakes of untrusted keys that were refused since the start. */
+  get refused(): number {
+    return this.#swarm.refused
   }
 
   /** Registers a folder as a parcel. It has no version before the first suspend. */

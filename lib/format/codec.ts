@@ -64,8 +64,13 @@ export class Writer {
     return this.varint(bytes.byteLength).raw(bytes)
   }
 
-  text(value: string): this {
-    return this.sized(Buffer.from(value, 'utf8'))
+  /** Refuses what a reader of the same limit would refuse, so that no unreadable record is written. */
+  text(value: string, max: number): this {
+    const bytes = Buffer.from(value, 'utf8')
+    if (bytes.byteLength > max) {
+      throw new RangeError(`a text of ${bytes.byteLength} bytes where at most ${max} are allowed`)
+    }
+    return this.sized(bytes)
   }
 
   list<T>(items: readonly T[], write: (item: T) => void): this {

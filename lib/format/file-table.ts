@@ -30,12 +30,15 @@ const NO_ROOT = Buffer.alloc(HASH_BYTES)
 const NS = 1_000_000_000n
 /** mtimes before 1970 are written from this base, the year 1 or so. */
 const EPOCH_SHIFT = 62_135_596_800n
+const MAX_SECONDS = 2 ** 40
+/** A file system can hold times beyond the format's; they are written as its first or last. */
+const LAST_TIME = BigInt(MAX_SECONDS) * NS + NS - 1n
 
 export function encodeFileEntry(entry: FileEntry): Buffer {
   const writer = new Writer(96 + entry.path.byteLength)
   writer.u8(TYPES.indexOf(entry.type)).sized(entry.path).varint(entry.mode)
   const shifted = entry.mtime + EPOCH_SHIFT * NS
-  const time = shifted < 0n ? 0n : shifted
+  const time = shifted < 0n ? 0n : shifted > LAST_TIME ? LAST_TIME : shifted
   writer.varint(Number(time / NS)).varint(Number(time % NS))
   if (entry.type === 'file') {
     writer.u8(ROLES.indexOf(entry.role)).u8(entry.chunking).varint(entry.size)
@@ -53,7 +56,7 @@ export function decodeFileEntry(bytes: Uint8Array): FileEntry {
   const type = TYPES[reader.u8()] ?? reader.fail('an unknown type of file')
   const path = reader.sized(MAX_PATH_BYTES)
   const mode = reader.varint(0o7777)
-  const seconds = BigInt(reader.varint(2 ** 40)) - EPOCH_SHIFT
+  const seconds = BigInt(reader.varint(MAX_SECONDS)) - EPOCH_SHIFT
   const mtime = seconds * NS + BigInt(reader.varint(999_999_999))
   if (type === 'file') {
     const role = ROLES[reader.u8()] ?? reader.fail('an unknown role of a file')

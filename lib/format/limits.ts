@@ -33,7 +33,9 @@ export const MAX_FILE_SIZE = 2 ** 48
 /** Largest file table, which is itself cut into chunks: 16 GiB. */
 export const MAX_TABLE_SIZE = 2 ** 34
 export const MAX_PATH_BYTES = 4_096
-export const MAX_NAME_BYTES = 255
+/** 64 characters of at most 4 bytes. */
+export const MAX_NAME_BYTES = 256
+export const MAX_DRIVER_BYTES = 32
 export const MAX_PARENTS = 64
 export const MAX_CORES = 65_536
 export const MAX_MEMBERS = 4_096

@@ -51,7 +51,7 @@ export function encodeMetaRecord(record: Exclude<MetaRecord, { type: 'unknown' }
       writePlaces(writer, record.places)
       break
     case 'name':
-      writer.u8(NAME).text(record.name)
+      writer.u8(NAME).text(record.name, MAX_NAME_BYTES)
   }
   return Buffer.from(writer.bytes())
 }

@@ -1,6 +1,9 @@
 import { LENGTH_BYTES, MAX_BLOCK } from './limits.js'
 import { ParcelError } from '../errors.js'
 
+/** As long as the longest padding. */
+const ZEROS = Buffer.alloc(8_192)
+
 /**
  * Length that a body of `length` bytes is padded to, so that a block's size says little: the next
  * power of two from 256 bytes to 8 KiB, above that the next multiple of 8 KiB (at most 1% of a
@@ -35,6 +38,10 @@ export function unpad(block: Buffer): Buffer {
   const length = block.byteLength < LENGTH_BYTES ? -1 : block.readUInt32LE(0)
   if (length < 0 || block.byteLength > MAX_BLOCK || bucket(length) !== block.byteLength) {
     throw new ParcelError('INTEGRITY', 'damaged block: its length and its padding disagree')
+  }
+  const padding = block.subarray(LENGTH_BYTES + length)
+  if (!padding.equals(ZEROS.subarray(0, padding.byteLength))) {
+    throw new ParcelError('INTEGRITY', 'damaged block: its padding is not zeros')
   }
   return block.subarray(LENGTH_BYTES, LENGTH_BYTES + length)
 }

@@ -1,7 +1,14 @@
 import { ParcelError } from '../errors.js'
 import { Reader, Writer } from './codec.js'
 import { readFormat } from './extension.js'
-import { FORMAT, HASH_BYTES, KEY_BYTES, MAX_NAME_BYTES, SIGNATURE_BYTES } from './limits.js'
+import {
+  FORMAT,
+  HASH_BYTES,
+  KEY_BYTES,
+  MAX_DRIVER_BYTES,
+  MAX_NAME_BYTES,
+  SIGNATURE_BYTES
+} from './limits.js'
 
 /** What a newcomer sends. Whoever holds the invite can read it. The signature is over the invite's id. */
 export interface JoinRequest {
@@ -29,7 +36,9 @@ const INVITE_PREFIX = 'hyperparcel1'
 
 export function encodeJoinRequest(request: JoinRequest): Buffer {
   const writer = new Writer(192).varint(FORMAT).fixed(request.host, KEY_BYTES)
-  return Buffer.from(writer.text(request.name).fixed(request.signature, SIGNATURE_BYTES).bytes())
+  return Buffer.from(
+    writer.text(request.name, MAX_NAME_BYTES).fixed(request.signature, SIGNATURE_BYTES).bytes()
+  )
 }
 
 export function decodeJoinRequest(bytes: Uint8Array): JoinRequest {
@@ -44,8 +53,8 @@ export function decodeJoinRequest(bytes: Uint8Array): JoinRequest {
 
 export function encodeJoinReply(reply: JoinReply): Buffer {
   const writer = new Writer(512).varint(FORMAT).fixed(reply.parcel, HASH_BYTES)
-  writer.text(reply.name).text(reply.driver)
-  writer.fixed(reply.inviter, KEY_BYTES).text(reply.inviterName)
+  writer.text(reply.name, MAX_NAME_BYTES).text(reply.driver, MAX_DRIVER_BYTES)
+  writer.fixed(reply.inviter, KEY_BYTES).text(reply.inviterName, MAX_NAME_BYTES)
   writer.varint(reply.epoch).fixed(reply.epochKey, KEY_BYTES).fixed(reply.controlKey, KEY_BYTES)
   const { bytes, signature } = reply.announcement
   return Buffer.from(writer.sized(bytes).fixed(signature, SIGNATURE_BYTES).bytes())
@@ -57,7 +66,7 @@ export function decodeJoinReply(bytes: Uint8Array): JoinReply {
   const reply = {
     parcel: reader.fixed(HASH_BYTES),
     name: reader.text(MAX_NAME_BYTES),
-    driver: reader.text(32),
+    driver: reader.text(MAX_DRIVER_BYTES),
     inviter: reader.fixed(KEY_BYTES),
     inviterName: reader.text(MAX_NAME_BYTES),
     epoch: reader.varint(),

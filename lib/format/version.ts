@@ -5,6 +5,7 @@ import {
   HASH_BYTES,
   KEY_BYTES,
   MAX_CORES,
+  MAX_DRIVER_BYTES,
   MAX_FACTS,
   MAX_PARENTS,
   MAX_TABLE_SIZE,
@@ -51,13 +52,13 @@ export function encodeVersion(version: Version): Buffer {
   writer.fixed(version.parcel, HASH_BYTES).fixed(version.author, KEY_BYTES)
   const parents = version.parents.toSorted((a, b) => Buffer.compare(a, b))
   writer.list(parents, (parent) => writer.fixed(parent, HASH_BYTES))
-  writer.varint(version.created).text(version.driver)
+  writer.varint(version.created).text(version.driver, MAX_DRIVER_BYTES)
   const facts = Object.entries(version.facts).toSorted(([a], [b]) => byBytes(a, b))
-  writer.list(facts, ([name, value]) => writer.text(name).text(value))
+  writer.list(facts, ([name, value]) => writer.text(name, MAX_TEXT).text(value, MAX_TEXT))
   writer.varint(version.table.size).fixed(version.table.root ?? NO_ROOT, HASH_BYTES)
   const { files, bytes, stored } = version.totals
   writer.varint(files).varint(bytes).varint(stored)
-  writer.text(version.message).varint(version.leaseEpoch)
+  writer.text(version.message, MAX_TEXT).varint(version.leaseEpoch)
   writer.list(version.cores, (core) => writeCoreHead(writer, core))
   writeExtensions(writer, version.extensions)
   return Buffer.from(writer.bytes())
@@ -71,15 +72,16 @@ export function decodeVersion(bytes: Uint8Array): Version {
   const parents = reader.list(MAX_PARENTS, () => reader.fixed(HASH_BYTES))
   if (!ascending(parents)) reader.fail('its parents are out of order')
   const created = reader.varint()
-  const driver = reader.text(32)
-  const facts: Record<string, string> = {}
+  const driver = reader.text(MAX_DRIVER_BYTES)
   let last: string | null = null
-  reader.list(MAX_FACTS, () => {
+  const pairs = reader.list(MAX_FACTS, () => {
     const name = reader.text(MAX_TEXT)
     if (last !== null && byBytes(last, name) >= 0) reader.fail('its facts are out of order')
     last = name
-    facts[name] = reader.text(MAX_TEXT)
+    return [name, reader.text(MAX_TEXT)] as const
   })
+  // Not by assignment, which would lose a fact named '__proto__'.
+  const facts = Object.fromEntries(pairs)
   const size = reader.varint(MAX_TABLE_SIZE)
   const root = reader.fixed(HASH_BYTES)
   const table = { size, root: root.equals(NO_ROOT) ? null : root }

@@ -19,16 +19,18 @@ export interface SignedRecord {
   signature: Buffer
 }
 
-const MAX_RECORD = 65_536
+const MAX_SOFTWARE = 256
+/** A body of the largest allowed size with all its parents, and still one block. */
+const MAX_RECORD = 3 * 2 ** 20
 
 export function encodeHello({ min, max, software }: Hello): Buffer {
-  return Buffer.from(new Writer(64).varint(min).varint(max).text(software).bytes())
+  return Buffer.from(new Writer(64).varint(min).varint(max).text(software, MAX_SOFTWARE).bytes())
 }
 
 /** Bytes after the known fields are left for later versions. */
 export function decodeHello(bytes: Uint8Array): Hello {
   const reader = new Reader(bytes, 'hello')
-  return { min: reader.varint(), max: reader.varint(), software: reader.text(256) }
+  return { min: reader.varint(), max: reader.varint(), software: reader.text(MAX_SOFTWARE) }
 }
 
 /** The version to speak with a peer, or null when there is none in common. */

@@ -49,8 +49,10 @@ export class Keyring {
 
   add(keys: EpochKeys): void {
     this.#epochs.set(keys.epoch, keys)
-    const isNewest = keys.epoch > this.#current
+    const isNewest = keys.epoch >= this.#current
     for (const kind of ['control', 'meta', 'data'] as const) {
+      // Without a key of the newest epoch nothing is written: never under an older one.
+      if (isNewest) this.#sealing.delete(kind)
       const sealing = this.#derive(keys, kind)
       if (sealing === null) continue
       this.#byId.set(sealing.id.toString('hex'), sealing)

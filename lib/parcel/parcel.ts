@@ -64,6 +64,7 @@ export class Parcel {
   #own: { control: Log; meta: Log; data: Log } | null = null
   #busy: Promise<unknown> = Promise.resolve()
   #refreshing: Promise<void> | null = null
+  #saving: Promise<void> = Promise.resolve()
   #isStale = false
   #isClosed = false
 
@@ -442,6 +443,7 @@ export class Parcel {
     for (const { stop } of this.#logs.values()) stop()
     await this.#busy.catch(() => {})
     await this.#refreshing?.catch(() => {})
+    await this.#saving
   }
 
   async rename(name: string): Promise<void> {
@@ -522,10 +524,11 @@ export class Parcel {
     }
     const known = new Set(this.#state.announcements.map(({ signature }) => signature))
     let grew = false
+    let isAnnounced = false
     for (const { host, incarnation, signed } of this.control.incarnations()) {
       const isKnown = known.has(signed.signature.toString('hex'))
       if (!isKnown) this.#state.announcements.push(announcementText(signed))
-      grew ||= !isKnown
+      isAnnounced ||= !isKnown
       const { control, meta, data } = incarnation
       const keys = [['control', control] as const, ['meta', meta] as const]
       for (const [kind, key] of [...keys, ...data.map((each) => ['data', each] as const)]) {
@@ -535,7 +538,7 @@ export class Parcel {
         grew = true
       }
     }
-    if (grew) await this.#save()
+    if (isAnnounced) await this.#save()
     return grew
   }
 
@@ -699,8 +702,12 @@ export class Parcel {
     await this.#save()
   }
 
-  async #save(): Promise<void> {
-    await saveState(this.#context.stateDir, this.#context.identity.atRest, this.#state)
+  /** One write at a time, each with the newest state. */
+  #save(): Promise<void> {
+    const { stateDir, identity } = this.#context
+    const save = this.#saving.then(() => saveState(stateDir, identity.atRest, this.#state))
+    this.#saving = save.catch(() => {})
+    return save
   }
 
   #changed(): void {

@@ -1,18 +1,11 @@
 import { setTimeout } from 'node:timers/promises'
 import Hyperswarm, { type Connection, type Discovery } from 'hyperswarm'
 import Protomux from 'protomux'
+import type { PeerStatus } from '../peer-status.js'
 import type { KeyPair } from '../keys/identity.js'
 import { ParcelChannel, PROTOCOL, channelId } from './channel.js'
 import { createNode, type Node } from './dht.js'
 import type { SharedParcel } from './shared-parcel.js'
-
-export interface PeerStatus {
-  host: string
-  address: string
-  software: string | null
-  refusal: string | null
-  isHeard: boolean
-}
 
 interface Shared {
   parcel: SharedParcel

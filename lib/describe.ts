@@ -1,0 +1,76 @@
+import type { Home } from './home.js'
+import type { Known } from './parcel/history.js'
+import type { Parcel } from './parcel/parcel.js'
+import type { PeerStatus } from './peer-status.js'
+import type { ParcelInfo, ParcelState, VersionInfo } from './info.js'
+import type { MachineStatus } from './vmm/machine-process.js'
+
+export async function describeVersion(
+  parcel: Parcel,
+  known: Known,
+  home: Home
+): Promise<VersionInfo> {
+  const { id, version } = known
+  const self = home.identity.publicKey.toString('hex')
+  const nameOf = (host: string): string =>
+    host === self ? home.name : (parcel.hostNames.get(host) ?? host.slice(0, 8))
+  const author = version.author.toString('hex')
+  return {
+    id: id.toString('hex'),
+    parents: version.parents.map((parent) => parent.toString('hex')),
+    author,
+    authorName: nameOf(author),
+    created: version.created,
+    driver: version.driver,
+    message: version.message,
+    files: version.totals.files,
+    bytes: version.totals.bytes,
+    stored: version.totals.stored,
+    facts: version.facts,
+    isHead: parcel.history.isHead(id),
+    isHere: await parcel.isHere(known),
+    holders: [...parcel.holders(known)].map(nameOf)
+  }
+}
+
+export async function describeParcel(
+  parcel: Parcel,
+  around: {
+    home: Home
+    peers: PeerStatus[]
+    machine: MachineStatus | null
+    lastWords: string | null
+  }
+): Promise<ParcelInfo> {
+  const { home, peers, machine, lastWords } = around
+  const heads = parcel.history.heads()
+  const self = home.identity.publicKey.toString('hex')
+  const connected = new Set(peers.map(({ host }) => host))
+  const [head] = heads
+  return {
+    name: parcel.name,
+    id: parcel.id.toString('hex'),
+    driver: parcel.driver,
+    path: parcel.path,
+    heads: await Promise.all(heads.map((known) => describeVersion(parcel, known, home))),
+    versions: parcel.history.size,
+    state: stateOf(parcel, machine),
+    screen: machine?.screen ?? null,
+    lastWords: machine === null ? lastWords : null,
+    members: [...parcel.control.members()].map(([id, role]) => ({
+      id,
+      name: id === self ? home.name : (parcel.hostNames.get(id) ?? id.slice(0, 8)),
+      role,
+      isConnected: id === self || connected.has(id)
+    })),
+    peers,
+    problems: parcel.problems,
+    blocks: head === undefined ? { here: 0, total: 0 } : parcel.blocksOf(head)
+  }
+}
+
+function stateOf(parcel: Parcel, machine: MachineStatus | null): ParcelState {
+  if (machine !== null) return 'running'
+  if (parcel.path === null) return 'not here'
+  return parcel.driver === 'folder' || parcel.base === null ? 'files' : 'suspended'
+}

@@ -1,0 +1,163 @@
+import assert from 'node:assert/strict'
+import { mkdir, readFile } from 'node:fs/promises'
+import { test, type TestContext } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import Hyperswarm from 'hyperswarm'
+import { homeDir, openHome } from '../../lib/index.js'
+import { keyPairFrom, randomBytes } from '../../lib/keys/identity.js'
+import { Keyring } from '../../lib/keys/keyring.js'
+import { loadStates } from '../../lib/parcel/local-state.js'
+import { createNode, parseBootstrap } from '../../lib/swarm/dht.js'
+import { finish } from '../support/cli.js'
+import { onEnd } from '../support/on-end.js'
+import { failure, Place, type User } from './place.js'
+
+/** A host with one version of the folder parcel "files". */
+async function inviter(t: TestContext): Promise<{ place: Place; laptop: User }> {
+  const place = await Place.make(t)
+  const laptop = await place.host('laptop')
+  await place.write('files/a', 'shared')
+  await laptop.ok('add', place.path('files'), '--name', 'files')
+  await laptop.ok('suspend', 'files')
+  return { place, laptop }
+}
+
+async function invite(user: User, ...args: string[]): Promise<string> {
+  return String((await user.result('invite', 'files', ...args))['invite'])
+}
+
+test('an invite lets one host in: again for the same, not for another, and its parcel resumes', async (t) => {
+  const { place, laptop } = await inviter(t)
+  const text = await invite(laptop)
+  const [desk, thief] = await Promise.all([place.host('desk'), place.host('thief')])
+  assert.equal((await desk.result('join', text))['name'], 'files')
+  assert.equal((await desk.result('join', text))['name'], 'files', 'again')
+  assert.match(await thief.fails(12, 'join', text), /used by another host/)
+  await desk.ok('resume', 'files', '--to', place.path('there'))
+  assert.equal(await readFile(place.path('there/a'), 'utf8'), 'shared')
+  // A host that nobody let in: neither its command line …
+  await thief.fails(1, 'resume', 'files')
+  assert.match(await thief.ok('ls', '--json'), /no parcels/)
+  // … nor anyone who knows where the members meet gets as far as a connection.
+  const home = await openHome(homeDir(laptop.home))
+  const [state] = await loadStates(`${laptop.home}/parcels`, home.identity.atRest)
+  assert.ok(state)
+  const keys = state.epochs.map(({ epoch, epochKey, controlKey }) => ({
+    epoch,
+    epochKey: Buffer.from(epochKey ?? '', 'hex'),
+    controlKey: Buffer.from(controlKey, 'hex')
+  }))
+  const topic = new Keyring(Buffer.from(state.parcel, 'hex'), keys).topic()
+  const dht = createNode(parseBootstrap(place.bootstrap))
+  const swarm = new Hyperswarm({ keyPair: keyPairFrom(randomBytes(32)), dht })
+  onEnd(t, () => swarm.destroy())
+  let connections = 0
+  swarm.on('connection', (connection) => {
+    connections++
+    connection.on('error', () => {})
+  })
+  swarm.join(topic, { client: true, server: false })
+  swarm.joinPeer(home.identity.publicKey)
+  await swarm.flush()
+  await sleep(1_000)
+  assert.equal(connections, 0)
+})
+
+test('a malformed or cut invite is exit 2 at once', async (t) => {
+  const { place, laptop } = await inviter(t)
+  const text = await invite(laptop)
+  const desk = await place.host('desk')
+  const middle = Math.floor(text.length / 2)
+  const swapped = text.slice(0, middle) + (text[middle] === 'y' ? 'b' : 'y') + text.slice(middle + 1)
+  for (const bad of [text.slice(0, -1), text.slice(1), `${text}y`, text.slice(0, 20), swapped, '🙂', 'x'.repeat(5_000)]) {
+    await desk.fails(2, 'join', bad)
+  }
+  const child = desk.start('join', '-')
+  child.stdin?.end()
+  failure(await finish(child), 2, 'join -')
+})
+
+test('an expired invite is exit 12', async (t) => {
+  const { place, laptop } = await inviter(t)
+  const text = await invite(laptop, '--for', '0.02')
+  const desk = await place.host('desk')
+  await sleep(2_300)
+  assert.match(await desk.fails(12, 'join', text), /expired/)
+})
+
+test('a name that is taken: refused when asked for, made free when not', async (t) => {
+  const { place, laptop } = await inviter(t)
+  const desk = await place.host('desk')
+  await mkdir(place.path('own'))
+  await desk.ok('add', place.path('own'), '--name', 'files')
+  const text = await invite(laptop)
+  assert.match(await desk.fails(1, 'join', text, '--name', 'files'), /choose another name/)
+  await desk.fails(2, 'join', text, '--name', '../../etc')
+  assert.equal((await desk.result('join', text))['name'], 'files-2')
+  assert.equal((await desk.result('join', text))['name'], 'files-2')
+})
+
+test('white space around an invite does no harm', async (t) => {
+  const { place, laptop } = await inviter(t)
+  const text = await invite(laptop)
+  const desk = await place.host('desk')
+  const child = desk.start('join', '-', '--name', 'mine', '--json')
+  child.stdin?.end(`\n  ${text}\r\n\n`)
+  const { code, stdout } = await finish(child)
+  assert.equal(code, 0, stdout)
+})
+
+test('an inviter that is gone: Ctrl-C ends the wait with exit 130', async (t) => {
+  const { place, laptop } = await inviter(t)
+  const text = await invite(laptop)
+  await laptop.killDaemon()
+  const desk = await place.host('desk')
+  await desk.ok('ls')
+  const child = desk.start('join', text)
+  const ended = finish(child)
+  await sleep(1_500)
+  assert.equal(child.exitCode, null)
+  child.kill('SIGINT')
+  assert.match(failure(await ended, 130, 'join'), /interrupted/)
+  await desk.ok('ls')
+})
+
+test('members and where versions are show in status on both sides', async (t) => {
+  const { place, laptop } = await inviter(t)
+  const text = await invite(laptop)
+  const desk = await place.host('desk')
+  await desk.ok('join', text)
+  await desk.ok('resume', 'files', '--to', place.path('there'))
+  await place.write('there/a', 'from desk')
+  await desk.ok('suspend', 'files')
+  await laptop.ok('resume', 'files')
+  assert.equal(await readFile(place.path('files/a'), 'utf8'), 'from desk')
+  for (const [user, other] of [[laptop, 'desk'], [desk, 'laptop']] as const) {
+    const { members, problems } = await user.result('status', 'files')
+    assert.match(JSON.stringify(members), new RegExp(`"${other}"`))
+    assert.deepEqual(problems, [])
+  }
+  // Both off the net, then both go on: that is a conflict, and it is told as one.
+  await laptop.killDaemon()
+  await place.write('there/a', 'desk alone')
+  await desk.ok('suspend', 'files')
+  await desk.killDaemon()
+  await place.write('files/a', 'laptop alone')
+  await laptop.ok('suspend', 'files')
+  await desk.ok('ls')
+  await laptop.fails(4, 'resume', 'files')
+})
+
+test('a version that nobody in reach has is exit 6 within the timeout', async (t) => {
+  const { place, laptop } = await inviter(t)
+  const desk = await place.host('desk')
+  await desk.ok('join', await invite(laptop), '--name', 'theirs')
+  await laptop.killDaemon()
+  await desk.killDaemon()
+  const started = performance.now()
+  const ran = await desk.run('resume', 'theirs', '--timeout', '1', '--to', place.path('there'))
+  // It may all have come with the join; what must not happen is anything in between.
+  if (ran.code === 0) assert.equal(await readFile(place.path('there/a'), 'utf8'), 'shared')
+  else failure(ran, 6, 'resume')
+  assert.ok(performance.now() - started < 20_000)
+})

@@ -1,0 +1,144 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { failure, objects, Place } from './place.js'
+
+/** What is wrong whatever the home: the verb, the arguments. */
+const USAGE = [
+  [],
+  ['frobnicate'],
+  ['--frobnicate'],
+  ['ls', 'too', 'many'],
+  ['add'],
+  ['add', '/tmp'],
+  ['add', '/tmp', '--name'],
+  ['suspend'],
+  ['resume', 'x', '--timeout', 'soon'],
+  ['resume', 'x', '--timeout', '-1'],
+  ['invite', 'x', '--for', '0'],
+  ['invite', 'x', '--for', 'ever'],
+  ['dht', '--port', '65536'],
+  ['daemon', 'dance'],
+  ['ls', '--bootstrap', 'nowhere']
+]
+
+/** What is wrong in a home with the folder parcel "files" that has no version. */
+const REFUSED: [number, ...string[]][] = [
+  [1, 'init'],
+  [1, 'status', 'nobody'],
+  [1, 'log', 'nobody'],
+  [1, 'run', 'nobody'],
+  [1, 'stop', 'nobody'],
+  [1, 'attach', 'nobody'],
+  [1, 'suspend', 'nobody'],
+  [1, 'checkpoint', 'nobody'],
+  [1, 'resume', 'nobody'],
+  [1, 'invite', 'nobody'],
+  [2, 'join', 'nonsense'],
+  [2, 'join', ''],
+  [2, 'run', 'files'],
+  [1, 'stop', 'files'],
+  [1, 'attach', 'files'],
+  [1, 'resume', 'files'],
+  [1, 'resume', 'files', '--version', 'ffff'],
+  [1, 'resume', 'files', '--version', 'not hex'],
+  [2, 'add', '/nowhere', '--name', 'x'],
+  [2, 'add', '/proc/self/status', '--name', 'x'],
+  [2, 'add', '/tmp', '--name', '../x'],
+  [2, 'add', '/tmp', '--name', ''],
+  [2, 'add', '/tmp', '--name', 'x'.repeat(65)],
+  [2, 'add', '/tmp', '--name', 'a\nb'],
+  [2, 'add', '/tmp', '--name', 'x', '--vm', 'vax'],
+  [1, 'add', '/tmp', '--name', 'files'],
+  [2, 'suspend', 'files', '--message', 'x'.repeat(5_000)],
+  [2, 'suspend', 'x'.repeat(5_000)],
+  [2, 'resume', 'files', '--to', '/' + 'x'.repeat(5_000)]
+]
+
+test('a wrong command line is exit 2, in one line with what to do', async (t) => {
+  const place = await Place.make(t)
+  const user = await place.host('one')
+  for (const args of USAGE) {
+    const { code, stdout, stderr } = await user.run(...args)
+    assert.equal(code, 2, `${args.join(' ')}: ${stdout}${stderr}`)
+    assert.equal(stdout, '')
+    assert.doesNotMatch(stderr, /\n +at /)
+    if (args.length > 0) assert.match(stderr, /--help|private DHT|host:port/, args.join(' '))
+  }
+})
+
+test('with --json a wrong command line is one object too', async (t) => {
+  const place = await Place.make(t)
+  const user = await place.host('one')
+  for (const args of [['frobnicate'], ['suspend'], ['invite', 'x', '--for', '0']]) {
+    const { code, stdout, stderr } = await user.run(...args, '--json')
+    assert.equal(code, 2)
+    const [error, ...others] = objects(stdout)
+    assert.deepEqual(others, [])
+    assert.deepEqual([error?.['type'], error?.['exit']], ['error', 2], args.join(' '))
+    assert.equal(stderr, '')
+  }
+})
+
+test('every refusal is one line, and the same as one object with --json', async (t) => {
+  const place = await Place.make(t)
+  const user = await place.host('one')
+  await place.write('files/a', 'a')
+  await user.ok('add', place.path('files'), '--name', 'files')
+  const problems: string[] = []
+  for (const [exit, ...args] of REFUSED) {
+    const what = args.join(' ').slice(0, 60)
+    try {
+      const plain = await user.run(...args)
+      const line = failure(plain, exit, what)
+      assert.equal(plain.stdout, '')
+      const { code, stdout, stderr } = await user.run(...args, '--json')
+      assert.equal(code, exit)
+      assert.equal(stderr, '')
+      const error = objects(stdout).at(-1)
+      assert.equal(`hyperparcel: ${String(error?.['message'])}`, line)
+      assert.equal(error?.['type'], 'error')
+      assert.equal(error?.['exit'], exit)
+    } catch (error) {
+      problems.push(`${what}: ${error instanceof Error ? error.message : String(error)}`)
+    }
+  }
+  assert.deepEqual(problems, [])
+})
+
+test('every result is one object a line with --json', async (t) => {
+  const place = await Place.make(t)
+  const user = await place.host('one')
+  await place.write('files/a', 'a')
+  const verbs = [
+    ['add', place.path('files'), '--name', 'files'],
+    ['ls'],
+    ['suspend', 'files'],
+    ['checkpoint', 'files'],
+    ['log', 'files'],
+    ['status'],
+    ['status', 'files'],
+    ['resume', 'files'],
+    ['invite', 'files'],
+    ['daemon', 'status'],
+    ['daemon', 'stop'],
+    ['daemon', 'stop'],
+    ['daemon', 'status']
+  ]
+  for (const args of verbs) {
+    const { code, stdout, stderr } = await user.run('--json', ...args)
+    assert.deepEqual([code, stderr], [0, ''], args.join(' '))
+    assert.ok(objects(stdout).every(({ type }) => typeof type === 'string'), stdout)
+    assert.notEqual(objects(stdout).length, 0, args.join(' '))
+  }
+})
+
+test('a reader that goes away is no crash', async (t) => {
+  const place = await Place.make(t)
+  const user = await place.host('one')
+  const child = user.start('--help')
+  child.stdout?.destroy()
+  let stderr = ''
+  child.stderr?.setEncoding('utf8').on('data', (text: string) => (stderr += text))
+  await new Promise((resolve) => child.once('close', resolve))
+  assert.doesNotMatch(stderr, /EPIPE|at /)
+})

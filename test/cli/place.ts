@@ -1,0 +1,189 @@
+import assert from 'node:assert/strict'
+import { spawn, type ChildProcess } from 'node:child_process'
+import { mkdir, readdir, readFile, readlink, writeFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import type { TestContext } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { DaemonClient } from '../../lib/index.js'
+import { finish, homeIn, type Ran } from '../support/cli.js'
+import { eventually, testDht } from '../support/hosts.js'
+import { onEnd } from '../support/on-end.js'
+import { scratch } from '../support/scratch.js'
+
+const MAIN = fileURLToPath(new URL('../../cli/main.js', import.meta.url))
+export const NOBODY = 65_534
+export const isRoot = process.getuid?.() === 0
+
+interface UserOptions {
+  /** Run as this user; needs root. */
+  uid?: number
+  env?: NodeJS.ProcessEnv
+}
+
+/** Where a test's hosts live: a folder, a private DHT. Every process that a home still has is ended after the test. */
+export class Place {
+  readonly dir: string
+  readonly bootstrap: string
+
+  private constructor(dir: string, bootstrap: string) {
+    this.dir = dir
+    this.bootstrap = bootstrap
+  }
+
+  static async make(t: TestContext): Promise<Place> {
+    const dir = await scratch(t)
+    const dht = await testDht(t)
+    onEnd(t, () => endAll(dir))
+    return new Place(dir, dht.address)
+  }
+
+  /** A user of the command line with a home of their own that is not made yet. */
+  user(name: string, { uid, env = {} }: UserOptions = {}): User {
+    return new User(homeIn(this.dir, name), uid ?? null, {
+      HYPERPARCEL_BOOTSTRAP: this.bootstrap,
+      HYPERPARCEL_IDLE: '120',
+      ...env
+    })
+  }
+
+  /** A user whose home is made. */
+  async host(name: string, options: UserOptions = {}): Promise<User> {
+    const user = this.user(name, options)
+    await user.ok('init', '--name', name)
+    return user
+  }
+
+  path(...names: string[]): string {
+    return join(this.dir, ...names)
+  }
+
+  async write(path: string, contents: string | Uint8Array): Promise<string> {
+    const absolute = this.path(path)
+    await mkdir(dirname(absolute), { recursive: true })
+    await writeFile(absolute, contents)
+    return absolute
+  }
+}
+
+export type Printed = Record<string, unknown>
+
+export class User {
+  readonly home: string
+  readonly #uid: number | null
+  readonly #env: NodeJS.ProcessEnv
+
+  constructor(home: string, uid: number | null, env: NodeJS.ProcessEnv) {
+    this.home = home
+    this.#uid = uid
+    this.#env = { ...process.env, HYPERPARCEL_HOME: home, ...env }
+  }
+
+  /** Another way to run for the same home. */
+  with(env: NodeJS.ProcessEnv): User {
+    return new User(this.home, this.#uid, { ...this.#env, HYPERPARCEL_HOME: this.home, ...env })
+  }
+
+  get client(): DaemonClient {
+    return new DaemonClient({ home: this.home })
+  }
+
+  start(...args: string[]): ChildProcess {
+    const who = this.#uid === null ? {} : { uid: this.#uid, gid: this.#uid }
+    return spawn(process.execPath, [MAIN, ...args], { env: this.#env, cwd: '/', ...who })
+  }
+
+  async run(...args: string[]): Promise<Ran> {
+    const child = this.start(...args)
+    child.stdin?.end()
+    return finish(child)
+  }
+
+  /** Runs what must succeed; returns what it printed on standard output. */
+  async ok(...args: string[]): Promise<string> {
+    const { code, stdout, stderr } = await this.run(...args)
+    assert.equal(code, 0, `${args.join(' ')}: exit ${code}\n${stdout}${stderr}`)
+    return stdout
+  }
+
+  /** The last object that a command printed with --json: its result. */
+  async result(...args: string[]): Promise<Printed> {
+    const last = objects(await this.ok(...args, '--json')).at(-1)
+    assert.ok(last, `${args.join(' ')} printed nothing`)
+    return last
+  }
+
+  /** Runs what must fail with this exit status and one clear line; returns the line. */
+  async fails(exit: number, ...args: string[]): Promise<string> {
+    return failure(await this.run(...args), exit, args.join(' '))
+  }
+
+  async daemonPid(): Promise<number> {
+    const status = await this.client.status()
+    assert.ok(status, 'no daemon runs')
+    return status.pid
+  }
+
+  /** Ends this home's daemon as a crash would, and waits until it is gone. */
+  async killDaemon(): Promise<void> {
+    const pid = await this.daemonPid()
+    process.kill(pid, 'SIGKILL')
+    await gone(pid)
+  }
+}
+
+/** Asserts an exit status and that all of standard error is one line for a person. */
+export function failure({ code, stdout, stderr }: Ran, exit: number, what: string): string {
+  assert.equal(code, exit, `${what}: exit ${code}\n${stdout}${stderr}`)
+  const lines = stderr.split('\n').filter((line) => line !== '' && !isNote(line))
+  assert.equal(lines.length, 1, `${what}: not one line:\n${stderr}`)
+  const [line = ''] = lines
+  assert.match(line, /^hyperparcel: \S/, what)
+  assert.ok(line.length < 400, `${what}: too long a line: ${line}`)
+  assert.doesNotMatch(line, /\bat .*:\d+:\d+|node:internal|Error:|undefined|\[object|✖/, what)
+  return line
+}
+
+/** Progress and notes may come before the error. */
+function isNote(line: string): boolean {
+  return /^(asking|fetching|storing|writing|left out|read again|not heard)\b/.test(line)
+}
+
+export function objects(stdout: string): Printed[] {
+  return stdout
+    .split('\n')
+    .filter((line) => line !== '')
+    .map((line): Printed => JSON.parse(line))
+}
+
+/** Waits until a process is gone (or only waits for its parent to notice). */
+export async function gone(pid: number): Promise<void> {
+  await eventually(async () => {
+    const text = await readFile(`/proc/${pid}/stat`, 'latin1').catch(() => null)
+    return text === null || / [ZX] /.test(text.slice(text.lastIndexOf(')'))) ? true : null
+  }, `the end of process ${pid}`)
+}
+
+/** Processes whose command line names something in `dir`: daemons and supervisors of its homes. */
+export async function processesOf(dir: string, kind = ''): Promise<number[]> {
+  const found: number[] = []
+  for (const name of await readdir('/proc')) {
+    if (!/^\d+$/.test(name) || Number(name) === process.pid) continue
+    const command = await readFile(`/proc/${name}/cmdline`, 'utf8').catch(() => '')
+    const exe = await readlink(`/proc/${name}/exe`).catch(() => '')
+    if (exe === process.execPath && command.includes(dir) && command.includes(kind)) {
+      found.push(Number(name))
+    }
+  }
+  return found
+}
+
+async function endAll(dir: string): Promise<void> {
+  for (const pid of await processesOf(dir)) {
+    try {
+      process.kill(pid, 'SIGKILL')
+    } catch {
+      // It ended by itself.
+    }
+    await gone(pid)
+  }
+}

@@ -1,0 +1,241 @@
+import {
+  encodeControlRecord,
+  type ControlBody,
+  type ControlRecord
+} from '../../lib/format/control-record.js'
+import { encodeMetaRecord, type MetaRecord } from '../../lib/format/meta-record.js'
+import {
+  encodeJoinReply,
+  encodeJoinRequest,
+  inviteText,
+  type JoinReply
+} from '../../lib/format/pairing.js'
+import type { CoreHead, Version } from '../../lib/format/version.js'
+import { encodeAnnouncements, encodeHeads, encodeHello } from '../../lib/format/wire.js'
+import { keyedHash } from '../../lib/keys/hash.js'
+import { Identity } from '../../lib/keys/identity.js'
+import { NS } from '../../lib/keys/namespaces.js'
+import { signGenesis } from '../../lib/parcel/control.js'
+import { signVersion } from '../../lib/parcel/history.js'
+import { count, plain, type VectorFile } from './vector.js'
+
+const SEED = count(0xc0)
+const author = new Identity(SEED, count(0), count(0))
+const genesis = signGenesis(author, count(0x21), 1_700_000_000_000)
+const parcel = genesis.id
+const head: CoreHead = { key: count(0x31), fork: 0, length: 300, treeHash: count(0x32) }
+const optional = { tag: 9, critical: false, value: Buffer.from('kept') }
+
+/** A join reply sealed to the author of these vectors; sealing is random, so it stands here as it is. */
+const SEALED =
+  '3190324a814df8750e457c52efb686ae291e1c2dc0103c5f5b65b545d86b4c2dd0fe9e124ab3d2ab0ecb975e' +
+  'd9db1e6b34b2e35037cb36a566f4a518628ab2c55b27e89c19dff4577a5f086538094a61a7f674391b441f09' +
+  '4513c6705cfca7f4d2e773a4e554c6198f8b17ea85cb6716b0d216c4a92ae0d508f1a89f087d9245e4a18601' +
+  'b7e4a6040beafea135cdc101db8e01af2d9b8da5d405f4f058c12e169ed51001cf18f37e4f2057c258aa59ec' +
+  '0f4eb24f9d7cbae397c904cd2e7e7fc64e7473fa7185be3a438023881d9d0fd8b92a094417a13338ef1eea5e' +
+  'ddcec1df9a6990f48ced64ab1f787ec00eead53c19cda8360e31028dc84adfb186c64fd4a6f02782e083fb18' +
+  '2d8a6f57d17b831d4f9a94df680d56097e9c9c86'
+
+const versions: Version[] = [
+  {
+    parcel,
+    author: author.publicKey,
+    parents: [],
+    created: 1_700_000_000_000,
+    driver: 'folder',
+    facts: {},
+    table: { size: 0, root: null },
+    totals: { files: 0, bytes: 0, stored: 0 },
+    message: '',
+    leaseEpoch: 0,
+    cores: [],
+    extensions: []
+  },
+  {
+    parcel,
+    author: author.publicKey,
+    parents: [count(0x02), count(0x01)],
+    created: 1_700_000_001_000,
+    driver: 'qemu',
+    facts: { machine: 'pc-q35-7.2', __proto__x: 'é', cpu: 'qemu64' },
+    table: { size: 70_000, root: count(0x41) },
+    totals: { files: 3, bytes: 2 ** 40, stored: 12_345 },
+    message: 'before the update',
+    leaseEpoch: 4,
+    cores: [head, { ...head, key: count(0x33), fork: 2, length: 2 ** 40 }],
+    extensions: [{ ...optional, tag: 300 }, optional]
+  }
+]
+
+const bodies: ControlBody[] = [
+  { type: 'member', host: count(0x51), role: 'owner' },
+  { type: 'member', host: count(0x52), role: 'runner' },
+  { type: 'member', host: count(0x53), role: 'reader' },
+  { type: 'member', host: count(0x54), role: 'vault' },
+  { type: 'revoke', host: count(0x51), cuts: [head] },
+  { type: 'epoch', number: 1, sealed: [{ host: count(0x52), keys: count(0x61, 112) }] },
+  {
+    type: 'cores',
+    incarnation: {
+      id: count(0x62, 16),
+      control: count(0x63),
+      meta: count(0x64),
+      data: [count(0x65), count(0x66)]
+    }
+  },
+  {
+    type: 'receipt',
+    version: count(0x67),
+    cores: [
+      { head, blocks: null },
+      { head, blocks: Buffer.from([0b101, 1]) }
+    ]
+  },
+  { type: 'pin', version: count(0x67), pinned: true },
+  { type: 'pin', version: count(0x67), pinned: false },
+  {
+    type: 'drop',
+    core: count(0x65),
+    ranges: [
+      { start: 0, end: 5 },
+      { start: 300, end: 301 }
+    ]
+  },
+  { type: 'lease', number: 2, holder: count(0x52), version: count(0x67) },
+  { type: 'unknown', tag: 77, bytes: Buffer.from('of a later version') }
+]
+
+function signedControl(record: ControlRecord) {
+  const bytes = encodeControlRecord(record)
+  return {
+    record: 'control record',
+    value: plain({ ...record, parents: record.parents.toSorted(Buffer.compare) }),
+    bytes: plain(bytes),
+    id: plain(keyedHash(NS.control, bytes)),
+    signature: plain(author.sign(NS.controlSignature, bytes))
+  }
+}
+
+function control(body: ControlBody, sequence: number) {
+  const extensions = body.type === 'unknown' ? [optional] : []
+  const fields = { parcel, author: author.publicKey, sequence, epoch: 0, extensions }
+  const parents = sequence === 1 ? [parcel] : [count(0x72), count(0x71)]
+  return signedControl({ ...fields, parents, created: 1_700_000_000_000 + sequence, body })
+}
+
+function version(value: Version) {
+  const { id, bytes, signature } = signVersion(author, value)
+  const sorted = {
+    ...value,
+    parents: value.parents.toSorted(Buffer.compare),
+    extensions: value.extensions.toSorted((a, b) => a.tag - b.tag)
+  }
+  return {
+    record: 'version',
+    value: plain(sorted),
+    bytes: plain(bytes),
+    id: plain(id),
+    signature: plain(signature)
+  }
+}
+
+function meta(value: Exclude<MetaRecord, { type: 'unknown' }>) {
+  return { record: 'meta record', value: plain(value), bytes: plain(encodeMetaRecord(value)) }
+}
+
+const inviteId = count(0x81)
+const reply: JoinReply = {
+  parcel,
+  name: 'laptop-vm',
+  driver: 'qemu',
+  inviter: author.publicKey,
+  inviterName: 'atelier é',
+  epoch: 0,
+  epochKey: count(0x82),
+  controlKey: count(0x83),
+  announcement: { bytes: Buffer.from('a signed record'), signature: count(0x84, 64) }
+}
+const request = {
+  host: author.publicKey,
+  name: 'kontor',
+  signature: author.sign(NS.joinSignature, inviteId)
+}
+const hello = { min: 1, max: 1, software: 'hyperparcel 0.1.0' }
+const announced = [{ bytes: genesis.bytes, signature: genesis.signature }]
+const heads = [count(0x91), count(0x92)]
+
+export function records(): Record<string, VectorFile> {
+  const { id, ...fields } = signVersion(author, versions[1] ?? fail())
+  const place = { core: 0, block: 300, ordinal: 2 }
+  return {
+    versions: {
+      about: 'Version records of the host whose identity seed is c0, c1, … df.',
+      cases: versions.map(version)
+    },
+    'meta-records': {
+      about: 'Records of a meta core.',
+      cases: [
+        meta({ type: 'version', ...fields }),
+        meta({
+          type: 'places',
+          places: {
+            version: id,
+            cores: [count(0x31), count(0x33)],
+            table: place,
+            roots: { size: 9, root: count(0x42), place }
+          }
+        }),
+        meta({
+          type: 'places',
+          places: {
+            version: id,
+            cores: [],
+            table: null,
+            roots: { size: 0, root: null, place: null }
+          }
+        }),
+        meta({ type: 'name', name: 'atelier é' })
+      ]
+    },
+    'control-records': {
+      about: 'Control records of the same host. The id of the first is the parcel’s.',
+      cases: [signedControl(genesis.record), ...bodies.map((body, i) => control(body, i + 1))]
+    },
+    pairing: {
+      about: 'What newcomer and inviter exchange. `sealed` opens to the reply with that seed.',
+      cases: [
+        { name: 'invite', blind: plain(count(1, 70)), text: inviteText(count(1, 70)) },
+        {
+          record: 'join request',
+          inviteId: plain(inviteId),
+          value: plain(request),
+          bytes: plain(encodeJoinRequest(request))
+        },
+        {
+          record: 'join reply',
+          seed: plain(SEED),
+          value: plain(reply),
+          bytes: plain(encodeJoinReply(reply)),
+          sealed: SEALED
+        }
+      ]
+    },
+    channel: {
+      about: 'The handshake and the messages of a parcel’s channel.',
+      cases: [
+        { record: 'hello', value: plain(hello), bytes: plain(encodeHello(hello)) },
+        {
+          record: 'announcements',
+          value: plain(announced),
+          bytes: plain(encodeAnnouncements(announced))
+        },
+        { record: 'announcements', value: [], bytes: plain(encodeAnnouncements([])) },
+        { record: 'heads', value: plain(heads), bytes: plain(encodeHeads(heads)) }
+      ]
+    }
+  }
+}
+
+function fail(): never {
+  throw new Error('there are two versions')
+}
