@@ -83,52 +83,60 @@ async function oddFolder(root: string): Promise<void> {
   await chmod(join(root, 'closed'), 0o555)
 }
 
-test('every kind of name, mode, time and link comes back alike, and again over itself', { skip: LINUX }, async (t) => {
-  const place = await Place.make(t)
-  const user = await place.host('one')
-  const root = place.path('odd')
-  await mkdir(root)
-  await oddFolder(root)
-  const [before, bytes] = [await picture(root), await digest(root)]
-  await user.ok('add', root, '--name', 'odd')
-  const version = await user.result('suspend', 'odd')
-  assert.deepEqual(version['skipped'], [])
-  for (const to of [place.path('copy'), place.path('copy'), root]) {
-    await user.ok('resume', 'odd', '--to', to, ...(to === root ? ['--force'] : []))
-    assert.deepEqual(await picture(to), before)
-    assert.equal(await digest(to), bytes)
+test(
+  'every kind of name, mode, time and link comes back alike, and again over itself',
+  { skip: LINUX },
+  async (t) => {
+    const place = await Place.make(t)
+    const user = await place.host('one')
+    const root = place.path('odd')
+    await mkdir(root)
+    await oddFolder(root)
+    const [before, bytes] = [await picture(root), await digest(root)]
+    await user.ok('add', root, '--name', 'odd')
+    const version = await user.result('suspend', 'odd')
+    assert.deepEqual(version['skipped'], [])
+    for (const to of [place.path('copy'), place.path('copy'), root]) {
+      await user.ok('resume', 'odd', '--to', to, ...(to === root ? ['--force'] : []))
+      assert.deepEqual(await picture(to), before)
+      assert.equal(await digest(to), bytes)
+    }
+    const names = await readdir(place.dir)
+    assert.deepEqual(names.toSorted(), ['copy', 'homes', 'odd'])
   }
-  const names = await readdir(place.dir)
-  assert.deepEqual(names.toSorted(), ['copy', 'homes', 'odd'])
-})
+)
 
-test('the same as a user who is not root', { skip: isRoot ? LINUX : 'needs root to become another' }, async (t) => {
-  const place = await Place.make(t)
-  await chmod(place.dir, 0o777)
-  const user = await place.host('one', { uid: NOBODY })
-  const root = place.path('work')
-  await place.write('work/closed/inner/file', 'kept')
-  await place.write('work/secret', 'not for all')
-  await place.write('work/locked/file', 'x')
-  await run('chown', ['-R', String(NOBODY), root])
-  await chmod(join(root, 'closed/inner'), 0o555)
-  await chmod(join(root, 'closed'), 0o555)
-  await user.ok('add', root, '--name', 'work')
-  await user.ok('suspend', 'work')
-  const before = await picture(root)
-  await user.ok('resume', 'work', '--to', place.path('copy'))
-  await user.ok('resume', 'work')
-  assert.deepEqual(await picture(place.path('copy')), before)
-  assert.equal((await lstat(place.path('copy/closed'))).mode & 0o777, 0o555)
-  await chmod(place.path('copy/secret'), 0o000)
-  await chmod(place.path('copy/locked'), 0o000)
-  const ran = await user.run('suspend', 'work', '--json')
-  assert.equal(ran.code, 3)
-  const [version] = objects(ran.stdout).filter(({ type }) => type === 'version')
-  const skipped = JSON.stringify(version?.['skipped'])
-  assert.match(skipped, /"secret".*no permission|no permission.*"secret"/)
-  assert.match(skipped, /"locked".*no permission|no permission.*"locked"/)
-})
+test(
+  'the same as a user who is not root',
+  { skip: isRoot ? LINUX : 'needs root to become another' },
+  async (t) => {
+    const place = await Place.make(t)
+    await chmod(place.dir, 0o777)
+    const user = await place.host('one', { uid: NOBODY })
+    const root = place.path('work')
+    await place.write('work/closed/inner/file', 'kept')
+    await place.write('work/secret', 'not for all')
+    await place.write('work/locked/file', 'x')
+    await run('chown', ['-R', String(NOBODY), root])
+    await chmod(join(root, 'closed/inner'), 0o555)
+    await chmod(join(root, 'closed'), 0o555)
+    await user.ok('add', root, '--name', 'work')
+    await user.ok('suspend', 'work')
+    const before = await picture(root)
+    await user.ok('resume', 'work', '--to', place.path('copy'))
+    await user.ok('resume', 'work')
+    assert.deepEqual(await picture(place.path('copy')), before)
+    assert.equal((await lstat(place.path('copy/closed'))).mode & 0o777, 0o555)
+    await chmod(place.path('copy/secret'), 0o000)
+    await chmod(place.path('copy/locked'), 0o000)
+    const ran = await user.run('suspend', 'work', '--json')
+    assert.equal(ran.code, 3)
+    const [version] = objects(ran.stdout).filter(({ type }) => type === 'version')
+    const skipped = JSON.stringify(version?.['skipped'])
+    assert.match(skipped, /"secret".*no permission|no permission.*"secret"/)
+    assert.match(skipped, /"locked".*no permission|no permission.*"locked"/)
+  }
+)
 
 test("the folder's own mode comes back", async (t) => {
   const place = await Place.make(t)
@@ -146,7 +154,12 @@ test('holes come back as holes', { skip: LINUX }, async (t) => {
   const user = await place.host('one')
   const path = await place.write('sparse/disk', '')
   const handle = await open(path, 'r+')
-  for (const [at, text] of [[0, 'a'], [70_000, 'b'], [1 << 24, 'c'], [0x40000000, 'd']] as const) {
+  for (const [at, text] of [
+    [0, 'a'],
+    [70_000, 'b'],
+    [1 << 24, 'c'],
+    [0x40000000, 'd']
+  ] as const) {
     await handle.write(text, at)
   }
   await handle.truncate(0x50000000)
@@ -189,7 +202,8 @@ test('what is no file is left out, named, and exit 3; the version is made', asyn
   await user.ok('add', root, '--name', 'mixed')
   const ran = await user.run('suspend', 'mixed')
   assert.match(failure(ran, 3, 'suspend'), new RegExp(`${things.length} things`))
-  for (const thing of things) assert.ok(ran.stderr.includes(`left out: ${thing}: not a file`), thing)
+  for (const thing of things)
+    assert.ok(ran.stderr.includes(`left out: ${thing}: not a file`), thing)
   const [head] = objects(await user.ok('log', 'mixed', '--json'))
   assert.equal(head?.['files'], 1)
   // They are in no version: to lose them needs a word.
@@ -203,7 +217,9 @@ test('5,000 small files', async (t) => {
   const user = await place.host('one')
   for (let n = 0; n < 50; n++) await mkdir(place.path('many', `d${n}`), { recursive: true })
   await Promise.all(
-    Array.from({ length: 5_000 }, (_, n) => writeFile(place.path('many', `d${n % 50}`, `${n}`), `${n}`))
+    Array.from({ length: 5_000 }, (_, n) =>
+      writeFile(place.path('many', `d${n % 50}`, `${n}`), `${n}`)
+    )
   )
   await user.ok('add', place.path('many'), '--name', 'many')
   assert.equal((await user.result('suspend', 'many'))['files'], 5_000)
@@ -216,7 +232,13 @@ test('a file that never stands still is left out; one that vanished is not misse
   const user = await place.host('one')
   await place.write('live/still', 'still')
   const moving = await place.write('live/moving', Buffer.alloc(1 << 20, 1))
-  const writer = spawn('sh', ['-c', 'while :; do echo x >> "$1"; : > "$2"; rm "$2"; done', 'sh', moving, place.path('live/flicker')])
+  const writer = spawn('sh', [
+    '-c',
+    'while :; do echo x >> "$1"; : > "$2"; rm "$2"; done',
+    'sh',
+    moving,
+    place.path('live/flicker')
+  ])
   onEnd(t, () => writer.kill('SIGKILL'))
   await user.ok('add', place.path('live'), '--name', 'live')
   const ran = await user.run('suspend', 'live', '--json')

@@ -68,8 +68,17 @@ test('a malformed or cut invite is exit 2 at once', async (t) => {
   const text = await invite(laptop)
   const desk = await place.host('desk')
   const middle = Math.floor(text.length / 2)
-  const swapped = text.slice(0, middle) + (text[middle] === 'y' ? 'b' : 'y') + text.slice(middle + 1)
-  for (const bad of [text.slice(0, -1), text.slice(1), `${text}y`, text.slice(0, 20), swapped, '🙂', 'x'.repeat(5_000)]) {
+  const swapped =
+    text.slice(0, middle) + (text[middle] === 'y' ? 'b' : 'y') + text.slice(middle + 1)
+  for (const bad of [
+    text.slice(0, -1),
+    text.slice(1),
+    `${text}y`,
+    text.slice(0, 20),
+    swapped,
+    '🙂',
+    'x'.repeat(5_000)
+  ]) {
     await desk.fails(2, 'join', bad)
   }
   const child = desk.start('join', '-')
@@ -132,7 +141,10 @@ test('members and where versions are show in status on both sides', async (t) =>
   await desk.ok('suspend', 'files')
   await laptop.ok('resume', 'files')
   assert.equal(await readFile(place.path('files/a'), 'utf8'), 'from desk')
-  for (const [user, other] of [[laptop, 'desk'], [desk, 'laptop']] as const) {
+  for (const [user, other] of [
+    [laptop, 'desk'],
+    [desk, 'laptop']
+  ] as const) {
     const { members, problems } = await user.result('status', 'files')
     assert.match(JSON.stringify(members), new RegExp(`"${other}"`))
     assert.deepEqual(problems, [])

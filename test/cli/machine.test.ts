@@ -150,7 +150,10 @@ test('a machine that ended by itself shows in status', async (t) => {
   const rom = Buffer.alloc(65_536, 0x90)
   rom.set([0xfa, 0xf4], 0xfff0)
   await place.write('vm/rom.bin', rom)
-  await place.write('vm/machine.json', JSON.stringify({ vmm: 'v86', memory: '4M', bios: 'rom.bin' }))
+  await place.write(
+    'vm/machine.json',
+    JSON.stringify({ vmm: 'v86', memory: '4M', bios: 'rom.bin' })
+  )
   await user.ok('add', place.path('vm'), '--name', 'vm', '--vm', 'v86')
   await user.run('run', 'vm')
   await eventually(async () => ((await state(user)) === 'running' ? null : true), 'its end')
@@ -181,7 +184,10 @@ test('a daemon killed -9 in the middle of a suspend: the guest goes on', async (
   const { place, user } = await machine(t)
   await user.ok('run', 'vm')
   const pid = await supervisor(user)
-  await place.write('vm/more.bin', Buffer.alloc(64 << 20).map((_, n) => (n * n) >> 7))
+  await place.write(
+    'vm/more.bin',
+    Buffer.alloc(64 << 20).map((_, n) => (n * n) >> 7)
+  )
   const child = user.start('suspend', 'vm', '--json')
   const ended = finish(child)
   await eventually(

@@ -127,7 +127,10 @@ test('every result is one object a line with --json', async (t) => {
   for (const args of verbs) {
     const { code, stdout, stderr } = await user.run('--json', ...args)
     assert.deepEqual([code, stderr], [0, ''], args.join(' '))
-    assert.ok(objects(stdout).every(({ type }) => typeof type === 'string'), stdout)
+    assert.ok(
+      objects(stdout).every(({ type }) => typeof type === 'string'),
+      stdout
+    )
     assert.notEqual(objects(stdout).length, 0, args.join(' '))
   }
 })

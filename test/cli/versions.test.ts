@@ -46,10 +46,7 @@ test('a changed folder is exit 4, --force overwrites it', async (t) => {
     ['is new', () => symlink('a', place.path('files/link'))],
     ['was changed', () => place.write('files/a', 'other')],
     ['was removed', () => rm(place.path('files/a'))],
-    [
-      'is new',
-      () => place.write('files/folder/deep/er', '')
-    ],
+    ['is new', () => place.write('files/folder/deep/er', '')],
     [
       'changed',
       async () => {
@@ -134,10 +131,14 @@ test('one folder and one name are one parcel, also when asked at once', async (t
   await user.fails(2, 'add', place.dir, '--name', 'above')
   await mkdir(place.path('same'))
   await mkdir(place.path('other'))
-  const sameFolder = ['x', 'y', 'z'].map((name) => user.run('add', place.path('same'), '--name', name))
+  const sameFolder = ['x', 'y', 'z'].map((name) =>
+    user.run('add', place.path('same'), '--name', name)
+  )
   const codes = (await Promise.all(sameFolder)).map(({ code }) => code)
   assert.deepEqual(codes.toSorted(), [0, 1, 1], 'one folder')
-  const sameName = ['other', 'other'].map((name) => user.run('add', place.path(name), '--name', 'n'))
+  const sameName = ['other', 'other'].map((name) =>
+    user.run('add', place.path(name), '--name', 'n')
+  )
   const others = (await Promise.all(sameName)).map(({ code }) => code)
   assert.deepEqual(others.toSorted(), [0, 1], 'one name')
   assert.equal(objects(await user.ok('ls', '--json')).length, 3)

@@ -1,4 +1,4 @@
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import type { ControlBody, ControlRecord, MemberRole } from '../../lib/format/control-record.js'
 import type { CoreHeader } from '../../lib/format/core-header.js'
 import type { Entry, Place } from '../../lib/format/entry.js'
@@ -38,7 +38,7 @@ function some<T>(item: fc.Arbitrary<T>, max = 4): fc.Arbitrary<T[]> {
 /** Ids in the order in which records hold them, each once. */
 const parents = fc
   .uniqueArray(hash, { maxLength: 4, selector: (id) => id.toString('hex') })
-  .map((ids) => ids.toSorted(Buffer.compare))
+  .map((ids) => ids.toSorted((a, b) => Buffer.compare(a, b)))
 
 const extensions: fc.Arbitrary<Extension[]> = fc
   .uniqueArray(record({ tag: number, critical: fc.constant(false), value: bytes(0, 20) }), {

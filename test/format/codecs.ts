@@ -1,4 +1,4 @@
-import fc from 'fast-check'
+import type * as fc from 'fast-check'
 import { Reader } from '../../lib/format/codec.js'
 import { decodeControlRecord, encodeControlRecord } from '../../lib/format/control-record.js'
 import { decodeCoreHeader, encodeCoreHeader } from '../../lib/format/core-header.js'

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { compress, decompress } from '../../lib/chunk/compress.js'
 import { ParcelError } from '../../lib/errors.js'
 import { MAX_PACK_RAW } from '../../lib/format/limits.js'

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { ENVELOPE_BYTES, LENGTH_BYTES, MAX_BLOCK } from '../../lib/format/limits.js'
 import { bucket, pad, unpad } from '../../lib/format/padding.js'
 import { bytes } from './arbitrary.js'

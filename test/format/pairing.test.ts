@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { inviteText, parseInvite } from '../../lib/format/pairing.js'
 import { bytes } from './arbitrary.js'
 import { outcome, refuses } from './refuses.js'

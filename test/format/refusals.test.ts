@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { Reader, Writer } from '../../lib/format/codec.js'
 import { decodeControlRecord, encodeControlRecord } from '../../lib/format/control-record.js'
 import { readExtensions, writeExtensions, type Extension } from '../../lib/format/extension.js'

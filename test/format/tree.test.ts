@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { ParcelError } from '../../lib/errors.js'
 import { Writer } from '../../lib/format/codec.js'
 import { entryIds, writeEntry, type Entry, type Place } from '../../lib/format/entry.js'

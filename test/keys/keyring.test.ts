@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import type { CoreKind } from '../../lib/format/core-header.js'
 import { ENVELOPE_BYTES } from '../../lib/format/limits.js'
 import { pad, unpad } from '../../lib/format/padding.js'

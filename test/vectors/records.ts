@@ -109,7 +109,7 @@ function signedControl(record: ControlRecord) {
   const bytes = encodeControlRecord(record)
   return {
     record: 'control record',
-    value: plain({ ...record, parents: record.parents.toSorted(Buffer.compare) }),
+    value: plain({ ...record, parents: record.parents.toSorted((a, b) => Buffer.compare(a, b)) }),
     bytes: plain(bytes),
     id: plain(keyedHash(NS.control, bytes)),
     signature: plain(author.sign(NS.controlSignature, bytes))
@@ -127,7 +127,7 @@ function version(value: Version) {
   const { id, bytes, signature } = signVersion(author, value)
   const sorted = {
     ...value,
-    parents: value.parents.toSorted(Buffer.compare),
+    parents: value.parents.toSorted((a, b) => Buffer.compare(a, b)),
     extensions: value.extensions.toSorted((a, b) => a.tag - b.tag)
   }
   return {
