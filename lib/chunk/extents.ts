@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process'
-import type { Stats } from 'node:fs'
+import type { BigIntStats } from 'node:fs'
 import { ParcelError } from '../errors.js'
 
 /** A range of a file that is allocated, in bytes. */
@@ -22,8 +22,8 @@ while ($at < $size) {
 }`
 
 /** Whether a file has holes at all; the others need no look at their extents. */
-export function isSparse(stats: Pick<Stats, 'blocks' | 'size'>): boolean {
-  return stats.blocks * 512 < stats.size
+export function isSparse(stats: Pick<BigIntStats, 'blocks' | 'size'>): boolean {
+  return stats.blocks * 512n < stats.size
 }
 
 /**

@@ -2,6 +2,7 @@ import { constants } from 'node:fs'
 import { open, type FileHandle } from 'node:fs/promises'
 import type { BigIntStats } from 'node:fs'
 import { extents, isSparse } from '../chunk/extents.js'
+import { chunkId, isZero } from '../chunk/id.js'
 import type { ReaderPool, Segment } from '../chunk/reader-pool.js'
 import { spans, wholeFile, type Span } from '../chunk/spans.js'
 import { CHUNK_SIZE } from '../format/limits.js'
@@ -37,7 +38,9 @@ export async function commitFile(
     const before = await handle.stat({ bigint: true })
     if (!before.isFile()) throw new ChangingFile('it was replaced by something else')
     const tree = new TreeWriter(options.writer)
-    await storeContents(handle, before, tree, options)
+    const isSmall = before.size <= BigInt(CHUNK_SIZE) && !isSparse(before)
+    if (isSmall) await storeSmall(handle, Number(before.size), tree, options)
+    else await storeContents(handle, before, tree, options)
     const after = await handle.stat({ bigint: true })
     if (
       after.size !== before.size ||
@@ -52,6 +55,27 @@ export async function commitFile(
   }
 }
 
+/** A file of one chunk: not worth a trip to a worker and a buffer of a whole segment. */
+async function storeSmall(
+  handle: FileHandle,
+  size: number,
+  tree: TreeWriter,
+  { writer, stream, onBytes }: CommitFileOptions
+): Promise<void> {
+  if (size === 0) return
+  const bytes = Buffer.allocUnsafe(size)
+  const { bytesRead } = await handle.read(bytes, 0, size, 0)
+  if (bytesRead !== size) throw new ChangingFile('it became shorter while it was read')
+  if (isZero(bytes)) {
+    tree.push({ kind: 'zero', holes: 0 }, [])
+  } else {
+    const id = chunkId(bytes)
+    const [known] = await writer.find([id])
+    tree.push({ kind: 'chunk', id, holes: 0 }, [known ?? writer.put(stream, id, bytes)])
+  }
+  onBytes(size)
+}
+
 type Read = { span: Span & { kind: 'data' }; segment: Promise<Segment> }
 
 async function storeContents(
@@ -61,8 +85,7 @@ async function storeContents(
   options: CommitFileOptions
 ): Promise<void> {
   const size = Number(stats.size)
-  const sparse = isSparse({ size, blocks: Number(stats.blocks) })
-  const plan = sparse ? spans(extents(handle.fd), size) : wholeFile(size)
+  const plan = isSparse(stats) ? spans(extents(handle.fd), size) : wholeFile(size)
   const ahead: (Read | { span: Span & { kind: 'holes' } })[] = []
   try {
     for await (const span of plan) {

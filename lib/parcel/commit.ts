@@ -3,10 +3,12 @@ import { ParcelError } from '../errors.js'
 import { Writer } from '../format/codec.js'
 import type { Place } from '../format/entry.js'
 import { encodeFileEntry, printable, type FileEntry, type FileRole } from '../format/file-table.js'
+import { CHUNK_SIZE } from '../format/limits.js'
 import { writeOptionalPlace, type StreamRef } from '../format/meta-record.js'
 import type { ReaderPool } from '../chunk/reader-pool.js'
 import { StreamWriter } from '../image/stream-writer.js'
 import type { PackWriter, Stream } from '../log/pack-writer.js'
+import { OrderedWindow } from '../ordered-window.js'
 import type { Work } from '../progress.js'
 import { ChangingFile, commitFile } from './commit-file.js'
 import { isAccessError, reason, walk, type Found, type Skipped } from './walk.js'
@@ -32,6 +34,7 @@ export interface CommitOptions {
 }
 
 const ATTEMPTS = 3
+const SMALL_AT_ONCE = 16
 
 /**
  * Stores a folder: contents first, then the file table. Everything it wrote is in the log when it
@@ -54,18 +57,24 @@ export async function commitFolder(root: string, options: CommitOptions): Promis
     done += count
     work.report({ step: 'storing', done, total: Math.max(total, done), unit: 'bytes' })
   }
-  for await (const found of walk(root, skip)) {
-    work.signal.throwIfAborted()
-    if (options.exclude(found.path.toString('utf8'))) continue
-    const stored = await storeOne(found, { ...options, onBytes, skip })
-    if (stored === null) continue
+  const list = async (stored: Stored): Promise<void> => {
+    if (stored === null) return
     table.write(encodeFileEntry(stored.entry))
-    if (stored.entry.type !== 'file') continue
+    if (stored.entry.type !== 'file') return
     files++
     bytes += stored.entry.size
     if (stored.place !== null) places.push(stored.place)
     await writer.ready()
   }
+  const window = new OrderedWindow<Stored>(SMALL_AT_ONCE, list)
+  for await (const found of walk(root, skip)) {
+    work.signal.throwIfAborted()
+    if (options.exclude(found.path.toString('utf8'))) continue
+    const stored = storeOne(found, { ...options, onBytes, skip })
+    // A large file reads ahead by itself; small ones wait for the disk side by side.
+    await window.push(stored, found.stats.size > BigInt(CHUNK_SIZE))
+  }
+  await window.end()
   const tree = table.end()
   const rootPlaces = await writer.settle(Promise.all(places))
   const roots = await storeRoots(writer, rootPlaces)
@@ -81,15 +90,14 @@ export async function commitFolder(root: string, options: CommitOptions): Promis
   }
 }
 
+type Stored = { entry: FileEntry; place: Promise<Place | null> | null } | null
+
 interface StoreOptions extends CommitOptions {
   onBytes: (bytes: number) => void
   skip: (skipped: Skipped) => void
 }
 
-async function storeOne(
-  found: Found,
-  options: StoreOptions
-): Promise<{ entry: FileEntry; place: Promise<Place | null> | null } | null> {
+async function storeOne(found: Found, options: StoreOptions): Promise<Stored> {
   const { path, absolute, stats } = found
   const common = { path, mode: Number(stats.mode & 0o7777n), mtime: stats.mtimeNs, extensions: [] }
   try {

@@ -49,7 +49,7 @@ class ByteReader {
 
   /** A sized record without its length; null at the end. */
   async line(): Promise<Buffer | null> {
-    await this.#fill(MAX_LINE)
+    await this.#fill(MAX_LINE + 8)
     if (this.#buffer.byteLength === 0) return null
     const reader = new Reader(this.#buffer, 'file table')
     const line = reader.sized(MAX_LINE)

@@ -21,9 +21,10 @@ export class History {
     this.#parcel = parcel
   }
 
-  /** Takes in a signed version. Throws INTEGRITY for one that is not its author's or not of this parcel. */
-  addVersion(bytes: Buffer, signature: Buffer): Known {
+  /** Takes in a version of `author`. Throws INTEGRITY for one that is not, or not of this parcel. */
+  addVersion(bytes: Buffer, signature: Buffer, author: Buffer): Known {
     const version = decodeVersion(bytes)
+    if (!version.author.equals(author)) throw refused('it is of another host')
     if (!version.parcel.equals(this.#parcel)) throw refused('it is of another parcel')
     if (!verifySignature(NS.versionSignature, bytes, signature, version.author)) {
       throw refused('its signature is wrong')

@@ -1,7 +1,9 @@
+import { execFile } from 'node:child_process'
 import { constants } from 'node:fs'
 import { chmod, lutimes, mkdir, open, rename, rm, statfs, symlink, utimes } from 'node:fs/promises'
 import type { FileHandle } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
+import { promisify } from 'node:util'
 import { ParcelError } from '../errors.js'
 import type { FileEntry } from '../format/file-table.js'
 import { CHUNK_SIZE, chunkLength, SUBPAGE_SIZE } from '../format/limits.js'
@@ -9,12 +11,14 @@ import { entryIds, type Entry, type Place } from '../format/entry.js'
 import type { ItemSource } from '../image/items.js'
 import { leaves, readChunk } from '../image/tree-reader.js'
 import { syncFolder } from '../keys/at-rest.js'
+import { OrderedWindow } from '../ordered-window.js'
 import type { Work } from '../progress.js'
 import type { Content } from './contents.js'
 import { walk } from './walk.js'
 
 /** Chunks read ahead of the one being written. */
-const AHEAD = 64
+const AHEAD = 32
+const SMALL_AT_ONCE = 16
 
 export interface MaterialiseOptions {
   source: ItemSource
@@ -39,6 +43,7 @@ export async function materialise(dir: string, options: MaterialiseOptions): Pro
   try {
     await mkdir(partial, { mode: 0o700 })
     await writeContents(partial, total, options)
+    await syncFiles(partial)
     options.work.signal.throwIfAborted()
     const hadPrevious = await moveAside(dir, previous)
     try {
@@ -77,6 +82,7 @@ async function writeContents(
     done += count
     work.report({ step: 'writing', done, total: Math.max(total, done), unit: 'bytes' })
   }
+  const files = new OrderedWindow(SMALL_AT_ONCE, async () => {})
   const links: { path: Buffer; entry: FileEntry & { type: 'symlink' } }[] = []
   for await (const content of options.contents()) {
     work.signal.throwIfAborted()
@@ -88,9 +94,11 @@ async function writeContents(
     } else if (entry.type === 'symlink') {
       links.push({ path, entry })
     } else {
-      await writeFile(path, entry, content.place, onBytes, options)
+      const written = writeFile(path, entry, content.place, onBytes, options)
+      await files.push(written, entry.size > CHUNK_SIZE)
     }
   }
+  await files.end()
   // Symlinks come last, so that nothing is ever written through one.
   for (const { path, entry } of links) {
     await symlink(entry.target, path)
@@ -138,7 +146,6 @@ async function writeFile(
     await Promise.all(pending)
     await handle.chmod(entry.mode)
     await handle.utimes(seconds(entry.mtime), seconds(entry.mtime))
-    await handle.sync()
   } finally {
     await handle.close()
   }
@@ -225,6 +232,12 @@ async function removeTree(path: string): Promise<void> {
     }
     await rm(path, { recursive: true, force: true })
   }
+}
+
+/** Makes everything below a folder durable at once: a sync of each of many files takes minutes. */
+async function syncFiles(path: string): Promise<void> {
+  const args = process.platform === 'linux' ? ['-f', path] : []
+  await promisify(execFile)('sync', args)
 }
 
 /** Nanoseconds as seconds since 1970, the way utimes takes them. */

@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
-import { access, readdir, stat, writeFile } from 'node:fs/promises'
+import { access, readdir, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { finish } from '../support/cli.js'
 import { eventually } from '../support/hosts.js'
+import { randomFile } from './blob.js'
 import { gone, objects, Place, processesOf } from './place.js'
 
 test('a verb starts it, quietly and detached', async (t) => {
@@ -108,8 +109,7 @@ test('a socket left over by kill -9, or anything in its place, is no obstacle', 
   assert.equal((await user.result('daemon', 'status'))['isRunning'], false)
   await user.ok('ls')
   await user.killDaemon()
-  await place.write('homes/one/keep', '')
-  await import('node:fs/promises').then(({ rm }) => rm(join(user.home, 'daemon.sock')))
+  await rm(join(user.home, 'daemon.sock'))
   await writeFile(join(user.home, 'daemon.sock'), 'a file')
   await user.ok('ls')
 })
@@ -135,7 +135,7 @@ test('killed in the middle of a suspend: old versions stay, no half one, the nex
   await place.write('files/a', 'first')
   await user.ok('add', place.path('files'), '--name', 'files')
   const first = await user.result('suspend', 'files')
-  await place.write('files/big', randomBlob(192))
+  await randomFile(place.path('files/big'), 512)
   const child = user.start('suspend', 'files', '--json')
   const ended = finish(child)
   await once(child.stdout ?? child, 'data')
@@ -165,14 +165,4 @@ async function isStoring(home: string): Promise<boolean> {
     bytes += (await stat(join(home, 'store', name)).catch(() => ({ size: 0 }))).size
   }
   return bytes > 32 * 1024 * 1024
-}
-
-function randomBlob(mebibytes: number): Buffer {
-  const blob = Buffer.allocUnsafe(mebibytes * 1024 * 1024)
-  let state = 1
-  for (let at = 0; at < blob.byteLength; at += 4) {
-    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0
-    blob.writeUInt32LE(state, at)
-  }
-  return blob
 }

@@ -54,7 +54,7 @@ const head: fc.Arbitrary<CoreHead> = record({
   treeHash: bytes(32)
 })
 
-export const place: fc.Arbitrary<Place> = record({
+const place: fc.Arbitrary<Place> = record({
   core: fc.integer({ min: 0, max: 65_535 }),
   block: fc.integer({ min: 0, max: 2 ** 40 }),
   ordinal: fc.integer({ min: 0, max: 16_383 })

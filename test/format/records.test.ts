@@ -24,7 +24,7 @@ for (const codec of CODECS) {
           else assert.equal(cut.code, 'INTEGRITY', `cut at ${end}`)
         }
       }),
-      { numRuns: 40 }
+      { numRuns: 20 }
     )
   })
 

@@ -38,7 +38,7 @@ const count = fc.oneof(
 const kinds = fc.oneof(fc.constant<Entry>({ kind: 'hole' }), entry)
 const runs: fc.Arbitrary<Run[]> = fc.array(
   fc.tuple(kinds, count).map(([one, n]) => ({ entry: one, count: n })),
-  { minLength: 1, maxLength: 5 }
+  { minLength: 1, maxLength: 3 }
 )
 
 function build(pages: Pages, made: readonly Run[]) {
@@ -81,7 +81,7 @@ test('a tree has the root that the text of the format says, and reads back entry
       }
       assert.equal(next, entries.length)
     }),
-    { numRuns: 25 }
+    { numRuns: 15 }
   )
 })
 

@@ -1,0 +1,39 @@
+/**
+ * Work that goes on side by side, its results taken in the order in which it was begun. Not more
+ * than `size` are under way; the first failure is thrown by the next call, after all have settled.
+ */
+export class OrderedWindow<T> {
+  readonly #size: number
+  readonly #take: (result: T) => Promise<void>
+  readonly #queue: Promise<T>[] = []
+
+  constructor(size: number, take: (result: T) => Promise<void>) {
+    this.#size = size
+    this.#take = take
+  }
+
+  /** Adds work that has begun; `alone`: waits until it, and all before it, are done. */
+  async push(work: Promise<T>, alone = false): Promise<void> {
+    work.catch(() => {})
+    this.#queue.push(work)
+    await this.#drain(alone ? 0 : this.#size - 1)
+  }
+
+  async end(): Promise<void> {
+    await this.#drain(0)
+  }
+
+  async #drain(left: number): Promise<void> {
+    try {
+      while (this.#queue.length > left) {
+        const next = this.#queue[0]
+        if (next === undefined) return
+        await this.#take(await next)
+        this.#queue.shift()
+      }
+    } catch (error) {
+      await Promise.allSettled(this.#queue.splice(0))
+      throw error
+    }
+  }
+}

@@ -1,0 +1,140 @@
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import { mkdir, mkdtemp, readdir, readFile, rm, rmdir, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test, type TestContext } from 'node:test'
+import { onEnd } from '../support/on-end.js'
+import { randomFile } from './blob.js'
+import { objects, Place } from './place.js'
+
+const NO_MOUNT = whyNoMount()
+
+function whyNoMount(): string | false {
+  if (process.getuid?.() !== 0) return 'needs root to mount a small disk'
+  try {
+    execFileSync('unshare', ['-m', 'sh', '-c', 'mount -t tmpfs tmpfs /mnt'], { stdio: 'ignore' })
+    return false
+  } catch {
+    return 'mounting is not permitted here'
+  }
+}
+
+/** A disk of its own of so many MiB. */
+async function smallDisk(t: TestContext, mebibytes: number): Promise<string> {
+  const dir = await mkdtemp(join(tmpdir(), 'hyperparcel-disk-'))
+  onEnd(t, () => rmdir(dir))
+  execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${mebibytes}m,mode=755`, 'tmpfs', dir])
+  onEnd(t, () => execFileSync('umount', ['-l', dir]))
+  return dir
+}
+
+test(
+  'a full disk under the store: exit 14, old versions stay, and it goes on when there is space',
+  { skip: NO_MOUNT },
+  async (t) => {
+    const disk = await smallDisk(t, 96)
+    const place = await Place.make(t)
+    await mkdir(place.path('homes'))
+    const { symlink } = await import('node:fs/promises')
+    // The disk is mounted in the home, before there is anything in it.
+    const user = await place.host('one')
+    await symlink(disk, join(user.home, 'store'))
+    await place.write('files/a', 'first')
+    await user.ok('add', place.path('files'), '--name', 'files')
+    const first = String((await user.result('suspend', 'files'))['id'])
+    await writeFile(join(disk, 'ballast'), Buffer.alloc(48 << 20))
+    await randomFile(place.path('files/big'), 128)
+    for (let round = 0; round < 2; round++) {
+      assert.match(await user.fails(14, 'suspend', 'files'), /full/)
+      const log = objects(await user.ok('log', 'files', '--json'))
+      assert.deepEqual(
+        log.map(({ id }) => id),
+        [first]
+      )
+      const to = place.path(`old${round}`)
+      await user.ok('resume', 'files', '--version', first, '--force', '--to', to)
+      assert.equal(await readFile(join(to, 'a'), 'utf8'), 'first')
+    }
+    await rm(join(disk, 'ballast'))
+    await rm(place.path('old1'), { recursive: true })
+    await place.write('old1/small', 'after it')
+    // The same daemon, nobody restarted it.
+    const pid = await user.daemonPid()
+    await user.ok('resume', 'files', '--version', first, '--force', '--to', place.path('old1'))
+    await place.write('old1/small', 'after it')
+    const second = await user.result('suspend', 'files')
+    assert.deepEqual(second['parents'], [first])
+    await user.ok('daemon', 'status')
+    await user.ok('resume', 'files', '--to', place.path('copy'))
+    assert.equal(await readFile(place.path('copy/small'), 'utf8'), 'after it')
+    assert.equal(typeof pid, 'number')
+    await user.killDaemon()
+    assert.equal(objects(await user.ok('log', 'files', '--json')).length, 2)
+    assert.deepEqual((await user.result('status', 'files'))['problems'], [])
+  }
+)
+
+test(
+  'a destination without enough space: exit 14 and nothing is left there',
+  { skip: NO_MOUNT },
+  async (t) => {
+    const disk = await smallDisk(t, 16)
+    const place = await Place.make(t)
+    const user = await place.host('one')
+    await mkdir(place.path('files'))
+    await randomFile(place.path('files/big'), 48)
+    await user.ok('add', place.path('files'), '--name', 'files')
+    await user.ok('suspend', 'files')
+    assert.match(
+      await user.fails(14, 'resume', 'files', '--to', join(disk, 'copy')),
+      /needs \d+ MiB/
+    )
+    assert.deepEqual(await readdir(disk), [])
+    assert.equal((await user.result('status', 'files'))['path'], place.path('files'))
+  }
+)
+
+test(
+  'a destination that fills up meanwhile: exit 14 and nothing is left there',
+  { skip: NO_MOUNT },
+  async (t) => {
+    const disk = await smallDisk(t, 16)
+    const place = await Place.make(t)
+    const user = await place.host('one')
+    // Small files need a page each, which nobody measured.
+    for (let n = 0; n < 40; n++) await mkdir(place.path(`files/d${n}`), { recursive: true })
+    const writes = Array.from({ length: 1_000 }, (_, n) =>
+      place.write(`files/d${n % 40}/${n}`, 'x')
+    )
+    await Promise.all(writes)
+    await writeFile(join(disk, 'ballast'), Buffer.alloc(13 << 20))
+    await user.ok('add', place.path('files'), '--name', 'files')
+    await user.ok('suspend', 'files')
+    await user.fails(14, 'resume', 'files', '--to', join(disk, 'copy'))
+    assert.deepEqual(await readdir(disk), ['ballast'])
+  }
+)
+
+test(
+  'a full disk under a running machine: the suspend is exit 14 and the guest goes on',
+  { skip: NO_MOUNT },
+  async (t) => {
+    const disk = await smallDisk(t, 96)
+    const place = await Place.make(t)
+    const user = await place.host('one')
+    const { symlink } = await import('node:fs/promises')
+    await symlink(disk, join(user.home, 'store'))
+    await mkdir(place.path('vm'))
+    await user.ok('add', place.path('vm'), '--name', 'vm', '--vm', 'v86')
+    await user.ok('run', 'vm')
+    await writeFile(join(disk, 'ballast'), Buffer.alloc(48 << 20))
+    await randomFile(place.path('vm/extra'), 128)
+    await user.fails(14, 'suspend', 'vm')
+    assert.equal((await user.result('status', 'vm'))['state'], 'running')
+    await rm(join(disk, 'ballast'))
+    await rm(place.path('vm/extra'))
+    await user.ok('suspend', 'vm')
+    assert.equal((await user.result('status', 'vm'))['state'], 'suspended')
+  }
+)

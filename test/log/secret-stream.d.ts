@@ -1,0 +1,7 @@
+declare module '@hyperswarm/secret-stream' {
+  import type { Duplex } from 'node:stream'
+
+  export default class NoiseSecretStream {
+    constructor(isInitiator: boolean, rawStream?: Duplex)
+  }
+}
