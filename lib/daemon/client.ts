@@ -109,7 +109,7 @@ export class DaemonClient {
     const program = fileURLToPath(new URL('./main.js', import.meta.url))
     const env = { ...process.env }
     if (this.#bootstrap !== undefined) env['HYPERPARCEL_BOOTSTRAP'] = this.#bootstrap
-    const child = spawn(process.execPath, ['--max-semi-space-size=64', program, this.home], {
+    const child = spawn(process.execPath, ['--max-semi-space-size=32', program, this.home], {
       detached: true,
       cwd: '/',
       env,

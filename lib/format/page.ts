@@ -24,7 +24,7 @@ export function encodeIdPage(page: IdPage): Buffer {
   const writer = new Writer(PAGE_FANOUT * (HASH_BYTES + 1) + 8).u8(page.level)
   if (page.level === 0) writer.list(page.entries, (entry) => writeEntry(writer, entry))
   else writer.list(page.children, (child) => writer.fixed(child ?? NO_CHILD, HASH_BYTES))
-  return writer.bytes()
+  return Buffer.from(writer.bytes())
 }
 
 export function decodeIdPage(bytes: Uint8Array): IdPage {
@@ -52,7 +52,7 @@ export function encodePlacePage(page: PlacePage): Buffer {
       if (child !== null) writePlace(writer, child)
     })
   }
-  return writer.bytes()
+  return Buffer.from(writer.bytes())
 }
 
 export function decodePlacePage(bytes: Uint8Array): PlacePage {

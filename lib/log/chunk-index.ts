@@ -13,6 +13,7 @@ export interface Location {
 }
 
 const KEY_BYTES = 16
+const WRITE_BUFFER = 8 * 1024 * 1024
 export const CORE_PREFIX = 8
 
 /**
@@ -21,19 +22,23 @@ export const CORE_PREFIX = 8
  * location counts only if the log really is that long.
  */
 export class ChunkIndex {
+  readonly #root: RocksDB
   readonly #db: RocksDB
   readonly #secret: Buffer
 
-  private constructor(db: RocksDB, secret: Buffer) {
+  private constructor(root: RocksDB, db: RocksDB, secret: Buffer) {
+    this.#root = root
     this.#db = db
     this.#secret = secret
   }
 
   static async open(dir: string, secret: Buffer): Promise<ChunkIndex> {
     await mkdir(dir, { recursive: true, mode: 0o700 })
-    const db = new RocksDB(dir)
-    await db.ready()
-    return new ChunkIndex(db, secret)
+    const root = new RocksDB(dir)
+    const family = new RocksDB.ColumnFamily('chunks', { writeBufferSize: WRITE_BUFFER })
+    const db = root.columnFamily(family)
+    await root.ready()
+    return new ChunkIndex(root, db, secret)
   }
 
   /** One location or null for each id, in order. */
@@ -57,6 +62,7 @@ export class ChunkIndex {
 
   async close(): Promise<void> {
     await this.#db.close()
+    await this.#root.close()
   }
 
   #key(parcel: Buffer, id: Buffer): Buffer {

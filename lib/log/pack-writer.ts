@@ -14,7 +14,7 @@ import type { Log } from './log.js'
 const SIZES = { disk: 1_048_576, memory: 262_144, ids: 262_144, places: 262_144 } as const
 export type Stream = keyof typeof SIZES
 
-const MAX_ITEMS = 8_192
+const MAX_ITEMS = 2_048
 const BATCH_BYTES = 8 * 1_048_576
 /** Raw bytes that may be under way behind the caller before it must wait. */
 const IN_FLIGHT = 24 * 1_048_576

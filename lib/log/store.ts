@@ -26,7 +26,11 @@ export class Store {
   static async open(dir: string): Promise<Store> {
     await mkdir(dir, { recursive: true, mode: 0o700 })
     // Measured: with the default age cut-off the garbage collection of blobs writes all data twice.
-    const storage = new CoreStorage(dir, { blobGarbageCollectionAgeCutOff: 0 })
+    // Two write buffers are held in memory at a time, blocks and all.
+    const storage = new CoreStorage(dir, {
+      blobGarbageCollectionAgeCutOff: 0,
+      writeBufferSize: 32 * 1024 * 1024
+    })
     const cores = new Corestore(storage)
     try {
       await cores.ready()

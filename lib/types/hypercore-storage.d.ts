@@ -1,6 +1,9 @@
 declare module 'hypercore-storage' {
   export default class CoreStorage {
-    constructor(directory: string, options: { blobGarbageCollectionAgeCutOff: number })
+    constructor(
+      directory: string,
+      options: { blobGarbageCollectionAgeCutOff: number; writeBufferSize?: number }
+    )
     readonly db: { flush(): Promise<void> }
     ready(): Promise<void>
     close(): Promise<void>

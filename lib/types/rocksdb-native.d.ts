@@ -9,8 +9,14 @@ declare module 'rocksdb-native' {
     flush(): Promise<void>
     destroy(): void
   }
+  class ColumnFamily {
+    constructor(name: string, options: { writeBufferSize: number })
+  }
+
   export default class RocksDB {
+    static ColumnFamily: typeof ColumnFamily
     constructor(path: string)
+    columnFamily(family: ColumnFamily): RocksDB
     ready(): Promise<void>
     read(): ReadBatch
     write(): WriteBatch

@@ -3,7 +3,7 @@ import { SUBPAGE_SIZE } from '../../lib/format/limits.js'
 
 /** Writes a file that has data on the pages of `pattern` that are true, and holes elsewhere. */
 export async function writeSparse(
-  path: string,
+  path: string | Buffer,
   pattern: readonly boolean[],
   size = pattern.length * SUBPAGE_SIZE
 ): Promise<void> {

@@ -4,10 +4,10 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { finish } from '../support/cli.js'
 import { randomFile } from './blob.js'
-import { failure, Place } from './place.js'
+import { endAll, failure, Place } from './place.js'
 
 /** Fewer would leave the big files to luck; more take time. */
-const ROUNDS = 4
+const ROUNDS = 2
 
 test('a damaged store is a clear error, never wrong data', async (t) => {
   const place = await Place.make(t)
@@ -16,7 +16,7 @@ test('a damaged store is a clear error, never wrong data', async (t) => {
   await randomFile(place.path('files/blob'), 4)
   await user.ok('add', place.path('files'), '--name', 'files')
   await user.ok('suspend', 'files')
-  await user.ok('daemon', 'stop')
+  await user.killDaemon()
   const db = join(user.home, 'store/db')
   await cp(db, place.path('kept'), { recursive: true })
   const blob = await readFile(place.path('files/blob'))
@@ -35,7 +35,7 @@ test('a damaged store is a clear error, never wrong data', async (t) => {
       await writeFile(join(db, name), bad)
       const to = place.path('to', `${name}-${n}`)
       const child = user.start('resume', 'files', '--to', to, '--timeout', '2')
-      const timer = setTimeout(() => child.kill('SIGKILL'), 20_000)
+      const timer = setTimeout(() => child.kill('SIGKILL'), 5_000)
       const ran = await finish(child)
       clearTimeout(timer)
       const what = `${name} (${bytes.byteLength}) at ${at}`
@@ -55,8 +55,7 @@ test('a damaged store is a clear error, never wrong data', async (t) => {
       } catch (error) {
         outcomes.push(`${what}: ${error instanceof Error ? error.message : String(error)}`)
       }
-      const status = await user.client.status().catch(() => null)
-      if (status !== null) await user.killDaemon()
+      await endAll(user.home)
       await rm(place.path('to'), { recursive: true, force: true })
       await rm(db, { recursive: true })
       await cp(place.path('kept'), db, { recursive: true })
@@ -72,7 +71,7 @@ test('files of the store that are gone are a clear error, and no version is made
   await place.write('files/a', 'first')
   await user.ok('add', place.path('files'), '--name', 'files')
   await user.ok('suspend', 'files')
-  await user.ok('daemon', 'stop')
+  await user.killDaemon()
   const db = join(user.home, 'store/db')
   await cp(db, place.path('kept'), { recursive: true })
   for (const suffix of ['.blob', '.sst']) {
@@ -80,7 +79,7 @@ test('files of the store that are gone are a clear error, and no version is made
     const ran = await user.run('resume', 'files', '--to', place.path('to'))
     assert.notEqual(ran.code, 0)
     failure(ran, ran.code === 1 ? 1 : 7, suffix)
-    if ((await user.client.status()) !== null) await user.killDaemon()
+    await endAll(user.home)
     await rm(db, { recursive: true })
     await cp(place.path('kept'), db, { recursive: true })
   }
@@ -94,10 +93,10 @@ test('a lost or damaged chunk index costs nothing but time', async (t) => {
   await place.write('files/a', await readFile(place.path('blob')))
   await user.ok('add', place.path('files'), '--name', 'files')
   await user.ok('suspend', 'files')
-  await user.ok('daemon', 'stop')
+  await user.killDaemon()
   await rm(join(user.home, 'index'), { recursive: true })
   await user.ok('suspend', 'files')
-  await user.ok('daemon', 'stop')
+  await user.killDaemon()
   for (const name of await readdir(join(user.home, 'index'))) {
     if (name.endsWith('.sst') || name.startsWith('MANIFEST')) {
       await writeFile(join(user.home, 'index', name), 'rubbish')

@@ -114,7 +114,7 @@ export class User {
 
   /** Runs what must fail with this exit status and one clear line; returns the line. */
   async fails(exit: number, ...args: string[]): Promise<string> {
-    return failure(await this.run(...args), exit, args.join(' '))
+    return failure(await this.run(...args), exit, args.join(' ').slice(0, 60))
   }
 
   async daemonPid(): Promise<number> {
@@ -133,12 +133,12 @@ export class User {
 
 /** Asserts an exit status and that all of standard error is one line for a person. */
 export function failure({ code, stdout, stderr }: Ran, exit: number, what: string): string {
-  assert.equal(code, exit, `${what}: exit ${code}\n${stdout}${stderr}`)
+  assert.equal(code, exit, `${what}: exit ${code}\n${stdout}${stderr}`.slice(0, 1_000))
   const lines = stderr.split('\n').filter((line) => line !== '' && !isNote(line))
-  assert.equal(lines.length, 1, `${what}: not one line:\n${stderr}`)
+  assert.equal(lines.length, 1, `${what}: not one line:\n${stderr}`.slice(0, 1_000))
   const [line = ''] = lines
   assert.match(line, /^hyperparcel: \S/, what)
-  assert.ok(line.length < 400, `${what}: too long a line: ${line}`)
+  assert.ok(line.length < 400, `${what}: too long a line: ${line.slice(0, 400)}`)
   assert.doesNotMatch(line, /\bat .*:\d+:\d+|node:internal|Error:|undefined|\[object|✖/, what)
   return line
 }
@@ -177,7 +177,8 @@ export async function processesOf(dir: string, kind = ''): Promise<number[]> {
   return found
 }
 
-async function endAll(dir: string): Promise<void> {
+/** Ends what a place's homes still have, as a crash would. */
+export async function endAll(dir: string): Promise<void> {
   for (const pid of await processesOf(dir)) {
     try {
       process.kill(pid, 'SIGKILL')

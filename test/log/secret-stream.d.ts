@@ -1,7 +1,8 @@
 declare module '@hyperswarm/secret-stream' {
-  import type { Duplex } from 'node:stream'
+  import { Duplex } from 'node:stream'
 
-  export default class NoiseSecretStream {
-    constructor(isInitiator: boolean, rawStream?: Duplex)
+  export default class NoiseSecretStream extends Duplex {
+    constructor(isInitiator: boolean)
+    readonly rawStream: Duplex
   }
 }

@@ -1,0 +1,157 @@
+import assert from 'node:assert/strict'
+import { randomBytes, randomInt } from 'node:crypto'
+import { join } from 'node:path'
+import { test, type TestContext } from 'node:test'
+import NoiseSecretStream from '@hyperswarm/secret-stream'
+import type { Log } from '../../lib/log/log.js'
+import { Mirror } from '../../lib/log/mirror.js'
+import { eventually } from '../support/hosts.js'
+import { onEnd } from '../support/on-end.js'
+import { scratch } from '../support/scratch.js'
+import { aKeyring, aLog, openStore } from './stores.js'
+
+const LIMIT = { timeout: 20_000 }
+
+/** Connects two ends of logs by encrypted streams in this process. Returns how to cut them. */
+function connect(t: TestContext, from: readonly Log[], to: readonly Log[]): () => void {
+  const a = new NoiseSecretStream(true)
+  const b = new NoiseSecretStream(false)
+  a.rawStream.pipe(b.rawStream).pipe(a.rawStream)
+  for (const stream of [a, b]) stream.on('error', () => {})
+  for (const log of from) log.replicate(a)
+  for (const log of to) log.replicate(b)
+  const cut = (): void => {
+    a.destroy()
+    b.destroy()
+  }
+  onEnd(t, cut)
+  return cut
+}
+
+/** Appends `count` blocks that say which they are. */
+async function write(log: Log, count: number, bytes = 2_000): Promise<void> {
+  const from = log.length
+  const bodies = Array.from({ length: count }, (_, n) => {
+    return [Buffer.from(`block ${from + n} `), randomBytes(bytes)]
+  })
+  await log.append(bodies)
+}
+
+async function isSame(here: Log, there: Log): Promise<void> {
+  assert.equal(here.length, there.length)
+  for (let n = 0; n < there.length; n++) {
+    assert.ok((await here.read(n)).equals(await there.read(n)), `block ${n}`)
+  }
+  assert.deepEqual(await here.head(), await there.head())
+}
+
+/** A mirror of a log in a store; it counts the blocks that peers sent. */
+async function mirrored(t: TestContext, dir: string, key: Buffer) {
+  const store = await openStore(t, dir)
+  const log = await store.mirror('data', key, aKeyring())
+  const downloads: number[] = []
+  log.onDownload((index) => downloads.push(index))
+  let whole = 0
+  const mirror = new Mirror(log, () => whole++)
+  onEnd(t, () => mirror.close())
+  return { store, log, mirror, downloads, whole: () => whole }
+}
+
+async function whole(mirror: Log, length: number): Promise<void> {
+  const check = (): true | null => (mirror.contiguousLength === length ? true : null)
+  await eventually(check, `the mirror has all ${length} blocks`, 15_000)
+}
+
+test('a mirror becomes whole, goes on as the log grows, and says so', LIMIT, async (t) => {
+  const { log: own } = await aLog(t)
+  await write(own, 1_500, 100)
+  const { log, downloads, whole: times } = await mirrored(t, join(await scratch(t), 'm'), own.key)
+  connect(t, [own], [log])
+  await whole(log, own.length)
+  for (let n = 0; n < 5; n++) {
+    await write(own, 10)
+    await whole(log, own.length)
+  }
+  await eventually(() => (times() > 0 ? true : null), 'onWhole was called')
+  await isSame(log, own)
+  assert.equal(downloads.length, own.length)
+})
+
+test('logs of both sides over one stream', LIMIT, async (t) => {
+  const left = await aLog(t)
+  const right = await aLog(t)
+  await write(left.log, 200)
+  await write(right.log, 300)
+  const toRight = await right.store.mirror('data', left.log.key, aKeyring())
+  const toLeft = await left.store.mirror('data', right.log.key, aKeyring())
+  const mirrors = [new Mirror(toRight, () => {}), new Mirror(toLeft, () => {})]
+  onEnd(t, () => mirrors.forEach((mirror) => mirror.close()))
+  connect(t, [left.log, toLeft], [right.log, toRight])
+  await whole(toRight, left.log.length)
+  await whole(toLeft, right.log.length)
+  await isSame(toRight, left.log)
+  await isSame(toLeft, right.log)
+})
+
+test('cut again and again and reopened, each block comes once', LIMIT, async (t) => {
+  const { log: own } = await aLog(t)
+  await write(own, 2_500, 8_000)
+  const dir = join(await scratch(t), 'mirror')
+  const counts = new Map<number, number>()
+  let cuts = 0
+  let last = -1
+  for (let isWhole = false; !isWhole; cuts++) {
+    assert.ok(cuts < 40, 'it comes no further')
+    const { store, log, mirror, downloads } = await mirrored(t, dir, own.key)
+    // Every second time only the stream is cut, else the store is closed as well.
+    for (let n = 0; n < 2 && !isWhole; n++) {
+      const cut = connect(t, [own], [log])
+      const stopAt = downloads.length + randomInt(50, 500)
+      const check = (): true | null => {
+        isWhole = log.contiguousLength === own.length
+        return isWhole || downloads.length >= stopAt ? true : null
+      }
+      await eventually(check, 'more blocks come', 10_000)
+      cut()
+    }
+    assert.ok(log.contiguousLength >= last, 'what was here is gone')
+    last = log.contiguousLength
+    mirror.close()
+    await store.flush()
+    await store.close()
+    for (const index of downloads) counts.set(index, (counts.get(index) ?? 0) + 1)
+  }
+  const { log } = await mirrored(t, dir, own.key)
+  await whole(log, own.length)
+  await isSame(log, own)
+  const twice = [...counts].filter(([, count]) => count > 1)
+  assert.equal(counts.size, own.length)
+  t.diagnostic(`${cuts} rounds, ${twice.length} blocks came twice`)
+  assert.deepEqual(twice, [])
+})
+
+test('onWhole is not said while blocks are missing', LIMIT, async (t) => {
+  const { log: own } = await aLog(t)
+  await write(own, 3_000, 4_000)
+  const { log, store, whole: times } = await mirrored(t, join(await scratch(t), 'm'), own.key)
+  const early: number[] = []
+  const watching = new Mirror(log, () => early.push(log.contiguousLength))
+  const cut = connect(t, [own], [log])
+  await eventually(() => (log.contiguousLength > 100 ? true : null), 'some blocks came')
+  cut()
+  await new Promise((resolve) => setTimeout(resolve, 200))
+  assert.deepEqual([times(), early], [0, []])
+  watching.close()
+  await store.close()
+  assert.deepEqual([times(), early], [0, []])
+})
+
+test('a log of another host cannot be written with a forged fork', LIMIT, async (t) => {
+  const { log: own } = await aLog(t)
+  await write(own, 10)
+  const { log } = await mirrored(t, join(await scratch(t), 'm'), own.key)
+  connect(t, [own], [log])
+  await whole(log, own.length)
+  await assert.rejects(log.append([[Buffer.from('x')]]), { code: 'FAILED' })
+  assert.equal((await log.head()).fork, 0)
+})

@@ -1,0 +1,167 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import fc from 'fast-check'
+import type { ControlBody, MemberRole } from '../../lib/format/control-record.js'
+import { Identity } from '../../lib/keys/identity.js'
+import { Control, signControl, signGenesis, type Signed } from '../../lib/parcel/control.js'
+
+const HOSTS = Array.from({ length: 5 }, () => Identity.create())
+const [OWNER = Identity.create()] = HOSTS
+const GENESIS = signGenesis(OWNER, Buffer.alloc(32, 1), 0)
+const ROLES: readonly MemberRole[] = ['owner', 'runner', 'reader', 'vault']
+
+function host(n: number): Identity {
+  return HOSTS[n % HOSTS.length] ?? OWNER
+}
+
+function sign(author: Identity, body: ControlBody, parents: Buffer[] = [], sequence = 0): Signed {
+  return signControl(author, { parcel: GENESIS.id, sequence, epoch: 0, parents, created: 0, body })
+}
+
+function member(author: Identity, who: Identity, role: MemberRole, sequence = 0): Signed {
+  return sign(author, { type: 'member', host: who.publicKey, role }, [GENESIS.id], sequence)
+}
+
+function cores(author: Identity, n = 0): Signed {
+  const key = (m: number): Buffer => Buffer.alloc(32, 16 * n + m)
+  const incarnation = { id: Buffer.alloc(16, n), control: key(1), meta: key(2), data: [key(3)] }
+  return sign(author, { type: 'cores', incarnation }, [GENESIS.id])
+}
+
+/** All that follows from a set of records, in a form that does not show their order. */
+function facts(records: readonly Signed[]) {
+  const control = new Control(GENESIS.id)
+  for (const record of records) assert.equal(control.add(record), true)
+  for (const record of records) assert.equal(control.add(record), false)
+  const hex = (keys: Iterable<Buffer>): string[] => [...keys].map((key) => key.toString('hex')).toSorted()
+  return {
+    members: [...control.members()].toSorted(),
+    heads: hex(control.heads),
+    holders: [...control.holders(Buffer.alloc(32, 3))].toSorted(),
+    cores: hex(control.incarnations().map(({ incarnation }) => incarnation.control)),
+    counts: HOSTS.map(({ publicKey }) => control.count(publicKey))
+  }
+}
+
+/** What an author writes, in small numbers, so that a counterexample can be read. */
+interface Draft {
+  by: number
+  about: number
+  kind: 'receipt' | 'pin' | MemberRole
+  after: number[]
+}
+
+const drafts = fc
+  .array(
+    fc.record<Draft>(
+      {
+        by: fc.nat(4),
+        about: fc.nat(4),
+        kind: fc.constantFrom('receipt', 'pin', ...ROLES, ...ROLES),
+        after: fc.uniqueArray(fc.nat(20), { maxLength: 3 })
+      },
+      { noNullPrototype: true }
+    ),
+    { maxLength: 14 }
+  )
+const orders = fc.array(fc.nat(1_000), { minLength: 20, maxLength: 20 })
+
+/** A genesis, the drafts as records with earlier ones as parents, and the cores of each host. */
+function records(all: readonly Draft[]): Signed[] {
+  const signed = [GENESIS]
+  for (const [n, { by, about, kind, after }] of all.entries()) {
+    const parents = new Set(after.map((at) => at % signed.length))
+    const ids = [...parents].flatMap((at) => signed[at]?.id ?? [])
+    const version = Buffer.alloc(32, 3)
+    const body: ControlBody =
+      kind === 'receipt'
+        ? { type: kind, version, cores: [] }
+        : kind === 'pin'
+          ? { type: kind, version, pinned: true }
+          : { type: 'member', host: host(about).publicKey, role: kind }
+    signed.push(sign(host(by), body, ids, n + 1))
+  }
+  for (const [n, each] of HOSTS.entries()) signed.push(cores(each, n))
+  return signed
+}
+
+function inOrder(signed: readonly Signed[], order: readonly number[]): Signed[] {
+  const keys = new Map(signed.map((one, n) => [one, order[n] ?? 0]))
+  return signed.toSorted((a, b) => (keys.get(a) ?? 0) - (keys.get(b) ?? 0))
+}
+
+test('members, heads, cores and holders do not depend on the order of arrival', () => {
+  fc.assert(
+    fc.property(drafts, orders, (all, order) => {
+      // Each host is always given the same role here.
+      const roles = all.map((draft): Draft => {
+        const role = draft.about < 3 ? 'owner' : 'reader'
+        const isMember = draft.kind !== 'receipt' && draft.kind !== 'pin'
+        return { ...draft, kind: isMember ? role : draft.kind }
+      })
+      const signed = records(roles)
+      assert.deepEqual(facts(inOrder(signed, order)), facts(signed))
+    }),
+    { numRuns: 150 }
+  )
+})
+
+test('nor where owners gave one host different roles', () => {
+  fc.assert(
+    fc.property(drafts, orders, (all, order) => {
+      const signed = records(all)
+      assert.deepEqual(facts(inOrder(signed, order)), facts(signed))
+    }),
+    { numRuns: 300 }
+  )
+})
+
+test("only an owner's member records count, also those of owners made by owners", () => {
+  const [, a, b, c, d] = HOSTS
+  assert.ok(a && b && c && d)
+  const control = new Control(GENESIS.id)
+  const roles = (): string[] => HOSTS.map(({ publicKey }) => control.members().get(publicKey.toString('hex')) ?? '-')
+  control.add(member(a, b, 'owner'))
+  control.add(member(b, a, 'owner'))
+  control.add(cores(b))
+  // Before the genesis nobody is a member.
+  assert.deepEqual(roles(), ['-', '-', '-', '-', '-'])
+  control.add(GENESIS)
+  assert.deepEqual(roles(), ['owner', '-', '-', '-', '-'])
+  assert.deepEqual(control.incarnations(), [])
+  control.add(member(OWNER, c, 'runner'))
+  control.add(member(c, d, 'runner'))
+  assert.deepEqual(roles(), ['owner', '-', '-', 'runner', '-'])
+  control.add(member(OWNER, a, 'owner', 1))
+  assert.deepEqual(roles(), ['owner', 'owner', 'owner', 'runner', '-'])
+  assert.equal(control.incarnations().length, 1)
+})
+
+test('a second genesis makes nobody an owner', () => {
+  const mallory = Identity.create()
+  const control = new Control(GENESIS.id)
+  control.add(GENESIS)
+  const own = signGenesis(mallory, Buffer.alloc(32, 1), 0)
+  assert.throws(() => control.add(own), { code: 'INTEGRITY' })
+  const inside = sign(mallory, { type: 'genesis', salt: Buffer.alloc(32) })
+  assert.throws(() => control.add(inside), { code: 'INTEGRITY' })
+  assert.equal(control.isMember(mallory.publicKey), false)
+})
+
+test('a wrong signature, a changed byte and another parcel are refused', () => {
+  const control = new Control(GENESIS.id)
+  const refused = { code: 'INTEGRITY' }
+  const good = member(OWNER, host(1), 'runner')
+  const { bytes, signature } = good
+  assert.throws(() => control.add({ bytes, signature: Buffer.alloc(64) }), refused)
+  assert.throws(() => control.add({ bytes, signature: cores(OWNER).signature }), refused)
+  for (const at of [10, 40, bytes.byteLength - 1]) {
+    const changed = Buffer.from(bytes)
+    changed[at] = (changed[at] ?? 0) ^ 1
+    assert.throws(() => control.add({ bytes: changed, signature }), { name: 'ParcelError' })
+  }
+  const elsewhere = signControl(OWNER, { ...good.record, parcel: Buffer.alloc(32, 9) })
+  assert.throws(() => control.add(elsewhere), refused)
+  assert.equal(control.heads.length, 0)
+  assert.equal(control.add(good), true)
+})

@@ -1,0 +1,160 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import fc from 'fast-check'
+import type { Version } from '../../lib/format/version.js'
+import { Identity } from '../../lib/keys/identity.js'
+import { History, signVersion } from '../../lib/parcel/history.js'
+
+const PARCEL = Buffer.alloc(32, 1)
+const AUTHOR = Identity.create()
+
+function version(fields: Partial<Version> = {}): Version {
+  return {
+    parcel: PARCEL,
+    author: AUTHOR.publicKey,
+    parents: [],
+    created: 0,
+    driver: 'folder',
+    facts: {},
+    table: { size: 0, root: null },
+    totals: { files: 0, bytes: 0, stored: 0 },
+    message: '',
+    leaseEpoch: 0,
+    cores: [],
+    extensions: [],
+    ...fields
+  }
+}
+
+type Signed = ReturnType<typeof signVersion> & Pick<Version, 'parents' | 'created'>
+
+function add(history: History, { bytes, signature }: Signed | ReturnType<typeof signVersion>) {
+  return history.addVersion(bytes, signature, AUTHOR.publicKey)
+}
+
+/** Versions that each continue some earlier ones; times with many ties and in no order. */
+const dag = fc
+  .array(fc.tuple(fc.uniqueArray(fc.nat(30), { maxLength: 3 }), fc.nat(5)), { maxLength: 20 })
+  .map((nodes) => {
+    const signed: Signed[] = []
+    for (const [n, [picks, created]] of nodes.entries()) {
+      const chosen = new Set(n === 0 ? [] : picks.map((pick) => pick % n))
+      const parents = [...chosen].flatMap((at) => signed[at]?.id ?? [])
+      const one = signVersion(AUTHOR, version({ parents, created, message: `${n}` }))
+      signed.push({ ...one, parents, created })
+    }
+    return signed
+  })
+const shuffled = dag.chain((signed) =>
+  fc
+    .shuffledSubarray(signed, { minLength: signed.length })
+    .map((arrived) => ({ signed, arrived }))
+)
+
+function hex(ids: readonly { id: Buffer }[]): string[] {
+  return ids.map(({ id }) => id.toString('hex'))
+}
+
+/** Again and again the newest of those whose children are all listed. */
+function modelList(signed: readonly Signed[]): Signed[] {
+  const left = new Set(signed)
+  const listed: Signed[] = []
+  while (left.size > 0) {
+    const ready = [...left].filter(({ id }) => {
+      return ![...left].some(({ parents }) => parents.some((parent) => parent.equals(id)))
+    })
+    ready.sort((a, b) => b.created - a.created || Buffer.compare(b.id, a.id))
+    const [next] = ready
+    assert.ok(next)
+    left.delete(next)
+    listed.push(next)
+  }
+  return listed
+}
+
+test('heads and order are those of the DAG, however it arrived', () => {
+  fc.assert(
+    fc.property(shuffled, ({ signed, arrived }) => {
+      const history = new History(PARCEL)
+      for (const one of arrived) assert.deepEqual(add(history, one).id, one.id)
+      for (const one of arrived) add(history, one)
+      assert.equal(history.size, signed.length)
+      const isParent = (id: Buffer): boolean =>
+        signed.some(({ parents }) => parents.some((parent) => parent.equals(id)))
+      const list = modelList(signed)
+      assert.deepEqual(hex(history.list()), hex(list))
+      assert.deepEqual(hex(history.heads()), hex(list.filter(({ id }) => !isParent(id))))
+      for (const { id } of signed) assert.equal(history.isHead(id), !isParent(id))
+    }),
+    { numRuns: 200 }
+  )
+})
+
+test('a version whose parent has not arrived is listed; the parent is no head when it comes', () => {
+  const parent = signVersion(AUTHOR, version({ message: 'parent' }))
+  const child = signVersion(AUTHOR, version({ parents: [parent.id] }))
+  const history = new History(PARCEL)
+  add(history, child)
+  assert.deepEqual(hex(history.list()), hex([child]))
+  assert.deepEqual(hex(history.heads()), hex([child]))
+  add(history, parent)
+  assert.deepEqual(hex(history.list()), hex([child, parent]))
+  assert.deepEqual(hex(history.heads()), hex([child]))
+})
+
+test('resolve takes a beginning of four or more digits that fits one version', () => {
+  const history = new History(PARCEL)
+  const byStart = new Map<string, string>()
+  let pair: string[] = []
+  for (let n = 0; pair.length === 0; n++) {
+    const id = add(history, signVersion(AUTHOR, version({ created: n }))).id.toString('hex')
+    const other = byStart.get(id.slice(0, 4))
+    if (other !== undefined) pair = [id, other]
+    byStart.set(id.slice(0, 4), id)
+  }
+  const unknown = { code: 'UNKNOWN_VERSION' }
+  const [a = '', b = ''] = pair
+  assert.throws(() => history.resolve(a.slice(0, 4)), { ...unknown, message: /fits 2 versions/ })
+  let shared = 4
+  while (a[shared] === b[shared]) shared++
+  for (const id of [a, b]) {
+    for (let length = shared + 1; length <= 64; length++) {
+      assert.equal(history.resolve(id.slice(0, length)).id.toString('hex'), id)
+    }
+    assert.equal(history.resolve(id.toUpperCase()).id.toString('hex'), id)
+  }
+  for (const text of ['', 'abc', a.slice(0, 3), `${a}0`, 'zzzz', '.*..', 'f'.repeat(64)]) {
+    assert.throws(() => history.resolve(text), unknown, text)
+  }
+})
+
+test("what is damaged, another parcel's or another author's is refused", () => {
+  const history = new History(PARCEL)
+  const refused = { code: 'INTEGRITY' }
+  const { bytes, signature } = signVersion(AUTHOR, version())
+  const changed = Buffer.from(bytes)
+  changed[bytes.byteLength - 3] = 1
+  const author = AUTHOR.publicKey
+  assert.throws(() => history.addVersion(changed, signature, author), refused)
+  assert.throws(() => history.addVersion(bytes, Buffer.alloc(64), author), refused)
+  const foreign = signVersion(AUTHOR, version({ parcel: Buffer.alloc(32, 2) }))
+  assert.throws(() => add(history, foreign), refused)
+  const mallory = Identity.create()
+  const forged = signVersion(mallory, version())
+  assert.throws(() => add(history, forged), refused, 'signed by another than the author')
+  const other = signVersion(mallory, version({ author: mallory.publicKey }))
+  assert.throws(() => add(history, other), refused, "in another host's log")
+  assert.equal(history.size, 0)
+})
+
+test('later places replace earlier ones; without any it is UNREACHABLE', () => {
+  const history = new History(PARCEL)
+  const { id } = add(history, signVersion(AUTHOR, version()))
+  assert.throws(() => history.places(id), { code: 'UNREACHABLE' })
+  const roots = { size: 0, root: null, place: null }
+  const places = { version: id, cores: [], table: null, roots }
+  history.addPlaces(places)
+  const later = { ...places, cores: [Buffer.alloc(32, 5)] }
+  history.addPlaces(later)
+  assert.deepEqual(history.places(id), later)
+})

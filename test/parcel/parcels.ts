@@ -1,0 +1,99 @@
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { TestContext } from 'node:test'
+import { ReaderPool } from '../../lib/chunk/reader-pool.js'
+import { Identity } from '../../lib/keys/identity.js'
+import { ChunkIndex } from '../../lib/log/chunk-index.js'
+import type { Log } from '../../lib/log/log.js'
+import { Store } from '../../lib/log/store.js'
+import type { Known } from '../../lib/parcel/history.js'
+import { loadStates } from '../../lib/parcel/local-state.js'
+import { Parcel, type ParcelContext } from '../../lib/parcel/parcel.js'
+import type { Work } from '../../lib/progress.js'
+import { onEnd } from '../support/on-end.js'
+import { scratch } from '../support/scratch.js'
+
+export const WORK: Work = { report() {}, note() {}, signal: new AbortController().signal }
+
+/** A host without a network, with one parcel of which `folder` is the folder. */
+export class TestParcel {
+  readonly dir: string
+  readonly home: string
+  readonly folder: string
+  readonly identity = Identity.create()
+  #context: ParcelContext | null = null
+  #parcel: Parcel | null = null
+  #time = 1_000
+
+  private constructor(dir: string) {
+    this.dir = dir
+    this.home = join(dir, 'home')
+    this.folder = join(dir, 'folder')
+  }
+
+  static async create(t: TestContext): Promise<TestParcel> {
+    const test = new TestParcel(await scratch(t))
+    onEnd(t, () => test.close())
+    await mkdir(join(test.home, 'parcels'), { recursive: true })
+    await mkdir(test.folder)
+    const fields = { name: 'p', driver: 'folder', path: test.folder }
+    test.#parcel = await Parcel.create(await test.#open(), fields)
+    return test
+  }
+
+  get parcel(): Parcel {
+    if (this.#parcel === null) throw new Error('closed')
+    return this.#parcel
+  }
+
+  async close(): Promise<void> {
+    const context = this.#context
+    this.#context = null
+    await this.#parcel?.close()
+    this.#parcel = null
+    await context?.index.close()
+    await context?.store.close()
+    await context?.pool.close()
+  }
+
+  /** What a restart of the host does. */
+  async reopen(): Promise<Parcel> {
+    await this.close()
+    const context = await this.#open()
+    const [state] = await loadStates(context.stateDir, context.identity.atRest)
+    if (state === undefined) throw new Error('no parcel')
+    this.#parcel = await Parcel.load(context, state)
+    return this.#parcel
+  }
+
+  async commit(work: Partial<Work> = {}, path = this.folder): Promise<Known> {
+    const what = { path, roles: {}, exclude: () => false, facts: {}, message: '', compress: true }
+    const { version } = await this.parcel.commit(what, { ...WORK, ...work })
+    return version
+  }
+
+  async checkOut(known: Known, to: string, work: Partial<Work> = {}): Promise<void> {
+    await this.parcel.checkOut(known, to, { ...WORK, ...work })
+  }
+
+  /** The `data` logs that this host writes, or has written. */
+  data(): Log[] {
+    return this.parcel.logs().filter(({ kind }) => kind === 'data')
+  }
+
+  async #open(): Promise<ParcelContext> {
+    const store = await Store.open(join(this.home, 'store'))
+    const index = await ChunkIndex.open(join(this.home, 'index'), this.identity.index)
+    this.#context = {
+      store,
+      index,
+      pool: new ReaderPool(),
+      identity: this.identity,
+      hostName: 'here',
+      stateDir: join(this.home, 'parcels'),
+      clock: () => this.#time++,
+      onTraffic: () => {}
+    }
+    return this.#context
+  }
+}

@@ -1,0 +1,164 @@
+import assert from 'node:assert/strict'
+import { randomBytes } from 'node:crypto'
+import { cp, mkdir, readdir, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { test, type TestContext } from 'node:test'
+import { Store } from '../../lib/log/store.js'
+import type { Known } from '../../lib/parcel/history.js'
+import { loadStates } from '../../lib/parcel/local-state.js'
+import { TestParcel } from './parcels.js'
+import { assertSame, snapshot, type Snapshot } from './trees.js'
+
+/**
+ * Copies parts of a home and puts them back as a backup tool does that writes into the same file
+ * system: all but the store's device file, which names its own inode and never changes.
+ */
+class Backup {
+  readonly #test: TestParcel
+  readonly #names: readonly string[]
+
+  private constructor(test: TestParcel, names: readonly string[]) {
+    this.#test = test
+    this.#names = names
+  }
+
+  static async take(test: TestParcel, names: readonly string[]): Promise<Backup> {
+    await test.close()
+    for (const name of names) {
+      await cp(join(test.home, name), join(test.dir, 'backup', name), { recursive: true })
+    }
+    await test.reopen()
+    return new Backup(test, names)
+  }
+
+  async putBack(): Promise<void> {
+    const { home, dir } = this.#test
+    await this.#test.close()
+    for (const name of this.#names) {
+      for (const file of await readdir(join(home, name))) {
+        if (file !== 'CORESTORE') await rm(join(home, name, file), { recursive: true })
+      }
+      const filter = (path: string): boolean => !path.endsWith('/CORESTORE')
+      await cp(join(dir, 'backup', name), join(home, name), { recursive: true, filter })
+    }
+  }
+}
+
+interface Made {
+  known: Known
+  files: Snapshot
+}
+
+async function make(test: TestParcel, name: string, bytes = randomBytes(300_000)): Promise<Made> {
+  await writeFile(join(test.folder, name), bytes)
+  return { known: await test.commit(), files: await snapshot(test.folder) }
+}
+
+async function comesBack(test: TestParcel, { known, files }: Made): Promise<void> {
+  const to = join(test.dir, 'to')
+  await test.checkOut(known, to)
+  assertSame(await snapshot(to), files)
+}
+
+async function setting(t: TestContext, names: readonly string[]) {
+  const test = await TestParcel.create(t)
+  const first = await make(test, 'one')
+  const backup = await Backup.take(test, names)
+  return { test, first, backup }
+}
+
+test('a store put back alone is noticed: the parcel goes on in a new incarnation', async (t) => {
+  for (const names of [['store'], ['store', 'index']]) {
+    const { test, first, backup } = await setting(t, names)
+    await make(test, 'two')
+    const oldLogs = test.parcel.logs().map((log) => ({ key: log.key, length: log.length }))
+    await backup.putBack()
+    const parcel = await test.reopen()
+    assert.equal(parcel.problems.length, 1)
+    assert.ok(parcel.history.get(first.known.id))
+    await comesBack(test, first)
+
+    const third = await make(test, 'three')
+    const own = parcel.ownAnnouncement()
+    assert.ok(own)
+    const lengths = new Map(parcel.logs().map((log) => [log.key.toString('hex'), log.length]))
+    assert.equal(lengths.size, 6)
+    for (const { key, length } of oldLogs) {
+      assert.ok((lengths.get(key.toString('hex')) ?? 0) <= length)
+      assert.ok(!third.known.version.cores.at(-1)?.key.equals(key))
+    }
+    await comesBack(test, first)
+    await comesBack(test, third)
+
+    // It is a new incarnation once, and what it had is good for good.
+    const again = await test.reopen()
+    assert.equal(again.logs().length, 6)
+    assert.deepEqual(again.problems, [])
+    await comesBack(test, first)
+    await comesBack(test, third)
+    await make(test, 'four')
+  }
+})
+
+test('the version that the folder came from stays its parent although its record is gone', async (t) => {
+  const { test, backup } = await setting(t, ['store', 'index'])
+  const lost = await make(test, 'two')
+  await backup.putBack()
+  await test.reopen()
+  const { known } = await make(test, 'three')
+  assert.deepEqual(known.version.parents, [lost.known.id])
+})
+
+test('a whole home put back goes on where the copy was; old versions stay', async (t) => {
+  // Nothing on this host can tell it from a host that was off: only peers can.
+  const { test, first, backup } = await setting(t, ['store', 'index', 'parcels'])
+  await make(test, 'two')
+  await backup.putBack()
+  const parcel = await test.reopen()
+  assert.equal(parcel.history.size, 1)
+  await comesBack(test, first)
+  await comesBack(test, await make(test, 'three'))
+})
+
+test('a whole home put back goes on in a new incarnation', async (t) => {
+  const { test, backup } = await setting(t, ['store', 'index', 'parcels'])
+  await make(test, 'two')
+  const before = test.parcel.logs().length
+  await backup.putBack()
+  await test.reopen()
+  await make(test, 'three')
+  assert.equal(test.parcel.logs().length, 2 * before)
+})
+
+test('a home copied to another place is FORKED', async (t) => {
+  const { test } = await setting(t, ['parcels'])
+  await test.close()
+  const copy = join(test.dir, 'copy')
+  await cp(test.home, copy, { recursive: true })
+  await assert.rejects(Store.open(join(copy, 'store')), { code: 'FORKED' })
+  assert.equal((await loadStates(join(copy, 'parcels'), test.identity.atRest)).length, 1)
+  await test.reopen()
+})
+
+test('after a power cut that lost the tail of the store but not of the index', async (t) => {
+  // What an aborted suspend appended is not flushed; the index is another database.
+  const { test, first, backup } = await setting(t, ['store'])
+  const lost = randomBytes(4 * 1_048_576)
+  await writeFile(join(test.folder, 'disk'), lost)
+  const abort = new AbortController()
+  const report = ({ done }: { done: number }): void => {
+    if (done >= lost.byteLength) abort.abort()
+  }
+  await assert.rejects(test.commit({ report, signal: abort.signal }))
+  await backup.putBack()
+  await test.reopen()
+
+  // Other content takes the places in the log that the index still has for the lost one.
+  await rm(join(test.folder, 'disk'))
+  await mkdir(join(test.folder, 'other'))
+  const second = await make(test, 'other/disk', randomBytes(8 * 1_048_576))
+  const third = await make(test, 'disk', lost)
+  await comesBack(test, first)
+  await comesBack(test, second)
+  await comesBack(test, third)
+})
