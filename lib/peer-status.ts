@@ -4,5 +4,5 @@ export interface PeerStatus {
   address: string
   software: string | null
   refusal: string | null
-  isHeard: boolean
+  isCaughtUp: boolean
 }

@@ -1,3 +1,5 @@
+import { ParcelError } from './errors.js'
+
 /** How far long work has come. `step` is a word for a person; `total` 0 means it is not known yet. */
 export interface Progress {
   step: string
@@ -44,7 +46,10 @@ export class Task<T> implements PromiseLike<T>, AsyncIterable<TaskEvent> {
       },
       signal: this.#abort.signal
     }
-    this.#result = run(work).finally(() => {
+    const settled = run(work).catch((error: unknown) => {
+      throw ParcelError.from(error)
+    })
+    this.#result = settled.finally(() => {
       signal?.removeEventListener('abort', cancel)
       this.#isEnded = true
       this.#wake()

@@ -19,7 +19,8 @@ export async function compress(raw: Buffer): Promise<{ codec: Codec; frame: Buff
 
 /** Undoes `compress`. Throws INTEGRITY unless the frame gives exactly `length` bytes. */
 export async function decompress(codec: Codec, frame: Buffer, length: number): Promise<Buffer> {
-  if (codec === 'none') return frame
+  if (codec === 'none' && frame.byteLength === length) return frame
+  if (codec === 'none') throw bad(`${frame.byteLength} bytes, not ${length}`)
   if (largestOutput(frame) > length + 2 * BLOCK_MAX) throw bad('it declares too much')
   let raw: Buffer
   try {

@@ -25,7 +25,7 @@ const NO_ID = Buffer.alloc(HASH_BYTES)
 /** A few worker threads that read and hash. They start at the first use and do not keep the process alive. */
 export class ReaderPool {
   readonly #size = Math.max(1, Math.min(4, availableParallelism()))
-  readonly #workers: Worker[] = []
+  readonly #workers: (Worker | undefined)[] = []
   readonly #waiting = new Map<number, Waiting>()
   readonly #spare: ArrayBuffer[] = []
   #next = 0
@@ -36,6 +36,8 @@ export class ReaderPool {
     const worker = this.#worker(job % this.#size)
     const buffer = this.#spare.pop() ?? new ArrayBuffer(SEGMENT_SIZE)
     const message: Job = { job, fd, offset, length, buffer }
+    // Only a read under way keeps the process alive.
+    worker.ref()
     return new Promise((resolve, reject) => {
       this.#waiting.set(job, { resolve, reject })
       worker.postMessage(message, [buffer])
@@ -43,16 +45,20 @@ export class ReaderPool {
   }
 
   async close(): Promise<void> {
-    await Promise.all(this.#workers.map((worker) => worker.terminate()))
+    const workers = this.#workers.splice(0)
+    await Promise.all(workers.map((worker) => worker?.terminate()))
+    this.#fail(new ParcelError('INTERRUPTED', 'reading was interrupted'))
   }
 
   #worker(n: number): Worker {
     const known = this.#workers[n]
     if (known !== undefined) return known
     const worker = new Worker(new URL('./worker.js', import.meta.url))
-    worker.unref()
     worker.on('message', (done: Done) => this.#settle(done))
-    worker.on('error', (error: Error) => this.#fail(error))
+    worker.on('error', (error: Error) => {
+      this.#workers[n] = undefined
+      this.#fail(error)
+    })
     this.#workers[n] = worker
     return worker
   }
@@ -60,9 +66,10 @@ export class ReaderPool {
   #settle({ job, buffer, length, ids, error }: Done): void {
     const waiting = this.#waiting.get(job)
     this.#waiting.delete(job)
+    if (this.#waiting.size === 0) for (const worker of this.#workers) worker?.unref()
     if (error !== null) {
       this.#spare.push(buffer)
-      waiting?.reject(new ParcelError('FAILED', error))
+      waiting?.reject(Object.assign(new Error(error.message), { code: error.code }))
       return
     }
     const names = Buffer.from(ids)

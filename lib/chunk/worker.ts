@@ -19,7 +19,7 @@ export interface Done {
   buffer: ArrayBuffer
   length: number
   ids: ArrayBuffer
-  error: string | null
+  error: { message: string; code: string } | null
 }
 
 const port = parentPort
@@ -29,7 +29,7 @@ port.on('message', ({ job, fd, offset, length, buffer }: Job) => {
   const bytes = Buffer.from(buffer, 0, length)
   const ids = Buffer.from(new ArrayBuffer(Math.ceil(length / CHUNK_SIZE) * HASH_BYTES))
   let read = 0
-  let failure: string | null = null
+  let failure: Done['error'] = null
   try {
     while (read < length) {
       const count = readSync(fd, bytes, read, length - read, offset + read)
@@ -41,7 +41,8 @@ port.on('message', ({ job, fd, offset, length, buffer }: Job) => {
       if (!isZero(chunk)) chunkId(chunk).copy(ids, (at / CHUNK_SIZE) * HASH_BYTES)
     }
   } catch (error) {
-    failure = error instanceof Error ? error.message : String(error)
+    const message = error instanceof Error ? error.message : String(error)
+    failure = { message, code: error instanceof Error && 'code' in error ? String(error.code) : '' }
   }
   const done: Done = { job, buffer, length: read, ids: toArrayBuffer(ids), error: failure }
   port.postMessage(done, [done.buffer, done.ids])

@@ -8,7 +8,7 @@ import {
   MAX_CORES,
   MAX_MEMBERS,
   MAX_PARENTS,
-  MAX_TEXT
+  MAX_ANNOUNCED
 } from './limits.js'
 import { ascending, readCoreHead, writeCoreHead, type CoreHead } from './version.js'
 
@@ -188,7 +188,7 @@ function readKnownBody(type: (typeof TYPES)[number], reader: Reader): ControlBod
     case 'cores': {
       const id = reader.fixed(KEY_ID_BYTES)
       const [control, meta] = [key(), key()]
-      return { type, incarnation: { id, control, meta, data: reader.list(MAX_TEXT, key) } }
+      return { type, incarnation: { id, control, meta, data: reader.list(MAX_ANNOUNCED, key) } }
     }
     case 'receipt': {
       const version = hash()

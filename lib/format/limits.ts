@@ -38,6 +38,8 @@ export const MAX_NAME_BYTES = 256
 export const MAX_DRIVER_BYTES = 32
 export const MAX_PARENTS = 64
 export const MAX_CORES = 65_536
+/** Data cores that one incarnation may announce, and announcements in one message. */
+export const MAX_ANNOUNCED = 64
 export const MAX_MEMBERS = 4_096
 export const MAX_FACTS = 1_024
 export const MAX_TEXT = 4_096

@@ -36,6 +36,7 @@ export async function createFileAtomic(path: string, bytes: Uint8Array): Promise
 
 /** Writes a file that only this host can read: nonce, then the sealed box; the file's name is bound in. */
 export async function writeSealed(path: string, key: Buffer, bytes: Buffer): Promise<void> {
+  if (bytes.byteLength > MAX_SEALED_FILE) throw new RangeError(`${path} would be too large to read`)
   const nonce = randomBytes(NONCE_BYTES)
   const box = Buffer.alloc(bytes.byteLength + sodium.crypto_secretbox_MACBYTES)
   sodium.crypto_secretbox_easy(box, bytes, nonce, fileKey(key, path))

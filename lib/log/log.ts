@@ -18,12 +18,15 @@ export class Log {
   readonly #keyring: Keyring
   readonly #keyPair: KeyPair | null
   #appending: Promise<unknown> = Promise.resolve()
+  /** Length that this process has appended to or found at the start. */
+  #ownLength: number
 
   constructor(core: Hypercore, kind: CoreKind, keyring: Keyring, keyPair: KeyPair | null) {
     this.#core = core
     this.kind = kind
     this.#keyring = keyring
     this.#keyPair = keyPair
+    this.#ownLength = core.length
     // Each waiting `get` and each peer listens; the number is bounded by them, not by a leak.
     core.setMaxListeners(0)
   }
@@ -38,6 +41,11 @@ export class Log {
 
   get isOwn(): boolean {
     return this.#keyPair !== null
+  }
+
+  /** Whether the log has blocks that came from peers although only this host writes it. */
+  get isContinuedElsewhere(): boolean {
+    return this.#core.length > this.#ownLength
   }
 
   /** Blocks from the first on without a gap. */
@@ -66,6 +74,7 @@ export class Log {
     const blocks = bodies.map((parts, i) =>
       this.#keyring.seal(this.kind, this.key, first + i, pad(parts, ENVELOPE_BYTES))
     )
+    this.#ownLength = first + blocks.length
     try {
       await this.#core.append(blocks, { keyPair: this.#keyPair })
     } catch (error) {
@@ -113,12 +122,12 @@ export class Log {
     return missing
   }
 
-  /** Asks peers for blocks; settles when all are here. `cancel` ends it early. */
-  fetch(blocks: readonly number[]): { done: Promise<void>; cancel: () => void } {
+  /** Asks peers for blocks; true when all are here, false when it was cancelled or failed. */
+  fetch(blocks: readonly number[]): { done: Promise<boolean>; cancel: () => void } {
     const download = this.#core.download({ blocks })
     const done = download.done().then(
-      () => {},
-      () => {}
+      () => true,
+      () => false
     )
     return { done, cancel: () => download.destroy() }
   }
@@ -127,6 +136,12 @@ export class Log {
   onAppend(listener: () => void): () => void {
     this.#core.on('append', listener)
     return () => this.#core.off('append', listener)
+  }
+
+  /** Calls back when two different logs bear this one's signature. Returns how to stop. */
+  onConflict(listener: () => void): () => void {
+    this.#core.on('conflict', listener)
+    return () => this.#core.off('conflict', listener)
   }
 
   /** Calls back for each block that a peer sent, with its size in bytes. Returns how to stop. */

@@ -34,28 +34,36 @@ export class Mirror {
     this.#isAgain = true
     if (this.#isRunning || this.#isClosed) return
     this.#isRunning = true
-    this.#fill()
-      .catch(() => {
-        // The store is closing; nothing is lost, the next start asks again.
-      })
-      .finally(() => (this.#isRunning = false))
+    this.#fill().catch(() => {
+      // The store is closing; nothing is lost, the next start asks again.
+    })
   }
 
   async #fill(): Promise<void> {
-    while (this.#isAgain && !this.#isClosed) {
-      this.#isAgain = false
-      const { length } = this.log
-      for (let from = this.log.contiguousLength; from < length;) {
-        const blocks = await this.log.missing(from, length, SLICE)
-        const last = blocks.at(-1)
-        if (last === undefined) break
-        const { done, cancel } = this.log.fetch(blocks)
-        this.#cancel = cancel
-        await done
-        if (this.#isClosed) return
-        from = last + 1
+    try {
+      while (this.#isAgain && !this.#isClosed) {
+        this.#isAgain = false
+        if (await this.#fillOnce()) this.#onWhole()
       }
-      if (length > 0) this.#onWhole()
+    } finally {
+      // With no await since the last look at the flag, no wake-up is lost in between.
+      this.#isRunning = false
     }
+  }
+
+  /** Whether the log was whole at the end. */
+  async #fillOnce(): Promise<boolean> {
+    const { length } = this.log
+    let from = this.log.contiguousLength
+    while (from < length) {
+      const blocks = await this.log.missing(from, length, SLICE)
+      const last = blocks.at(-1)
+      if (last === undefined) break
+      const { done, cancel } = this.log.fetch(blocks)
+      this.#cancel = cancel
+      if (!(await done) || this.#isClosed) return false
+      from = last + 1
+    }
+    return length > 0
   }
 }

@@ -16,6 +16,9 @@ export type Stream = keyof typeof SIZES
 
 const MAX_ITEMS = 2_048
 const BATCH_BYTES = 8 * 1_048_576
+/** So much is appended between two syncs. */
+const FLUSH_BYTES = 64 * 1_048_576
+const FLUSH_ITEMS = 32_768
 /** Raw bytes that may be under way behind the caller before it must wait. */
 const IN_FLIGHT = 24 * 1_048_576
 
@@ -45,6 +48,8 @@ export interface PackWriterOptions {
   /** Length of a known core here by the first bytes of its key; 0 for one that cannot be referred to. */
   lengthOf: (core: Buffer) => number
   compress: boolean
+  /** Makes the log durable up to here. */
+  flush: () => Promise<void>
 }
 
 /**
@@ -62,6 +67,8 @@ export class PackWriter {
   #next: number
   #inFlight = 0
   #finding = 0
+  #unflushed = 0
+  #unindexed: { id: Buffer; location: Location }[] = []
   #draining: Promise<void> | null = null
   #failure: Error | null = null
   #waiters: (() => void)[] = []
@@ -76,11 +83,11 @@ export class PackWriter {
 
   /** Which of the items are here already, and where. Pending ones come as promises. */
   async find(ids: readonly (Buffer | null)[]): Promise<(Place | Promise<Place> | null)[]> {
-    const unknown = ids.filter((id) => id !== null && !this.#pending.has(name(id)))
     const { index, parcel } = this.#options
     this.#finding++
     try {
-      const asked = unknown.filter(isPresent)
+      // Pending ones too: they may reach the index while we ask.
+      const asked = ids.filter(isPresent)
       const found = await index.find(parcel, asked)
       const byName = new Map(asked.map((id, i) => [name(id), found[i] ?? null]))
       return ids.map((id) => {
@@ -148,10 +155,11 @@ export class PackWriter {
     for (const [stream, pack] of this.#open) this.#close(stream, pack)
   }
 
-  /** Appends everything. Not durable before `Store.flush`. */
+  /** Appends everything and makes it durable. */
   async end(): Promise<void> {
     this.closePacks()
     while (this.#draining !== null) await this.#draining
+    await this.#flush()
     if (this.#failure !== null) throw this.#failure
   }
 
@@ -213,7 +221,7 @@ export class PackWriter {
   }
 
   async #appendBatch(): Promise<void> {
-    const { log, index, parcel } = this.#options
+    const { log } = this.#options
     const batch: ClosedPack[] = []
     const bodies: Buffer[][] = []
     let bytes = 0
@@ -228,21 +236,31 @@ export class PackWriter {
     const first = await log.append(bodies)
     if (first !== batch[0]?.index) throw new Error('the log was written by two at once')
     const core = log.key.subarray(0, CORE_PREFIX)
-    await index.add(
-      parcel,
-      batch.flatMap((pack) =>
-        pack.items.map(({ id }, ordinal) => ({
-          id,
-          location: { core, block: pack.index, ordinal }
-        }))
-      )
-    )
     for (const pack of batch) {
-      for (const { id } of pack.items) this.#pending.delete(name(id))
       this.#inFlight -= pack.bytes
+      pack.items.forEach(({ id }, ordinal) => {
+        this.#unindexed.push({ id, location: { core, block: pack.index, ordinal } })
+      })
     }
     this.stored += bytes
+    this.#unflushed += bytes
+    if (this.#unflushed >= FLUSH_BYTES || this.#unindexed.length >= FLUSH_ITEMS) await this.#flush()
     this.#wake()
+  }
+
+  /**
+   * The index may name only what is durable: it is another database, and after a power cut it
+   * could know blocks that the log has lost and will fill with something else.
+   */
+  async #flush(): Promise<void> {
+    const { index, parcel, flush } = this.#options
+    const items = this.#unindexed
+    if (items.length === 0) return
+    this.#unindexed = []
+    this.#unflushed = 0
+    await flush()
+    await index.add(parcel, items)
+    for (const { id } of items) this.#pending.delete(name(id))
   }
 
   #wake(): void {

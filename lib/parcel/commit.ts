@@ -110,6 +110,11 @@ async function storeOne(found: Found, options: StoreOptions): Promise<Stored> {
   } catch (error) {
     const isAboutThisFile = error instanceof ChangingFile || isAccessError(error)
     if (!isAboutThisFile) throw error
+    const role = options.roles[path.toString('utf8')]
+    if (role !== undefined && role !== 'log') {
+      // A machine without its disk or memory is no machine.
+      throw new ParcelError('FAILED', `cannot store ${printable(path)}: ${reason(error)}`, error)
+    }
     options.skip({ path: printable(path), why: reason(error) })
     return null
   }

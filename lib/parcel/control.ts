@@ -33,7 +33,11 @@ export class Control {
   readonly #records = new Map<string, Signed>()
   readonly #heads = new Map<string, Buffer>()
   readonly #referred = new Set<string>()
+  readonly #counts = new Map<string, number>()
+  /** Authors of receipts, by version. */
+  readonly #receipts = new Map<string, Set<string>>()
   #members: Map<string, MemberRole> | null = null
+  #incarnations: Announced[] | null = null
 
   constructor(parcel: Buffer) {
     this.parcel = parcel
@@ -45,11 +49,7 @@ export class Control {
 
   /** How many records an author has written; the next one's sequence. */
   count(author: Buffer): number {
-    let count = 0
-    for (const { record } of this.#records.values()) {
-      if (record.author.equals(author)) count = Math.max(count, record.sequence + 1)
-    }
-    return count
+    return this.#counts.get(author.toString('hex')) ?? 0
   }
 
   /** Takes a record in; false if it was known. Throws INTEGRITY when it is not what it says. */
@@ -64,12 +64,26 @@ export class Control {
     if (this.#records.has(name)) return false
     this.#records.set(name, verified)
     this.#members = null
+    this.#incarnations = null
+    const author = record.author.toString('hex')
+    this.#counts.set(author, Math.max(this.#counts.get(author) ?? 0, record.sequence + 1))
+    if (record.body.type === 'receipt') {
+      const version = record.body.version.toString('hex')
+      this.#receipts.set(version, (this.#receipts.get(version) ?? new Set()).add(author))
+    }
     if (!this.#referred.has(name)) this.#heads.set(name, id)
     for (const parent of record.parents) {
       this.#referred.add(parent.toString('hex'))
       this.#heads.delete(parent.toString('hex'))
     }
     return true
+  }
+
+  /** Takes in a record that a peer passed on: only a member's `cores` record is of use. */
+  addAnnouncement(signed: SignedRecord): boolean {
+    const { body, author } = decodeControlRecord(signed.bytes)
+    if (body.type !== 'cores' || !this.isMember(author)) return false
+    return this.add(signed)
   }
 
   /** Role by host key in hex. Only an owner's `member` records count, from the genesis on. */
@@ -86,7 +100,19 @@ export class Control {
    * The cores that members announced. A host that has just joined knows no genesis yet and takes
    * the announcement that came with its invite, the only record it has.
    */
-  incarnations(): Announced[] {
+  incarnations(): readonly Announced[] {
+    this.#incarnations ??= this.#findIncarnations()
+    return this.#incarnations
+  }
+
+  /** Hosts, in hex, that hold all of a version durably and have signed so. */
+  holders(version: Buffer): Set<string> {
+    const signed = this.#receipts.get(version.toString('hex')) ?? new Set<string>()
+    const members = this.members()
+    return new Set([...signed].filter((host) => members.has(host)))
+  }
+
+  #findIncarnations(): Announced[] {
     const isBlank = this.members().size === 0
     const found: Announced[] = []
     for (const { record, bytes, signature } of this.#records.values()) {
@@ -98,30 +124,27 @@ export class Control {
     return found
   }
 
-  /** Hosts, in hex, that hold all of a version durably and have signed so. */
-  holders(version: Buffer): Set<string> {
-    const holders = new Set<string>()
-    for (const { record } of this.#records.values()) {
-      if (record.body.type !== 'receipt' || !record.body.version.equals(version)) continue
-      if (this.isMember(record.author)) holders.add(record.author.toString('hex'))
-    }
-    return holders
-  }
-
   #computeMembers(): Map<string, MemberRole> {
     const members = new Map<string, MemberRole>()
     const genesis = this.#records.get(this.parcel.toString('hex'))
     if (genesis === undefined) return members
     members.set(genesis.record.author.toString('hex'), 'owner')
+    // Author's sequence, then id: an order that comes from the set of records alone. The first
+    // word of an owner on a host counts.
+    const records = [...this.#records.values()].toSorted(
+      (a, b) => a.record.sequence - b.record.sequence || Buffer.compare(a.id, b.id)
+    )
     for (let grew = true; grew;) {
       grew = false
-      for (const { record } of this.#records.values()) {
+      for (const { record } of records) {
         if (record.body.type !== 'member') continue
         const host = record.body.host.toString('hex')
         const isByOwner = members.get(record.author.toString('hex')) === 'owner'
         if (!isByOwner || members.has(host)) continue
         members.set(host, record.body.role)
+        // From the beginning: whom this one lets in may have been passed by.
         grew = true
+        break
       }
     }
     return members

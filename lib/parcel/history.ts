@@ -14,7 +14,9 @@ export interface Known {
 export class History {
   readonly #parcel: Buffer
   readonly #versions = new Map<string, Known>()
+  /** By version and host that said so; only its author's word is asked for. */
   readonly #places = new Map<string, Places>()
+  #heads: Known[] | null = null
   readonly #children = new Map<string, string[]>()
 
   constructor(parcel: Buffer) {
@@ -33,6 +35,7 @@ export class History {
     const name = known.id.toString('hex')
     if (this.#versions.has(name)) return known
     this.#versions.set(name, known)
+    this.#heads = null
     for (const parent of version.parents) {
       const key = parent.toString('hex')
       this.#children.set(key, [...(this.#children.get(key) ?? []), name])
@@ -40,21 +43,39 @@ export class History {
     return known
   }
 
-  /** Later places of the same version replace earlier ones. */
-  addPlaces(places: Places): void {
-    this.#places.set(places.version.toString('hex'), places)
+  /** What a host says of where a version is; later places replace earlier ones. */
+  addPlaces(places: Places, host: Buffer): void {
+    this.#places.set(placesKey(places.version, host), places)
   }
 
   get(id: Buffer): Known | null {
     return this.#versions.get(id.toString('hex')) ?? null
   }
 
+  hasPlaces(id: Buffer): boolean {
+    const version = this.get(id)?.version
+    return version !== undefined && this.#places.has(placesKey(id, version.author))
+  }
+
+  /** Where a version is, in its author's words. Throws UNREACHABLE, INTEGRITY. */
   places(id: Buffer): Places {
-    const places = this.#places.get(id.toString('hex'))
-    if (places === undefined) {
+    const version = this.get(id)?.version
+    const places = version && this.#places.get(placesKey(id, version.author))
+    if (version === undefined || places === undefined) {
       throw new ParcelError('UNREACHABLE', 'where this version is stored has not arrived yet')
     }
+    if (places.cores.some((key) => !version.cores.some((head) => head.key.equals(key)))) {
+      throw new ParcelError(
+        'INTEGRITY',
+        'this version is damaged: its places name a log that it does not'
+      )
+    }
     return places
+  }
+
+  /** All versions, in no order. */
+  all(): Iterable<Known> {
+    return this.#versions.values()
   }
 
   get size(): number {
@@ -67,7 +88,10 @@ export class History {
 
   /** Versions that no other continues, newest first. More than one is a conflict. */
   heads(): Known[] {
-    return this.list().filter(({ id }) => this.isHead(id))
+    this.#heads ??= [...this.all()]
+      .filter(({ id }) => this.isHead(id))
+      .toSorted((a, b) => byAge(b, a))
+    return this.#heads
   }
 
   /** All versions, children before parents, newest first where the DAG leaves it open. */
@@ -125,6 +149,10 @@ export function signVersion(
 
 export function versionId(bytes: Buffer): Buffer {
   return keyedHash(NS.version, bytes)
+}
+
+function placesKey(version: Buffer, host: Buffer): string {
+  return `${version.toString('hex')} ${host.toString('hex')}`
 }
 
 function byAge(a: Known, b: Known): number {

@@ -30,6 +30,11 @@ const schema = z.strictObject({
     .nullable(),
   /** The version that the working folder continues. */
   base: hex(32).nullable(),
+  /** A version being made or written out: should we die in the middle, the next start settles it. */
+  pending: z
+    .strictObject({ kind: z.enum(['commit', 'checkout']), version: hex(32), path: z.string() })
+    .nullable()
+    .default(null),
   /** Lengths of own cores that were once durable: a store that is behind them was rolled back. */
   marks: z.array(
     z.strictObject({ core: hex(32), length: z.number().int().min(0), treeHash: hex(32) })
@@ -41,16 +46,57 @@ const schema = z.strictObject({
 /** What this host alone knows of a parcel: keys, seeds, where its folder is. Sealed at rest. */
 export type LocalState = z.infer<typeof schema>
 
+export function newState(
+  id: Buffer,
+  fields: Pick<LocalState, 'name' | 'driver' | 'path'>
+): LocalState {
+  return {
+    format: 1,
+    parcel: id.toString('hex'),
+    ...fields,
+    epochs: [],
+    incarnation: null,
+    base: null,
+    pending: null,
+    marks: [],
+    announcements: []
+  }
+}
+
 const SUFFIX = '.parcel'
 
 export async function saveState(dir: string, key: Buffer, state: LocalState): Promise<void> {
+  // What could not be read back must not replace what can.
+  schema.parse(state)
   await writeSealed(join(dir, state.parcel + SUFFIX), key, Buffer.from(JSON.stringify(state)))
 }
 
-/** Throws BAD_KEY (another host's file, or damaged), NEWER_FORMAT. */
+export interface LoadedStates {
+  states: LocalState[]
+  /** Files that do not open, and why: one bad parcel must not hide the others. */
+  failures: { path: string; error: ParcelError }[]
+}
+
+/** Reads every state in a folder. Failures are BAD_KEY (another host's, or damaged), NEWER_FORMAT, INTEGRITY. */
+export async function readStates(dir: string, key: Buffer): Promise<LoadedStates> {
+  const loaded: LoadedStates = { states: [], failures: [] }
+  for (const name of (await readdir(dir)).toSorted()) {
+    if (!name.endsWith(SUFFIX)) continue
+    const path = join(dir, name)
+    try {
+      loaded.states.push(await loadState(path, key))
+    } catch (error) {
+      loaded.failures.push({ path, error: ParcelError.from(error) })
+    }
+  }
+  return loaded
+}
+
+/** Like `readStates`, but throws the first failure. */
 export async function loadStates(dir: string, key: Buffer): Promise<LocalState[]> {
-  const names = (await readdir(dir)).filter((name) => name.endsWith(SUFFIX))
-  return Promise.all(names.map((name) => loadState(join(dir, name), key)))
+  const { states, failures } = await readStates(dir, key)
+  if (failures[0] !== undefined) throw failures[0].error
+  return states
 }
 
 async function loadState(path: string, key: Buffer): Promise<LocalState> {

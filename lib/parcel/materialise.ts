@@ -1,6 +1,17 @@
 import { execFile } from 'node:child_process'
 import { constants } from 'node:fs'
-import { chmod, lutimes, mkdir, open, rename, rm, statfs, symlink, utimes } from 'node:fs/promises'
+import {
+  chmod,
+  lstat,
+  lutimes,
+  mkdir,
+  open,
+  rename,
+  rm,
+  statfs,
+  symlink,
+  utimes
+} from 'node:fs/promises'
 import type { FileHandle } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { promisify } from 'node:util'
@@ -27,6 +38,8 @@ export interface MaterialiseOptions {
   work: Work
   /** Told of each item that is here now, so that later versions need not store it again. */
   onItems: (items: { id: Buffer; place: Place }[]) => Promise<void>
+  /** The last chance to refuse: everything is written, nothing replaced. */
+  beforeSwap: () => Promise<void>
 }
 
 /**
@@ -34,17 +47,17 @@ export interface MaterialiseOptions {
  * synced, and takes its place by a rename. What was in `dir` before is gone only after that.
  */
 export async function materialise(dir: string, options: MaterialiseOptions): Promise<void> {
-  const partial = join(dirname(dir), `.${basename(dir)}.hyperparcel-partial`)
-  const previous = join(dirname(dir), `.${basename(dir)}.hyperparcel-previous`)
+  const partial = partialOf(dir)
+  const previous = previousOf(dir)
   await mkdir(dirname(dir), { recursive: true })
-  const total = await measure(options)
-  await requireSpace(dirname(dir), total)
+  const total = await measure(options, dirname(dir))
   await removeTree(partial)
   try {
     await mkdir(partial, { mode: 0o700 })
     await writeContents(partial, total, options)
     await syncFiles(partial)
     options.work.signal.throwIfAborted()
+    await options.beforeSwap()
     const hadPrevious = await moveAside(dir, previous)
     try {
       await rename(partial, dir)
@@ -60,14 +73,30 @@ export async function materialise(dir: string, options: MaterialiseOptions): Pro
   }
 }
 
-/** Puts back a folder that a crash caught between the two renames of `materialise`. */
+/** Whether a crash left a folder that was not swapped in. */
+export async function isHalfWritten(dir: string): Promise<boolean> {
+  return exists(partialOf(dir))
+}
+
+/** Clears up after a crash in the middle of `materialise`: the folder is the old one or the new one. */
 export async function recoverFolder(dir: string): Promise<void> {
-  const previous = join(dirname(dir), `.${basename(dir)}.hyperparcel-previous`)
-  try {
-    await rename(previous, dir)
-  } catch {
-    // Nothing to put back, or the folder is in its place: then `previous` is only left-over.
-  }
+  if (await exists(dir)) await removeTree(previousOf(dir))
+  else await rename(previousOf(dir), dir).catch(() => {})
+}
+
+function partialOf(dir: string): string {
+  return join(dirname(dir), `.${basename(dir)}.hyperparcel-partial`)
+}
+
+function previousOf(dir: string): string {
+  return join(dirname(dir), `.${basename(dir)}.hyperparcel-previous`)
+}
+
+async function exists(path: string): Promise<boolean> {
+  return lstat(path).then(
+    () => true,
+    () => false
+  )
 }
 
 async function writeContents(
@@ -124,23 +153,27 @@ async function writeFile(
     for await (const leaf of leaves(source, { size: entry.size, root: entry.root, place })) {
       if (leaf.entries === null) continue
       const items: { id: Buffer; place: Place }[] = []
+      const ofLeaf: Promise<void>[] = []
       for (const [i, one] of leaf.entries.entries()) {
         work.signal.throwIfAborted()
         const index = leaf.first + i
-        entryIds(one.entry).forEach((id, n) => {
-          const at = one.places[n]
-          if (at !== undefined) items.push({ id, place: at })
-        })
         const length = chunkLength(entry.size, index)
         const written = readChunk(source, one, length).then(async (chunk) => {
           if (chunk === null) return
+          entryIds(one.entry).forEach((id, n) => {
+            const at = one.places[n]
+            if (at !== undefined) items.push({ id, place: at })
+          })
           await writeChunk(handle, index * CHUNK_SIZE, chunk, one.entry)
           onBytes(length)
         })
         written.catch(() => {})
+        ofLeaf.push(written)
         pending.push(written)
         if (pending.length >= AHEAD) await pending.shift()
       }
+      // Only what has proved to be what it should is remembered.
+      await Promise.all(ofLeaf)
       await onItems(items)
     }
     await Promise.all(pending)
@@ -178,33 +211,40 @@ async function writeFully(handle: FileHandle, bytes: Buffer, position: number): 
   }
 }
 
-/** Bytes that will be written, holes of whole pages left out where a page of the tree says so. */
-async function measure({ contents, work, source }: MaterialiseOptions): Promise<number> {
+/**
+ * Bytes that will be written. Throws DISK_FULL as soon as they are more than there is room for in
+ * `parent`: a small hostile table can describe petabytes.
+ */
+async function measure(
+  { contents, work, source }: MaterialiseOptions,
+  parent: string
+): Promise<number> {
+  const { bavail, bsize } = await statfs(parent)
+  const free = bavail * bsize
   let total = 0
-  for await (const { entry, place } of contents()) {
+  const add = (bytes: number): void => {
     work.signal.throwIfAborted()
+    total += bytes
+    if (total <= free) return
+    const mib = Math.floor(free / 1_048_576)
+    throw new ParcelError(
+      'DISK_FULL',
+      `this version does not fit into ${parent}: ${mib} MiB are free`
+    )
+  }
+  for await (const { entry, place } of contents()) {
     if (entry.type !== 'file') continue
     if (entry.size <= CHUNK_SIZE) {
-      total += entry.root === null ? 0 : entry.size
+      add(entry.root === null ? 0 : entry.size)
       continue
     }
     for await (const leaf of leaves(source, { size: entry.size, root: entry.root, place })) {
       for (const [i, one] of (leaf.entries ?? []).entries()) {
-        if (one.entry.kind !== 'hole') total += chunkLength(entry.size, leaf.first + i)
+        if (one.entry.kind !== 'hole') add(chunkLength(entry.size, leaf.first + i))
       }
     }
   }
   return total
-}
-
-async function requireSpace(dir: string, bytes: number): Promise<void> {
-  const { bavail, bsize } = await statfs(dir)
-  if (bytes <= bavail * bsize) return
-  const [needed, free] = [bytes, bavail * bsize].map((n) => `${Math.ceil(n / 1_048_576)} MiB`)
-  throw new ParcelError(
-    'DISK_FULL',
-    `not enough space in ${dir}: this version needs ${needed}, ${free} are free`
-  )
 }
 
 /** Moves what is at `dir` out of the way; false when nothing was there. */

@@ -1,6 +1,7 @@
 import { raw } from 'compact-encoding'
 import type { Connection } from 'hyperswarm'
 import Protomux, { type Message } from 'protomux'
+import { ParcelError } from '../errors.js'
 import {
   decodeAnnouncements,
   decodeHeads,
@@ -18,6 +19,8 @@ import { SOFTWARE } from '../software.js'
 import type { SharedParcel } from './shared-parcel.js'
 
 export const PROTOCOL = 'hyperparcel'
+
+const MAX_ANNOUNCEMENT = 16_384
 
 /** The channel's name on a connection; only hosts that know the parcel can make it. */
 export function channelId(parcel: Buffer): Buffer {
@@ -41,7 +44,8 @@ export class ParcelChannel {
   readonly #heads: Message<Buffer>
   readonly #close: () => void
   readonly #replicated = new Set<string>()
-  #sent = { announcements: '', heads: '' }
+  readonly #announced = new Set<string>()
+  #sentHeads = ''
   #remoteHeads: Buffer[] | null = null
   #isReady = false
 
@@ -93,7 +97,7 @@ export class ParcelChannel {
   }
 
   /** Whether the other side has said what its newest versions are, and they are known here. */
-  get isHeard(): boolean {
+  get isCaughtUp(): boolean {
     return this.#remoteHeads?.every((id) => this.#parcel.knows(id)) === true
   }
 
@@ -122,6 +126,9 @@ export class ParcelChannel {
 
   onAnnouncements(bytes: Buffer): void {
     this.#guard(() => {
+      if (bytes.byteLength > MAX_ANNOUNCEMENT) {
+        throw new ParcelError('INTEGRITY', 'an announcement is too long')
+      }
       this.#parcel.announce(decodeAnnouncements(bytes)).catch((error: unknown) => {
         this.#refuse(error)
       })
@@ -142,14 +149,15 @@ export class ParcelChannel {
       this.#replicated.add(name)
       log.replicate(this.#connection)
     }
-    const announcements = encodeAnnouncements(this.#parcel.announcements())
-    if (announcements.toString('latin1') !== this.#sent.announcements) {
-      this.#sent.announcements = announcements.toString('latin1')
-      this.#announce.send(announcements)
+    for (const record of this.#parcel.announcements()) {
+      const name = record.signature.toString('hex')
+      if (this.#announced.has(name)) continue
+      this.#announced.add(name)
+      this.#announce.send(encodeAnnouncements([record]))
     }
     const heads = encodeHeads(this.#parcel.headIds())
-    if (heads.toString('latin1') !== this.#sent.heads) {
-      this.#sent.heads = heads.toString('latin1')
+    if (heads.toString('latin1') !== this.#sentHeads) {
+      this.#sentHeads = heads.toString('latin1')
       this.#heads.send(heads)
     }
   }
@@ -164,7 +172,8 @@ export class ParcelChannel {
   }
 
   #refuse(error: unknown): void {
-    this.refusal = error instanceof Error ? error.message : String(error)
+    this.refusal = ParcelError.from(error).message
+    this.#parcel.problem(this.host, this.refusal)
     this.close()
   }
 }

@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import BlindPairing, { type Candidate, type Invite, type Member } from 'blind-pairing'
 import type DHT from 'hyperdht'
 import Hyperswarm from 'hyperswarm'
@@ -26,6 +27,8 @@ import { createNode, type Node } from './dht.js'
 const POLL = 3_000
 /** An invite that was used still answers the same newcomer this long: its reply may have been lost. */
 const AFTERGLOW = 60_000
+/** How long `invite` waits for the DHT to know of it. */
+const ANNOUNCE_LIMIT = 2_000
 
 interface OpenInvite {
   invite: Invite
@@ -102,7 +105,8 @@ export class Pairing {
     })
     const timer = setTimeout(() => void this.#end(name), ttl + AFTERGLOW)
     this.#invites.set(name, { invite, member, timer, usedBy: null })
-    await member.flushed()
+    // Announced or not by now, it goes on in the background.
+    await Promise.race([member.flushed(), delay(ANNOUNCE_LIMIT)])
     return { text: inviteText(invite.invite), expires }
   }
 

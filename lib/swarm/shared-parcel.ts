@@ -12,5 +12,7 @@ export interface SharedParcel {
   announce(records: readonly SignedRecord[]): Promise<void>
   headIds(): Buffer[]
   knows(version: Buffer): boolean
+  /** Notes for `status` what a host did that was refused. */
+  problem(host: string, text: string): void
   onChange(listener: () => void): () => void
 }

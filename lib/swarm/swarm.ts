@@ -73,7 +73,7 @@ export class Swarm {
       address: this.#connectionTo(channel.host)?.rawStream.remoteHost ?? '',
       software: channel.software,
       refusal: channel.refusal,
-      isHeard: channel.isHeard
+      isCaughtUp: channel.isCaughtUp
     }))
   }
 
@@ -89,7 +89,7 @@ export class Swarm {
     let firstHeard = Infinity
     for (;;) {
       const heard = new Set(
-        this.peers(parcel).flatMap(({ host, isHeard }) => (isHeard ? [host] : []))
+        this.peers(parcel).flatMap(({ host, isCaughtUp }) => (isCaughtUp ? [host] : []))
       )
       const now = Date.now()
       if (heard.size > 0) firstHeard = Math.min(firstHeard, now)

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { test } from 'node:test'
 import { Encoder } from '@toondepauw/node-zstd'
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { compress, decompress } from '../../lib/chunk/compress.js'
 import { MAX_PACK_RAW } from '../../lib/format/limits.js'
 

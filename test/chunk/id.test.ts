@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { chunkId, isZero, pageHash } from '../../lib/chunk/id.js'
 import { CHUNK_SIZE } from '../../lib/format/limits.js'
 

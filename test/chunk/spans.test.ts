@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import type { Extent } from '../../lib/chunk/extents.js'
 import { SEGMENT_SIZE } from '../../lib/chunk/reader-pool.js'
 import { spans, wholeFile, type Span } from '../../lib/chunk/spans.js'

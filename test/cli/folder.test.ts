@@ -11,6 +11,7 @@ import {
   rm,
   stat,
   symlink,
+  truncate,
   utimes,
   writeFile
 } from 'node:fs/promises'
@@ -131,7 +132,7 @@ test(
     await chmod(place.path('copy/locked'), 0o000)
     const ran = await user.run('suspend', 'work', '--json')
     assert.equal(ran.code, 3)
-    const [version] = objects(ran.stdout).filter(({ type }) => type === 'version')
+    const version = objects(ran.stdout).find(({ type }) => type === 'version')
     const skipped = JSON.stringify(version?.['skipped'])
     assert.match(skipped, /"secret".*no permission|no permission.*"secret"/)
     assert.match(skipped, /"locked".*no permission|no permission.*"locked"/)
@@ -164,7 +165,7 @@ test('holes come back as holes', { skip: LINUX }, async (t) => {
   }
   await handle.truncate(0x50000000)
   await handle.close()
-  await (await open(await place.write('sparse/hole', ''), 'r+')).truncate(1 << 30)
+  await truncate(await place.write('sparse/hole', ''), 1 << 30)
   await place.write('sparse/zeros', Buffer.alloc(1 << 20))
   await user.ok('add', place.path('sparse'), '--name', 'sparse')
   await user.ok('suspend', 'sparse')
@@ -231,18 +232,17 @@ test('a file that never stands still is left out; one that vanished is not misse
   const place = await Place.make(t)
   const user = await place.host('one')
   await place.write('live/still', 'still')
-  const moving = await place.write('live/moving', Buffer.alloc(1 << 20, 1))
-  const writer = spawn('sh', [
-    '-c',
-    'while :; do echo x >> "$1"; : > "$2"; rm "$2"; done',
-    'sh',
-    moving,
-    place.path('live/flicker')
-  ])
-  onEnd(t, () => writer.kill('SIGKILL'))
+  // Long enough to read that a writer always comes in between.
+  const moving = await place.write('live/moving', Buffer.alloc(48 << 20, 1))
+  const loops = ['while :; do echo x >> "$1"; done', 'while :; do : > "$1"; rm "$1"; done']
+  const writers = [moving, place.path('live/flicker')].map((path, n) =>
+    spawn('sh', ['-c', loops[n] ?? '', 'sh', path])
+  )
+  const stop = (): void => writers.forEach((writer) => void writer.kill('SIGKILL'))
+  onEnd(t, stop)
   await user.ok('add', place.path('live'), '--name', 'live')
   const ran = await user.run('suspend', 'live', '--json')
-  writer.kill('SIGKILL')
+  stop()
   assert.equal(ran.code, 3, ran.stdout)
   const error = objects(ran.stdout).at(-1)
   assert.match(String(error?.['message']), /lacks/)

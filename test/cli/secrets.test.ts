@@ -7,11 +7,11 @@ import { openHome } from '../../lib/index.js'
 import { keyPairFrom } from '../../lib/keys/identity.js'
 import { loadStates } from '../../lib/parcel/local-state.js'
 import { eventually } from '../support/hosts.js'
-import { Place, type User } from './place.js'
+import { Place, processesOf, type User } from './place.js'
 
 /** A secret in every way that one might have written it. */
 function forms(bytes: Buffer): Buffer[] {
-  const reversed = Buffer.from(bytes).reverse()
+  const reversed = Buffer.from(bytes.toReversed())
   const texts = [bytes, reversed].flatMap((one) => [
     one.toString('hex'),
     one.toString('hex').toUpperCase(),
@@ -28,7 +28,7 @@ function forms(bytes: Buffer): Buffer[] {
   return [
     bytes,
     reversed,
-    ...[...texts, ...shifted, [...hex].toReversed().join('')].map((text) => Buffer.from(text))
+    ...[...texts, ...shifted, hex.split('').toReversed().join('')].map((text) => Buffer.from(text))
   ]
 }
 
@@ -133,7 +133,6 @@ test('neither the environment nor the command line of a process has a secret', a
   await user.ok('add', place.path('vm'), '--name', 'vm', '--vm', 'v86')
   await user.ok('run', 'vm')
   const secrets = await secretsOf(user)
-  const { processesOf } = await import('./place.js')
   for (const pid of await processesOf(user.home)) {
     for (const file of ['cmdline', 'environ']) {
       const bytes = await readFile(`/proc/${pid}/${file}`)

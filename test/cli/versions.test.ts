@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { mkdir, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
 import { objects, Place, type User } from './place.js'
@@ -158,7 +158,6 @@ test('a folder that is gone, or became a file, is a clear error', async (t) => {
 
 test('a folder left by a crash between the two renames is put back', async (t) => {
   const { place, user } = await filesOf(t)
-  const { rename } = await import('node:fs/promises')
   await place.write('files/precious', 'not suspended')
   await user.killDaemon()
   await rename(place.path('files'), place.path('.files.hyperparcel-previous'))

@@ -98,6 +98,7 @@ export const pack: fc.Arbitrary<Pack> = record<Pack>({
 export const coreHeader: fc.Arbitrary<CoreHeader> = record({
   kind: fc.constantFrom('control' as const, 'meta' as const, 'data' as const),
   parcel: key,
+  host: key,
   incarnation: bytes(16)
 })
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { test } from 'node:test'
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { chunkId } from '../../lib/chunk/id.js'
 import type { Entry, Place } from '../../lib/format/entry.js'
 import { CHUNK_SIZE, SUBPAGE_SIZE } from '../../lib/format/limits.js'

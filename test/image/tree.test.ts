@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { test } from 'node:test'
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import type { Entry } from '../../lib/format/entry.js'
 import { entryIds } from '../../lib/format/entry.js'
 import { CHUNK_SIZE } from '../../lib/format/limits.js'
@@ -109,7 +109,7 @@ for (const count of COUNTS) {
     const empty = entries.map(() => hole)
     const none = { size: count * CHUNK_SIZE, root: null, place: null }
     assert.deepEqual(await store(pages, empty), none)
-    const last = empty.with(-1, { entry: { kind: 'zero', holes: 1 }, places: [] })
+    const last = empty.with(count - 1, { entry: { kind: 'zero', holes: 1 }, places: [] })
     const sparse = await store(pages, last)
     assert.notEqual(sparse.root, null)
     assert.deepEqual(await load(pages, sparse), last)

@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto'
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { chunkId } from '../../lib/chunk/id.js'
 import { ChunkIndex, CORE_PREFIX } from '../../lib/log/chunk-index.js'
 import { onEnd } from '../support/on-end.js'
@@ -19,7 +19,8 @@ test('finds what was added last, for that parcel alone, also after reopening', a
   const dir = join(await scratch(t), 'index')
   const secret = randomBytes(32)
   const model = new Map<string, unknown>()
-  const key = (parcel: Buffer, id: Buffer): string => `${parcel.toString('hex')}${id.toString('hex')}`
+  const key = (parcel: Buffer, id: Buffer): string =>
+    `${parcel.toString('hex')}${id.toString('hex')}`
   const parcels = [Buffer.alloc(32, 1), Buffer.alloc(32, 2)]
   const added = fc.array(fc.tuple(fc.constantFrom(...parcels), byte, location), { maxLength: 40 })
   const all = Array.from({ length: 31 }, (_, n) => Buffer.alloc(32, n))

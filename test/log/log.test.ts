@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import Corestore from 'corestore'
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import CoreStorage from 'hypercore-storage'
 import { ENVELOPE_BYTES } from '../../lib/format/limits.js'
 import { pad } from '../../lib/format/padding.js'
@@ -48,10 +48,18 @@ test('appends from many callers at once each get blocks of their own, in order',
     }
     return { who, firsts }
   })
-  const burst = await Promise.all(Array.from({ length: 10 }, (_, n) => log.append([[Buffer.from(`x${n}`)]])))
-  assert.deepEqual(burst, burst.toSorted((a, b) => a - b))
+  const burst = await Promise.all(
+    Array.from({ length: 10 }, (_, n) => log.append([[Buffer.from(`x${n}`)]]))
+  )
+  assert.deepEqual(
+    burst,
+    burst.toSorted((a, b) => a - b)
+  )
   for (const { who, firsts } of await Promise.all(callers)) {
-    assert.deepEqual(firsts, firsts.toSorted((a, b) => a - b))
+    assert.deepEqual(
+      firsts,
+      firsts.toSorted((a, b) => a - b)
+    )
     for (const [n, first] of firsts.entries()) {
       for (let i = 0; i < 1 + (n % 3); i++) {
         assert.equal((await log.read(first + i)).toString(), `${who}${n}.${i}`)

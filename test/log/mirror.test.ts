@@ -107,12 +107,14 @@ test('cut again and again and reopened, each block comes once', LIMIT, async (t)
     for (let n = 0; n < 2 && !isWhole; n++) {
       const cut = connect(t, [own], [log])
       const stopAt = downloads.length + randomInt(50, 500)
+      const stop = log.onDownload(() => downloads.length === stopAt && cut())
       const check = (): true | null => {
         isWhole = log.contiguousLength === own.length
         return isWhole || downloads.length >= stopAt ? true : null
       }
       await eventually(check, 'more blocks come', 10_000)
       cut()
+      stop()
     }
     assert.ok(log.contiguousLength >= last, 'what was here is gone')
     last = log.contiguousLength

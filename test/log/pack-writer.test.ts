@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { test } from 'node:test'
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { chunkId } from '../../lib/chunk/id.js'
 import { MAX_PACK_ITEMS, MAX_PACK_RAW } from '../../lib/format/limits.js'
 import { decodePack, rawLength } from '../../lib/format/pack.js'
@@ -112,28 +112,32 @@ test('a pack with a byte too many items is closed in time', async (t) => {
   assert.equal((await contentsOf(log)).ids.length, 20_000)
 })
 
-test('settle ends where each place depends on a pack that is still open', { timeout: 10_000 }, async (t) => {
-  const { writer, reader } = await packs(t)
-  const packer = writer()
-  const put = (stream: Stream, text: string) => {
-    const bytes = Buffer.from(text)
-    return packer.add(stream, chunkId(bytes), bytes)
+test(
+  'settle ends where each place depends on a pack that is still open',
+  { timeout: 10_000 },
+  async (t) => {
+    const { writer, reader } = await packs(t)
+    const packer = writer()
+    const put = (stream: Stream, text: string) => {
+      const bytes = Buffer.from(text)
+      return packer.add(stream, chunkId(bytes), bytes)
+    }
+    let last = put('disk', 'bottom')
+    for (let level = 0; level < 12; level++) {
+      const below = last
+      const up = async () => put(STREAMS[level % 4] ?? 'disk', JSON.stringify(await below))
+      last = up()
+    }
+    const place = await packer.settle(last)
+    await packer.end()
+    const source = reader()
+    let text = (await source.read(place)).toString()
+    for (let level = 0; level < 12; level++) {
+      text = (await source.read(JSON.parse(text))).toString()
+    }
+    assert.equal(text, 'bottom')
   }
-  let last = put('disk', 'bottom')
-  for (let level = 0; level < 12; level++) {
-    const below = last
-    const up = async () => put(STREAMS[level % 4] ?? 'disk', JSON.stringify(await below))
-    last = up()
-  }
-  const place = await packer.settle(last)
-  await packer.end()
-  const source = reader()
-  let text = (await source.read(place)).toString()
-  for (let level = 0; level < 12; level++) {
-    text = (await source.read(JSON.parse(text))).toString()
-  }
-  assert.equal(text, 'bottom')
-})
+)
 
 test('ready bounds what is under way', async (t) => {
   const { log, writer } = await packs(t)

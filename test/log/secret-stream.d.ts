@@ -1,5 +1,5 @@
 declare module '@hyperswarm/secret-stream' {
-  import { Duplex } from 'node:stream'
+  import type { Duplex } from 'node:stream'
 
   export default class NoiseSecretStream extends Duplex {
     constructor(isInitiator: boolean)

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import type { ControlBody, MemberRole } from '../../lib/format/control-record.js'
 import { Identity } from '../../lib/keys/identity.js'
 import { Control, signControl, signGenesis, type Signed } from '../../lib/parcel/control.js'
@@ -33,9 +33,10 @@ function facts(records: readonly Signed[]) {
   const control = new Control(GENESIS.id)
   for (const record of records) assert.equal(control.add(record), true)
   for (const record of records) assert.equal(control.add(record), false)
-  const hex = (keys: Iterable<Buffer>): string[] => [...keys].map((key) => key.toString('hex')).toSorted()
+  const hex = (keys: Iterable<Buffer>): string[] =>
+    [...keys].map((key) => key.toString('hex')).toSorted()
   return {
-    members: [...control.members()].toSorted(),
+    members: [...control.members()].map((pair) => pair.join(' ')).toSorted(),
     heads: hex(control.heads),
     holders: [...control.holders(Buffer.alloc(32, 3))].toSorted(),
     cores: hex(control.incarnations().map(({ incarnation }) => incarnation.control)),
@@ -51,19 +52,18 @@ interface Draft {
   after: number[]
 }
 
-const drafts = fc
-  .array(
-    fc.record<Draft>(
-      {
-        by: fc.nat(4),
-        about: fc.nat(4),
-        kind: fc.constantFrom('receipt', 'pin', ...ROLES, ...ROLES),
-        after: fc.uniqueArray(fc.nat(20), { maxLength: 3 })
-      },
-      { noNullPrototype: true }
-    ),
-    { maxLength: 14 }
-  )
+const drafts = fc.array(
+  fc.record<Draft>(
+    {
+      by: fc.nat(4),
+      about: fc.nat(4),
+      kind: fc.constantFrom('receipt', 'pin', ...ROLES, ...ROLES),
+      after: fc.uniqueArray(fc.nat(20), { maxLength: 3 })
+    },
+    { noNullPrototype: true }
+  ),
+  { maxLength: 14 }
+)
 const orders = fc.array(fc.nat(1_000), { minLength: 20, maxLength: 20 })
 
 /** A genesis, the drafts as records with earlier ones as parents, and the cores of each host. */
@@ -120,7 +120,8 @@ test("only an owner's member records count, also those of owners made by owners"
   const [, a, b, c, d] = HOSTS
   assert.ok(a && b && c && d)
   const control = new Control(GENESIS.id)
-  const roles = (): string[] => HOSTS.map(({ publicKey }) => control.members().get(publicKey.toString('hex')) ?? '-')
+  const roles = (): string[] =>
+    HOSTS.map(({ publicKey }) => control.members().get(publicKey.toString('hex')) ?? '-')
   control.add(member(a, b, 'owner'))
   control.add(member(b, a, 'owner'))
   control.add(cores(b))

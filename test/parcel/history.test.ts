@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import type { Version } from '../../lib/format/version.js'
 import { Identity } from '../../lib/keys/identity.js'
 import { History, signVersion } from '../../lib/parcel/history.js'
@@ -46,9 +46,7 @@ const dag = fc
     return signed
   })
 const shuffled = dag.chain((signed) =>
-  fc
-    .shuffledSubarray(signed, { minLength: signed.length })
-    .map((arrived) => ({ signed, arrived }))
+  fc.shuffledSubarray(signed, { minLength: signed.length }).map((arrived) => ({ signed, arrived }))
 )
 
 function hex(ids: readonly { id: Buffer }[]): string[] {

@@ -79,7 +79,13 @@ test('a newer format is NEWER_FORMAT, another shape INTEGRITY', async (t) => {
   await assert.rejects(loadStates(dir, KEY), { code: 'NEWER_FORMAT' })
   await write({ format: 2, everything: 'else' })
   await assert.rejects(loadStates(dir, KEY), { code: 'NEWER_FORMAT' })
-  for (const wrong of [{ ...state(), parcel: 'x' }, { ...state(), more: 1 }, { format: 1 }, [], 0]) {
+  for (const wrong of [
+    { ...state(), parcel: 'x' },
+    { ...state(), more: 1 },
+    { format: 1 },
+    [],
+    0
+  ]) {
     await write(wrong)
     await assert.rejects(loadStates(dir, KEY), { code: 'INTEGRITY' })
   }

@@ -110,7 +110,8 @@ test('the version that the folder came from stays its parent although its record
 })
 
 test('a whole home put back goes on where the copy was; old versions stay', async (t) => {
-  // Nothing on this host can tell it from a host that was off: only peers can.
+  // Nothing here tells it from a host that was off (design, §4): only peers can, so no new
+  // incarnation is asked for.
   const { test, first, backup } = await setting(t, ['store', 'index', 'parcels'])
   await make(test, 'two')
   await backup.putBack()
@@ -118,16 +119,6 @@ test('a whole home put back goes on where the copy was; old versions stay', asyn
   assert.equal(parcel.history.size, 1)
   await comesBack(test, first)
   await comesBack(test, await make(test, 'three'))
-})
-
-test('a whole home put back goes on in a new incarnation', async (t) => {
-  const { test, backup } = await setting(t, ['store', 'index', 'parcels'])
-  await make(test, 'two')
-  const before = test.parcel.logs().length
-  await backup.putBack()
-  await test.reopen()
-  await make(test, 'three')
-  assert.equal(test.parcel.logs().length, 2 * before)
 })
 
 test('a home copied to another place is FORKED', async (t) => {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { chmod, lstat, mkdir, open, readdir, readFile, readlink, symlink } from 'node:fs/promises'
 import { createHash } from 'node:crypto'
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { extents } from '../../lib/chunk/extents.js'
 import { collect } from '../chunk/collect.js'
 import { writeSparse } from '../chunk/sparse.js'
@@ -115,7 +115,9 @@ async function look(folder: Buffer, prefix: string, { files, times }: Snapshot):
 }
 
 async function digest(path: Buffer): Promise<string> {
-  return createHash('sha256').update(await readFile(path)).digest('base64')
+  return createHash('sha256')
+    .update(await readFile(path))
+    .digest('base64')
 }
 
 async function holes(path: Buffer): Promise<string> {

@@ -57,7 +57,7 @@ function sealedCase(kind: CoreKind, index: number, body: Buffer) {
 }
 
 function headerCase(kind: CoreKind) {
-  const value = { kind, parcel: PARCEL, incarnation: count(0xa0, 16) }
+  const value = { kind, parcel: PARCEL, host: count(0x40, 32), incarnation: count(0xa0, 16) }
   return { record: 'core header', value, bytes: encodeCoreHeader(value) }
 }
 

@@ -1,0 +1,23 @@
+import type { ReaderPool } from '../chunk/reader-pool.js'
+import type { Identity } from '../keys/identity.js'
+import type { ChunkIndex } from '../log/chunk-index.js'
+import type { Store } from '../log/store.js'
+
+/** What a host lends to each of its parcels. */
+export interface ParcelContext {
+  store: Store
+  index: ChunkIndex
+  pool: ReaderPool
+  identity: Identity
+  hostName: string
+  /** Folder of the sealed local states. */
+  stateDir: string
+  clock: () => number
+  /** Called for each block that goes to or comes from a peer. */
+  onTraffic: () => void
+  /**
+   * The computer went down with the store open: what was appended last may be gone here although
+   * peers or the index have it, so nothing is appended to the same logs again.
+   */
+  isSuspect: boolean
+}
