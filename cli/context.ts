@@ -37,7 +37,7 @@ export function verb(
     process.on('SIGINT', onSignal)
     process.on('SIGTERM', onSignal)
     try {
-      const options: ClientOptions = {}
+      const options: ClientOptions = { signal: abort.signal }
       if (home !== undefined) options.home = home
       if (bootstrap !== undefined) options.bootstrap = bootstrap
       const client = new DaemonClient(options)

@@ -28,6 +28,7 @@ const program = new Command('hyperparcel')
   .option('--json', 'print one JSON object a line')
   .showHelpAfterError("(see 'hyperparcel --help')")
   .exitOverride()
+  .configureOutput(process.argv.includes('--json') ? { writeErr: () => {} } : {})
   .addHelpText(
     'after',
     `
@@ -71,17 +72,26 @@ if (process.argv[2] === '--version' || process.argv[2] === '-V') {
   process.exit(0)
 }
 
+// Whoever reads us may go away, as `head` does.
+for (const stream of [process.stdout, process.stderr]) stream.on('error', () => process.exit(0))
+
+const isJson = process.argv.includes('--json')
 try {
   await program.parseAsync()
 } catch (error) {
   if (!(error instanceof CommanderError)) throw error
   process.exitCode = error.exitCode === 0 ? 0 : EXIT.USAGE
+  if (isJson && error.exitCode !== 0) {
+    const message = error.message.replace(/^error: /, '')
+    console.log(JSON.stringify({ type: 'error', code: 'USAGE', message, exit: EXIT.USAGE }))
+  }
 }
 
 /** Subcommands made by hand do not take over the setting. */
 function inheritExit(command: Command): void {
   for (const child of command.commands) {
     child.exitOverride().showHelpAfterError(`(see 'hyperparcel ${child.name()} --help')`)
+    if (process.argv.includes('--json')) child.configureOutput({ writeErr: () => {} })
     inheritExit(child)
   }
 }

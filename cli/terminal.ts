@@ -28,14 +28,14 @@ export class Terminal {
   result(type: string, value: object, text: string): void {
     this.#clear()
     if (this.#isJson) console.log(JSON.stringify({ type, ...value }))
-    else console.log(text)
+    else console.log(plain(text))
   }
 
   /** Something to know that is not the result. */
   note(text: string): void {
     this.#clear()
     if (this.#isJson) console.log(JSON.stringify({ type: 'note', text }))
-    else console.error(text)
+    else console.error(plain(text))
   }
 
   event(event: TaskEvent): void {
@@ -68,7 +68,7 @@ export class Terminal {
     const { code, message } = ParcelError.from(error)
     const exit = EXIT[code]
     if (this.#isJson) console.log(JSON.stringify({ type: 'error', code, message, exit }))
-    else console.error(`hyperparcel: ${message}`)
+    else console.error(`hyperparcel: ${plain(message.replaceAll('\n', ' '))}`)
     return exit
   }
 
@@ -125,6 +125,11 @@ export function duration(ms: number): string {
   if (seconds < 100) return `${Math.round(seconds)} s`
   const minutes = Math.round(seconds / 60)
   return minutes < 100 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`
+}
+
+/** Names and messages come from other hosts: nothing of theirs may steer the terminal. */
+function plain(text: string): string {
+  return text.replaceAll(/[^\P{C}\n\t\r]/gu, (c) => `\\u{${(c.codePointAt(0) ?? 0).toString(16)}}`)
 }
 
 export function bytes(count: number): string {

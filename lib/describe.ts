@@ -12,8 +12,7 @@ export async function describeVersion(
 ): Promise<VersionInfo> {
   const { id, version } = known
   const self = home.identity.publicKey.toString('hex')
-  const nameOf = (host: string): string =>
-    host === self ? home.name : (parcel.hostNames.get(host) ?? host.slice(0, 8))
+  const nameOf = (host: string): string => (host === self ? home.name : parcel.hostName(host))
   const author = version.author.toString('hex')
   return {
     id: id.toString('hex'),
@@ -59,12 +58,12 @@ export async function describeParcel(
     lastWords: machine === null ? lastWords : null,
     members: [...parcel.control.members()].map(([id, role]) => ({
       id,
-      name: id === self ? home.name : (parcel.hostNames.get(id) ?? id.slice(0, 8)),
+      name: id === self ? home.name : parcel.hostName(id),
       role,
       isConnected: id === self || connected.has(id)
     })),
     peers,
-    problems: parcel.problems,
+    problems: [...parcel.problems],
     blocks: head === undefined ? { here: 0, total: 0 } : parcel.blocksOf(head)
   }
 }

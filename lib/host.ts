@@ -1,13 +1,17 @@
-import { lstat, readdir, realpath, rm } from 'node:fs/promises'
+import { lstat, realpath, rm } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { ReaderPool } from './chunk/reader-pool.js'
 import { ParcelError } from './errors.js'
+import { MAX_TEXT } from './format/limits.js'
 import type { JoinReply } from './format/pairing.js'
 import { createHome, homeDir, openHome, type Home } from './home.js'
 import { ChunkIndex } from './log/chunk-index.js'
 import { Store } from './log/store.js'
-import { loadStates } from './parcel/local-state.js'
-import { Parcel, type ParcelContext } from './parcel/parcel.js'
+import type { ParcelContext } from './parcel/context.js'
+import { readStates } from './parcel/local-state.js'
+import { Parcel } from './parcel/parcel.js'
+import { namesIn, overlaps, realDestination } from './paths.js'
+import { markClosed, markOpen } from './run-marker.js'
 import type { Known } from './parcel/history.js'
 import { requireNoChanges } from './parcel/changes.js'
 import type { Skipped } from './parcel/walk.js'
@@ -66,6 +70,8 @@ export interface ResumeResult {
   silent: string[]
 }
 
+/** The supervisor writes it beside the machine file; it grows while the guest prints. */
+const CONSOLE_LOG = 'console.log'
 const DEFAULT_TTL = 10 * 60_000
 const JOIN_TIMEOUT = 60_000
 const RESUME_TIMEOUT = 60_000
@@ -84,6 +90,9 @@ export class Host {
   readonly #swarm: Swarm
   readonly #pairing: Pairing
   readonly #parcels: Parcel[] = []
+  readonly #problems: string[] = []
+  /** What is under way on a parcel, so that one thing at a time is. */
+  readonly #busy = new Map<Parcel | null, Promise<unknown>>()
 
   private constructor(home: Home, context: ParcelContext, bootstrap: Node[] | null) {
     this.home = home
@@ -108,22 +117,40 @@ export class Host {
   static async #start(home: Home, { bootstrap, clock = Date.now }: HostOptions): Promise<Host> {
     const text = bootstrap ?? process.env['HYPERPARCEL_BOOTSTRAP'] ?? ''
     const nodes = text === '' ? null : parseBootstrap(text)
-    const stateDir = join(home.dir, 'parcels')
-    const states = await loadStates(stateDir, home.identity.atRest)
     const store = await Store.open(join(home.dir, 'store'))
+    const { isSuspect } = await markOpen(home.dir)
+    const stateDir = join(home.dir, 'parcels')
+    const { states, failures } = await readStates(stateDir, home.identity.atRest)
     const index = await ChunkIndex.open(join(home.dir, 'index'), home.identity.index)
     const { identity, name: hostName } = home
     const pool = new ReaderPool()
     const onTraffic = (): void => {
       host.lastTraffic = performance.now()
     }
-    const context = { store, index, pool, identity, hostName, stateDir, clock, onTraffic }
+    const context = {
+      store,
+      index,
+      pool,
+      identity,
+      hostName,
+      stateDir,
+      clock,
+      onTraffic,
+      isSuspect
+    }
     const host: Host = new Host(home, context, nodes)
-    try {
-      for (const state of states) host.#share(await Parcel.load(context, state))
-    } catch (error) {
+    for (const { error } of failures) host.#problems.push(error.message)
+    for (const state of states) {
+      try {
+        host.#share(await Parcel.load(context, state))
+      } catch (error) {
+        host.#problems.push(`"${state.name}" does not open: ${ParcelError.from(error).message}`)
+      }
+    }
+    // With nothing but parcels of another host, this is another host's home.
+    if (states.length === 0 && failures[0] !== undefined) {
       await host.close()
-      throw error
+      throw failures[0].error
     }
     return host
   }
@@ -147,25 +174,37 @@ export class Host {
     return this.#swarm.refused
   }
 
+  /** Parcels that could not be opened, and why; the others are not affected. */
+  get problems(): readonly string[] {
+    return this.#problems
+  }
+
+  /** Whether the store refuses to be written to, as after a full disk; only opening it anew helps. */
+  get isBroken(): boolean {
+    return this.#store.isBroken
+  }
+
   /** Registers a folder as a parcel. It has no version before the first suspend. */
-  async add(path: string, { name, vm }: { name: string; vm: string }): Promise<ParcelInfo> {
-    requireName(name)
-    this.#requireFree(name)
-    const driver = driverNamed(vm)
-    const dir = await requireFolder(path)
-    for (const parcel of this.#parcels) {
-      if (parcel.path === dir) {
-        throw new ParcelError('NAME_TAKEN', `${dir} is the parcel "${parcel.name}" already`)
+  add(path: string, { name, vm }: { name: string; vm: string }): Promise<ParcelInfo> {
+    return this.#alone(null, async () => {
+      requireName(name)
+      this.#requireFree(name)
+      const driver = driverNamed(vm)
+      const dir = await requireFolder(path)
+      for (const parcel of this.#parcels) {
+        if (parcel.path === dir) {
+          throw new ParcelError('NAME_TAKEN', `${dir} is the parcel "${parcel.name}" already`)
+        }
       }
-    }
-    if (isWithin(this.home.dir, dir) || isWithin(dir, this.home.dir)) {
-      throw new ParcelError('USAGE', `a parcel cannot be in the home folder ${this.home.dir}`)
-    }
-    await driver.prepare(dir)
-    await driver.describe(dir)
-    const parcel = await Parcel.create(this.#context, { name, driver: vm, path: dir })
-    this.#share(parcel)
-    return this.#describe(parcel)
+      if (overlaps(this.home.dir, dir)) {
+        throw new ParcelError('USAGE', `a parcel cannot be in the home folder ${this.home.dir}`)
+      }
+      await driver.prepare(dir)
+      await driver.describe(dir)
+      const parcel = await Parcel.create(this.#context, { name, driver: vm, path: dir })
+      this.#share(parcel)
+      return this.#describe(parcel)
+    })
   }
 
   async list(): Promise<ParcelInfo[]> {
@@ -185,47 +224,30 @@ export class Host {
   }
 
   /** Starts a machine from its folder. Throws RUNNING, CONFLICT when it is suspended. */
-  async run(name: string, { cold = false } = {}): Promise<{ screen: string | null }> {
+  run(name: string, { cold = false } = {}): Promise<{ screen: string | null }> {
     const parcel = this.#parcel(name)
-    const driver = driverNamed(parcel.driver)
-    const path = requirePath(parcel)
-    await this.#requireStopped(parcel)
-    const hasState = await hasMachineState(driver, path)
-    if (cold) {
-      await removeMachineState(driver, path)
-    } else if (!hasState && (await this.#isSuspended(parcel, driver))) {
-      throw new ParcelError(
-        'CONFLICT',
-        `"${name}" is suspended: 'hyperparcel resume ${name}' goes on where it stopped ` +
-          `('run --cold' boots it anew and forgets its memory)`
-      )
-    }
-    const screen = await this.#machine(parcel).start({
-      driver: driver.name,
-      dir: path,
-      resume: hasState && !cold
-    })
-    return { screen }
+    return this.#alone(parcel, () => this.#run(parcel, cold))
   }
 
   /** Stops the machine (or takes the folder as it is) and makes a durable version of it. */
   suspend(name: string, options: SuspendOptions = {}): Task<SuspendResult> {
-    return new Task((work) => this.#commit(name, 'end', options, work))
+    return this.#task(name, (parcel, work) => this.#commit(parcel, 'end', options, work))
   }
 
   /** Makes a durable version and lets the machine go on. */
   checkpoint(name: string, options: SuspendOptions = {}): Task<SuspendResult> {
-    return new Task((work) => this.#commit(name, 'proceed', options, work))
+    return this.#task(name, (parcel, work) => this.#commit(parcel, 'proceed', options, work))
   }
 
   /** Brings a version back: fetches what is missing, verifies, writes the folder, starts the machine. */
   resume(name: string, options: ResumeOptions = {}): Task<ResumeResult> {
-    return new Task((work) => this.#resume(name, options, work))
+    return this.#task(name, (parcel, work) => this.#resume(parcel, options, work))
   }
 
-  /** Ends a machine without suspending it. */
-  async stop(name: string): Promise<void> {
-    await this.#machine(this.#parcel(name)).end()
+  /** Ends a machine without suspending it; a suspend under way is let finish first. */
+  stop(name: string): Promise<void> {
+    const parcel = this.#parcel(name)
+    return this.#alone(parcel, () => this.#machine(parcel).end())
   }
 
   /** The console of a running machine: a socket, both ways. */
@@ -244,6 +266,9 @@ export class Host {
     { ttl = DEFAULT_TTL } = {}
   ): Promise<{ invite: string; expires: number }> {
     const parcel = this.#parcel(name)
+    if (!parcel.isOwner()) {
+      throw new ParcelError('FAILED', `only the owner of "${name}" can invite: do it on that host`)
+    }
     const { text, expires } = await this.#pairing.invite(ttl, async (host) => {
       await parcel.admit(host)
       return this.#joinReply(parcel)
@@ -256,23 +281,26 @@ export class Host {
     invite: string,
     { name, timeout = JOIN_TIMEOUT }: { name?: string; timeout?: number } = {}
   ): Task<ParcelInfo> {
-    return new Task(async (work) => {
-      if (name !== undefined) {
-        requireName(name)
-        this.#requireFree(name)
-      }
-      const options = { timeout, signal: work.signal }
-      const reply = await this.#pairing.join(invite, this.name, options)
-      const known = this.#parcels.find(({ id }) => id.equals(reply.parcel))
-      if (known !== undefined) return this.#describe(known)
-      const parcel = await Parcel.join(this.#context, {
-        ...reply,
-        id: reply.parcel,
-        name: this.#freeName(name ?? reply.name)
+    return new Task((work) =>
+      this.#alone(null, async () => {
+        if (name !== undefined) {
+          requireName(name)
+          this.#requireFree(name)
+        }
+        const options = { timeout, signal: work.signal }
+        const reply = await this.#pairing.join(invite, this.name, options)
+        const known = this.#parcels.find(({ id }) => id.equals(reply.parcel))
+        if (known !== undefined) return this.#describe(known)
+        driverNamed(reply.driver)
+        const parcel = await Parcel.join(this.#context, {
+          ...reply,
+          id: reply.parcel,
+          name: this.#freeName(name ?? reply.name)
+        })
+        this.#share(parcel)
+        return this.#describe(parcel)
       })
-      this.#share(parcel)
-      return this.#describe(parcel)
-    })
+    )
   }
 
   /** Ends all network traffic and closes the store. Running machines go on. */
@@ -280,79 +308,123 @@ export class Host {
     await this.#pairing.close()
     await this.#swarm.close()
     for (const parcel of this.#parcels) await parcel.close()
+    await this.#pool.close()
     await this.#index.close()
     await this.#store.close()
-    await this.#pool.close()
+    await markClosed(this.home.dir)
+  }
+
+  #task<T>(name: string, work: (parcel: Parcel, work: Work) => Promise<T>): Task<T> {
+    return new Task(async (task) => {
+      const parcel = this.#parcel(name)
+      return this.#alone(parcel, () => {
+        task.signal.throwIfAborted()
+        return work(parcel, task)
+      })
+    })
+  }
+
+  /** One thing at a time on a parcel, in the order asked for; null: on the list of parcels. */
+  #alone<T>(parcel: Parcel | null, work: () => Promise<T>): Promise<T> {
+    const before = this.#busy.get(parcel) ?? Promise.resolve()
+    const run = before.then(work)
+    this.#busy.set(
+      parcel,
+      run.catch(() => {})
+    )
+    return run
+  }
+
+  async #run(parcel: Parcel, cold: boolean): Promise<{ screen: string | null }> {
+    const driver = driverNamed(parcel.driver)
+    const path = requirePath(parcel)
+    await this.#requireStopped(parcel)
+    const hasState = await hasMachineState(driver, path)
+    if (cold) {
+      await removeMachineState(driver, path)
+    } else if (!hasState && (await this.#isSuspended(parcel, driver))) {
+      throw new ParcelError(
+        'CONFLICT',
+        `"${parcel.name}" is suspended: 'hyperparcel resume ${parcel.name}' goes on where it ` +
+          `stopped ('run --cold' boots it anew and forgets its memory)`
+      )
+    }
+    const resume = hasState && !cold
+    const machine = this.#machine(parcel)
+    const screen = await machine.start({ driver: driver.name, dir: path, resume })
+    await parcel.setStarted()
+    return { screen }
   }
 
   async #commit(
-    name: string,
+    parcel: Parcel,
     after: 'end' | 'proceed',
     { message = '', compress = true }: SuspendOptions,
     work: Work
   ): Promise<SuspendResult> {
-    const parcel = this.#parcel(name)
+    if (Buffer.byteLength(message) > MAX_TEXT) {
+      throw new ParcelError('USAGE', `a message has at most ${MAX_TEXT} bytes`)
+    }
     const driver = driverNamed(parcel.driver)
     const path = requirePath(parcel)
     const machine = this.#machine(parcel)
     const store = async (): Promise<SuspendResult> => {
       const described = await driver.describe(path)
-      const { version, skipped } = await parcel.commit(
-        {
-          path,
-          roles: { 'console.log': 'log', ...described.roles },
-          exclude: scratch(driver),
-          facts: await driver.facts(described),
-          message,
-          compress
-        },
-        work
-      )
+      const request = {
+        path,
+        roles: { [CONSOLE_LOG]: 'log' as const, ...described.roles },
+        exclude: scratch(driver),
+        facts: await driver.facts(described),
+        message,
+        compress
+      }
+      const { version, skipped } = await parcel.commit(request, work)
       return { version: await describeVersion(parcel, version, this.home), skipped }
     }
-    if ((await machine.status()) === null) {
-      if (driver.statePaths.length > 0 && after === 'proceed') {
-        throw new ParcelError('NOT_RUNNING', `"${name}" is not running: 'hyperparcel suspend' it`)
-      }
-      if (!(await hasMachineState(driver, path)) && (await this.#isSuspended(parcel, driver))) {
-        throw new ParcelError('NOT_RUNNING', `"${name}" is suspended already: nothing to do`)
-      }
-      return this.#afterCommit(await store(), driver, path)
+    if ((await machine.status()) !== null) {
+      const result = await machine.captured(after, store)
+      // Memory and device state are in the log now, sealed; in the clear they are not left behind.
+      if (after === 'end') await removeMachineState(driver, path)
+      else await parcel.setStarted()
+      return result
     }
-    const result = await machine.captured(after, store)
-    return after === 'end' ? this.#afterCommit(result, driver, path) : result
-  }
-
-  /** Memory and device state are in the log now, sealed; in the clear they are not left behind. */
-  async #afterCommit(result: SuspendResult, driver: Driver, path: string): Promise<SuspendResult> {
+    if (driver.statePaths.length > 0 && after === 'proceed') {
+      throw new ParcelError('NOT_RUNNING', `"${parcel.name}" is not running: 'suspend' it instead`)
+    }
+    if (!(await hasMachineState(driver, path)) && (await this.#isSuspended(parcel, driver))) {
+      throw new ParcelError('NOT_RUNNING', `"${parcel.name}" is suspended already: nothing to do`)
+    }
+    const result = await store()
     await removeMachineState(driver, path)
     return result
   }
 
-  async #resume(name: string, options: ResumeOptions, work: Work): Promise<ResumeResult> {
-    const parcel = this.#parcel(name)
+  async #resume(parcel: Parcel, options: ResumeOptions, work: Work): Promise<ResumeResult> {
     const driver = driverNamed(parcel.driver)
     await this.#requireStopped(parcel)
-    const { timeout = RESUME_TIMEOUT } = options
+    const { timeout = RESUME_TIMEOUT, cwd = '.' } = options
     work.report({ step: 'asking', done: 0, total: 0, unit: 'blocks' })
     const heard = await this.#swarm.hear(parcel, { ...HEAR, signal: work.signal })
     const wanted = await this.#choose(parcel, options.version, timeout, work)
     await requireFit(driver, wanted)
-    const path = resolve(options.cwd ?? '.', options.to ?? parcel.path ?? parcel.name)
-    await this.#requireWritable(parcel, driver, path, options.force === true)
+    const chosen = options.to ?? parcel.path ?? (isName(parcel.name) ? parcel.name : 'parcel')
+    const path = await realDestination(resolve(cwd, chosen))
+    const requireWritable = (): Promise<void> =>
+      this.#requireWritable(parcel, driver, path, options.force === true)
+    await requireWritable()
     await parcel.fetch(wanted, { timeout }, work)
-    await parcel.checkOut(wanted, path, work)
+    // Once more at the end: the user may have gone on working in the folder meanwhile.
+    await parcel.checkOut(wanted, path, requireWritable, work)
     const isMachine = driver.statePaths.length > 0 && options.start !== false
-    const screen = isMachine ? (await this.run(name)).screen : null
-    const nameOf = (host: string): string => parcel.hostNames.get(host) ?? host.slice(0, 8)
+    const screen = isMachine ? (await this.#run(parcel, false)).screen : null
     const others = [...parcel.trusted()]
     return {
       version: await describeVersion(parcel, wanted, this.home),
       path,
       isRunning: isMachine,
       screen,
-      heard: others.filter((host) => heard.has(host)).map(nameOf),
-      silent: others.filter((host) => !heard.has(host)).map(nameOf)
+      heard: others.filter((host) => heard.has(host)).map((host) => parcel.hostName(host)),
+      silent: others.filter((host) => !heard.has(host)).map((host) => parcel.hostName(host))
     }
   }
 
@@ -387,26 +459,34 @@ export class Host {
     path: string,
     force: boolean
   ): Promise<void> {
-    if (isWithin(this.home.dir, path) || isWithin(path, this.home.dir)) {
+    if (overlaps(this.home.dir, path)) {
       throw new ParcelError('USAGE', `cannot resume into the home folder ${this.home.dir}`)
     }
-    const names = await readFolder(path)
-    if (names.length === 0 || force) return
-    const own = parcel.path === null ? null : await realpath(parcel.path).catch(() => null)
-    if (own !== (await realpath(path))) {
-      throw new ParcelError('CONFLICT', `${path} is not empty: choose another folder, or --force`)
+    for (const other of this.#parcels) {
+      if (other === parcel || other.path === null) continue
+      if (overlaps(await realDestination(other.path), path)) {
+        throw new ParcelError('CONFLICT', `${path} belongs to the parcel "${other.name}"`)
+      }
     }
-    const base = parcel.base === null ? null : parcel.history.get(parcel.base)
+    if ((await namesIn(path)).length === 0) return
+    if (parcel.path === null || (await realDestination(parcel.path)) !== path) {
+      throw new ParcelError('CONFLICT', `${path} is not empty: choose another folder`)
+    }
+    if (force) return
+    const base = parcel.baseVersion()
     await requireNoChanges(path, base === null ? null : parcel.contents(base), {
       name: parcel.name,
-      isState: (file) => driver.statePaths.includes(file) || file === 'state'
+      isState: (file) =>
+        driver.statePaths.length > 0 &&
+        (file === 'state' || file.startsWith('state/') || file.startsWith(CONSOLE_LOG))
     })
   }
 
-  /** Whether the folder's version holds a stopped guest whose memory is not in the folder. */
+  /** Whether the folder's version holds a stopped guest that has not gone on here since. */
   async #isSuspended(parcel: Parcel, driver: Driver): Promise<boolean> {
-    const base = parcel.base === null ? null : parcel.history.get(parcel.base)
-    if (base === null || driver.statePaths.length === 0) return false
+    if (driver.statePaths.length === 0 || parcel.isStarted) return false
+    const base = parcel.baseVersion()
+    if (base === null) return false
     for await (const { entry } of parcel.contents(base)) {
       if (driver.statePaths.includes(entry.path.toString())) return true
     }
@@ -463,7 +543,9 @@ export class Host {
     )
   }
 
-  #freeName(name: string): string {
+  /** A name from another host is taken only if it could have been given here. */
+  #freeName(wanted: string): string {
+    const name = isName(wanted) ? wanted : 'parcel'
     let free = name
     for (let n = 2; this.#parcels.some((parcel) => parcel.name === free); n++) free = `${name}-${n}`
     return free
@@ -510,8 +592,12 @@ async function removeMachineState(driver: Driver, path: string): Promise<void> {
   for (const name of driver.statePaths) await rm(join(path, name), { force: true })
 }
 
+function isName(name: string): boolean {
+  return /^[\p{L}\p{N}][\p{L}\p{N}._-]{0,63}$/u.test(name)
+}
+
 function requireName(name: string): void {
-  if (/^[\p{L}\p{N}][\p{L}\p{N}._-]{0,63}$/u.test(name)) return
+  if (isName(name)) return
   throw new ParcelError(
     'USAGE',
     `not a name: "${name}" (1 to 64 letters, digits, '.', '_' or '-', not beginning with a mark)`
@@ -531,19 +617,4 @@ async function requireFolder(path: string): Promise<string> {
 function requirePath(parcel: Parcel): string {
   if (parcel.path !== null) return parcel.path
   throw new ParcelError('CONFLICT', `"${parcel.name}" has no folder here yet: resume it first`)
-}
-
-async function readFolder(path: string): Promise<string[]> {
-  try {
-    return await readdir(path)
-  } catch (error) {
-    const code = error instanceof Error && 'code' in error ? error.code : ''
-    if (code === 'ENOENT') return []
-    if (code === 'ENOTDIR') throw new ParcelError('CONFLICT', `${path} is a file, not a folder`)
-    throw ParcelError.from(error, `cannot look into ${path}`)
-  }
-}
-
-function isWithin(path: string, folder: string): boolean {
-  return path === folder || path.startsWith(`${folder}/`)
 }

@@ -29,7 +29,7 @@ export class OrderedWindow<T> {
         const next = this.#queue[0]
         if (next === undefined) return
         await this.#take(await next)
-        this.#queue.shift()
+        void this.#queue.shift()
       }
     } catch (error) {
       await Promise.allSettled(this.#queue.splice(0))

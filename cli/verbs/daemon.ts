@@ -10,8 +10,10 @@ export function daemonVerb(program: Command): void {
       'run the process that owns the store, in the foreground; verbs start it by themselves'
     )
   verb(command, async ({ terminal, options, signal }) => {
+    const { home, bootstrap } = options
     await runDaemon({
-      ...options,
+      ...(home === undefined ? {} : { home }),
+      ...(bootstrap === undefined ? {} : { bootstrap }),
       idle: null,
       signal,
       onReady: (home) => {

@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
 import { follow, verb } from '../context.js'
+import { seconds } from '../options.js'
 
 export function joinVerb(program: Command): void {
   const command = program
@@ -7,14 +8,15 @@ export function joinVerb(program: Command): void {
     .description('join a parcel that another host invited this one to')
     .argument('<invite>', 'the invite; - reads it from standard input')
     .option('--name <name>', 'what to call the parcel here')
+    .option('--timeout <seconds>', 'how long to wait for the inviting host', seconds, 60)
     .addHelpText('after', '\nExample: hyperparcel join - < invite.txt')
   verb(command, async (context, self) => {
     const [argument = ''] = self.args
-    const { name } = self.opts<{ name?: string }>()
+    const { name, timeout } = self.opts<{ name?: string; timeout: number }>()
     const invite = argument === '-' ? await standardInput() : argument
     const parcel = await context.client.call(
       'join',
-      { invite, timeout: 60_000, ...(name === undefined ? {} : { name }) },
+      { invite, timeout: timeout * 1_000, ...(name === undefined ? {} : { name }) },
       follow(context)
     )
     context.terminal.result(

@@ -4,7 +4,7 @@ import { stateText } from '../text.js'
 
 export function lsVerb(program: Command): void {
   verb(program.command('ls').description('list the parcels here'), async ({ terminal, client }) => {
-    const parcels = await client.call('ls', {})
+    const { parcels, problems } = await client.call('ls', {})
     const width = Math.max(0, ...parcels.map(({ name }) => name.length))
     for (const parcel of parcels) {
       const { name, driver, versions } = parcel
@@ -12,6 +12,8 @@ export function lsVerb(program: Command): void {
       const text = `${name.padEnd(width)}  ${driver.padEnd(6)}  ${count}, ${stateText(parcel)}`
       terminal.result('parcel', parcel, text)
     }
-    if (parcels.length === 0) terminal.note("no parcels yet: 'hyperparcel add' or 'join' one")
+    for (const problem of problems) terminal.note(`problem: ${problem}`)
+    if (parcels.length === 0 && problems.length === 0)
+      terminal.note("no parcels yet: 'hyperparcel add' or 'join' one")
   })
 }

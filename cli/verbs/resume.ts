@@ -1,6 +1,7 @@
 import { resolve } from 'node:path'
-import { InvalidArgumentError, type Command } from 'commander'
+import type { Command } from 'commander'
 import { follow, verb } from '../context.js'
+import { seconds } from '../options.js'
 import { duration } from '../terminal.js'
 import { shortId } from '../text.js'
 
@@ -54,10 +55,4 @@ export function resumeVerb(program: Command): void {
       `${name} ${shortId(result.version.id)} ${state} in ${result.path}${screen} (${duration(ms)})`
     )
   })
-}
-
-function seconds(text: string): number {
-  const value = Number(text)
-  if (Number.isFinite(value) && value >= 0 && value <= 86_400) return value
-  throw new InvalidArgumentError('a number of seconds, at most a day')
 }

@@ -12,7 +12,9 @@ export function statusVerb(program: Command): void {
     const [name] = self.args
     const { name: host } = await client.call('id', {})
     const parcels =
-      name === undefined ? await client.call('ls', {}) : [await client.call('status', { name })]
+      name === undefined
+        ? (await client.call('ls', {})).parcels
+        : [await client.call('status', { name })]
     for (const parcel of parcels) terminal.result('parcel', parcel, describe(parcel, host))
     if (parcels.length === 0) terminal.note("no parcels yet: 'hyperparcel add' or 'join' one")
   })

@@ -17,12 +17,16 @@ import type { Parameters, Result, Verb } from './verbs.js'
 export interface ClientOptions {
   home?: string
   bootstrap?: string
+  /** Interrupts every call. */
+  signal?: AbortSignal
 }
 
 export interface CallOptions {
   onEvent?: (event: TaskEvent) => void
   signal?: AbortSignal
 }
+
+const ENDED = 'the daemon ended before it had answered: do it again'
 
 /** How long a daemon may take to open its store and answer. */
 const START_LIMIT = 60_000
@@ -45,10 +49,12 @@ const line = z.discriminatedUnion('type', [
 export class DaemonClient {
   readonly home: string
   readonly #bootstrap: string | undefined
+  readonly #signal: AbortSignal | undefined
 
   constructor(options: ClientOptions = {}) {
     this.home = homeDir(options.home)
     this.#bootstrap = options.bootstrap
+    this.#signal = options.signal
   }
 
   /** Runs a verb in the daemon. Throws what the verb throws; INTERRUPTED when `signal` aborts. */
@@ -58,11 +64,19 @@ export class DaemonClient {
     options: CallOptions = {}
   ): Promise<Result<V>> {
     await this.#ensure()
-    return this.#ask<Result<V>>(verb, parameters, options)
+    try {
+      return await this.#ask<Result<V>>(verb, parameters, options)
+    } catch (error) {
+      // It ended of idleness between our two looks at it, and has not begun with this.
+      if (!(error instanceof NotBegun)) throw error
+      await this.#ensure()
+      return this.#ask<Result<V>>(verb, parameters, options)
+    }
   }
 
   /** null when no daemon runs. */
   async status(): Promise<DaemonStatus | null> {
+    await openHome(this.home)
     if (!(await this.#answers())) return null
     return this.#ask<DaemonStatus>('daemon-status', {}, {})
   }
@@ -139,10 +153,12 @@ export class DaemonClient {
   }
 
   async #ask<T>(verb: string, parameters: unknown, options: CallOptions): Promise<T> {
-    const { onEvent, signal } = options
+    const { onEvent, signal = this.#signal } = options
     signal?.throwIfAborted()
     const call = randomUUID()
-    const socket = await connectTo(join(this.home, SOCKET))
+    const socket = await connectTo(join(this.home, SOCKET)).catch((error: unknown) => {
+      throw new NotBegun(error)
+    })
     // The verb answers INTERRUPTED itself, once it has cleaned up behind it.
     const stop = (): void =>
       void this.#ask('daemon-cancel', { call }, {}).catch(() => socket.destroy())
@@ -155,7 +171,7 @@ export class DaemonClient {
           { method: 'POST', path, headers, createConnection: () => socket },
           resolve
         )
-        sent.on('error', reject)
+        sent.on('error', (error) => reject(new NotBegun(error)))
         sent.end(JSON.stringify(parameters))
       })
       for await (const value of jsonLines(response)) {
@@ -164,13 +180,21 @@ export class DaemonClient {
         if (message.type === 'result') return resultOf<T>(message.value)
         onEvent?.(message)
       }
-      throw new ParcelError('FAILED', 'the daemon ended before it had answered: do it again')
+      throw new ParcelError('FAILED', ENDED)
     } catch (error) {
-      throw ParcelError.from(error, error instanceof ParcelError ? '' : 'the daemon did not answer')
+      if (error instanceof ParcelError) throw error
+      throw new ParcelError('FAILED', ENDED, error)
     } finally {
       signal?.removeEventListener('abort', stop)
       socket.destroy()
     }
+  }
+}
+
+/** The daemon was not there for a call, or went away before it had begun with it. */
+class NotBegun extends ParcelError {
+  constructor(cause: unknown) {
+    super('FAILED', ENDED, cause)
   }
 }
 

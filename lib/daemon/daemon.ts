@@ -11,7 +11,7 @@ export interface DaemonOptions extends HostOptions {
   onReady: (socketHome: string) => void
 }
 
-const TICK = 250
+const TICK = 100
 
 /**
  * Runs the daemon of a home until it is stopped, aborted or idle for too long. It is the one
@@ -23,29 +23,38 @@ export async function runDaemon({
   onReady,
   ...options
 }: DaemonOptions): Promise<void> {
-  const host = await Host.open(options)
   const stop = new AbortController()
-  const server = new DaemonServer(host, {
-    bootstrap: options.bootstrap ?? process.env['HYPERPARCEL_BOOTSTRAP'] ?? '',
-    idleLimit: idle === null ? null : idle / 1_000,
-    onStop: () => stop.abort()
-  })
-  try {
-    await server.listen()
-    onReady(host.home.dir)
-    await untilDone(server, idle, AbortSignal.any([signal, stop.signal]))
-  } finally {
-    await server.close()
-    await host.close()
+  const ended = AbortSignal.any([signal, stop.signal])
+  let isDone = false
+  for (let isFirst = true; !isDone; isFirst = false) {
+    const host = await Host.open(options)
+    const server = new DaemonServer(host, {
+      bootstrap: options.bootstrap ?? process.env['HYPERPARCEL_BOOTSTRAP'] ?? '',
+      idleLimit: idle === null ? null : idle / 1_000,
+      onStop: () => stop.abort()
+    })
+    try {
+      await server.listen()
+      if (isFirst) onReady(host.home.dir)
+      isDone = await untilDone(host, server, idle, ended)
+    } finally {
+      await server.close()
+      await host.close()
+    }
   }
 }
 
+/** false: only the store must be opened anew, as after a full disk. */
 async function untilDone(
+  host: Host,
   server: DaemonServer,
   idle: number | null,
   signal: AbortSignal
-): Promise<void> {
-  while (!signal.aborted && (idle === null || server.idleFor() < idle)) {
+): Promise<boolean> {
+  for (;;) {
+    const idleFor = server.idleFor()
+    if (signal.aborted || (idle !== null && idleFor >= idle)) return true
+    if (host.isBroken && idleFor > 0) return false
     await setTimeout(TICK, undefined, { signal }).catch(() => {})
   }
 }

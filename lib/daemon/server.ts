@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { z } from 'zod'
 import { ParcelError } from '../errors.js'
 import type { Host } from '../host.js'
+import type { TaskEvent } from '../progress.js'
 import { listenOn } from '../local-socket.js'
 import { SOFTWARE } from '../software.js'
 import { isVerb, verbs } from './verbs.js'
@@ -68,9 +69,12 @@ export class DaemonServer {
     return performance.now() - Math.max(this.#lastActive, this.#host.lastTraffic)
   }
 
+  /** Takes no more calls; those that have begun are interrupted, and answer before this settles. */
   async close(): Promise<void> {
-    this.#http.closeAllConnections()
-    await new Promise((resolve) => this.#http.close(resolve))
+    const closed = new Promise((resolve) => this.#http.close(resolve))
+    for (const call of this.#calls.values()) call.abort()
+    this.#http.closeIdleConnections()
+    await closed
   }
 
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -78,12 +82,17 @@ export class DaemonServer {
     const call = String(request.headers[CALL_HEADER] ?? '')
     this.#calls.set(call, abort)
     const send = (value: unknown): void => void response.write(`${JSON.stringify(value)}\n`)
+    // Progress that the caller does not read is not kept for it.
+    const emit = (event: TaskEvent): void => {
+      if (event.type === 'note' || !response.writableNeedDrain) send(event)
+    }
     response.on('close', () => abort.abort())
+    response.setHeader('connection', 'close')
     response.setHeader('content-type', 'application/x-ndjson')
     response.flushHeaders()
     this.#active++
     try {
-      const value = await this.#answer(request, send, abort.signal)
+      const value = await this.#answer(request, emit, abort.signal)
       send({ type: 'result', value })
     } catch (error) {
       const { code, message } = ParcelError.from(error)
@@ -98,7 +107,7 @@ export class DaemonServer {
 
   async #answer(
     request: IncomingMessage,
-    emit: (value: unknown) => void,
+    emit: (event: TaskEvent) => void,
     signal: AbortSignal
   ): Promise<unknown> {
     const [, name] = /^\/v1\/([a-z-]+)$/.exec(request.url ?? '') ?? []

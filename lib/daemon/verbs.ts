@@ -23,7 +23,10 @@ export const verbs = {
     name: host.name,
     home: host.home.dir
   })),
-  ls: verb(nothing, (_, { host }) => host.list()),
+  ls: verb(nothing, async (_, { host }) => ({
+    parcels: await host.list(),
+    problems: [...host.problems]
+  })),
   add: verb(z.strictObject({ path: text, name: text, vm: text }), ({ path, ...rest }, { host }) =>
     host.add(path, rest)
   ),
@@ -92,7 +95,12 @@ function verb<P, R>(
     /** Throws ParcelError; USAGE for parameters that do not fit. */
     async call(value: unknown, context: VerbContext): Promise<R> {
       const parsed = schema.safeParse(value)
-      if (!parsed.success) throw new ParcelError('USAGE', z.prettifyError(parsed.error))
+      if (!parsed.success) {
+        const issues = parsed.error.issues.map(
+          ({ path, message }) => `${path.join('.')}: ${message}`
+        )
+        throw new ParcelError('USAGE', issues.join('; '), parsed.error)
+      }
       return run(parsed.data, context)
     }
   }

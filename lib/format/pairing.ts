@@ -1,3 +1,4 @@
+import sodium from 'sodium-native'
 import { ParcelError } from '../errors.js'
 import { Reader, Writer } from './codec.js'
 import { readFormat } from './extension.js'
@@ -33,6 +34,7 @@ export interface JoinReply {
 
 const MAX_ANNOUNCEMENT = 8_192
 const INVITE_PREFIX = 'hyperparcel1'
+const CHECKSUM = 4
 
 export function encodeJoinRequest(request: JoinRequest): Buffer {
   const writer = new Writer(192).varint(FORMAT).fixed(request.host, KEY_BYTES)
@@ -81,9 +83,13 @@ export function decodeJoinReply(bytes: Uint8Array): JoinReply {
   return reply
 }
 
-/** An invite as text: a prefix that names us and the format, then base64url of blind-pairing's own invite. */
+/**
+ * An invite as text: a prefix that names us and the format, then base64url of blind-pairing's own
+ * invite and four bytes of its BLAKE2b-256, so that a wrong letter is seen at once.
+ */
 export function inviteText(invite: Uint8Array): string {
-  return `${INVITE_PREFIX}.${Buffer.from(invite).toString('base64url')}`
+  const bytes = Buffer.from(invite)
+  return `${INVITE_PREFIX}.${Buffer.concat([bytes, checksum(bytes)]).toString('base64url')}`
 }
 
 /** Throws BAD_INVITE for anything that `inviteText` cannot have made. */
@@ -99,14 +105,21 @@ export function parseInvite(text: string): Buffer {
   if (
     prefix !== INVITE_PREFIX ||
     more.length > 0 ||
-    bytes.byteLength < 64 ||
-    bytes.byteLength > 1_024 ||
-    bytes.toString('base64url') !== body
+    bytes.byteLength < 64 + CHECKSUM ||
+    bytes.byteLength > 1_024 + CHECKSUM ||
+    bytes.toString('base64url') !== body ||
+    !checksum(bytes.subarray(0, -CHECKSUM)).equals(bytes.subarray(-CHECKSUM))
   ) {
     throw new ParcelError(
       'BAD_INVITE',
       'not an invite: it begins with "hyperparcel1." and must be copied whole'
     )
   }
-  return bytes
+  return bytes.subarray(0, -CHECKSUM)
+}
+
+function checksum(invite: Buffer): Buffer {
+  const hash = Buffer.alloc(HASH_BYTES)
+  sodium.crypto_generichash(hash, invite)
+  return hash.subarray(0, CHECKSUM)
 }

@@ -1,4 +1,4 @@
-import { mkdir } from 'node:fs/promises'
+import { mkdir, rm } from 'node:fs/promises'
 import RocksDB from 'rocksdb-native'
 import { Reader, Writer } from '../format/codec.js'
 import { keyedHash } from '../keys/hash.js'
@@ -32,7 +32,17 @@ export class ChunkIndex {
     this.#secret = secret
   }
 
+  /** Opens or makes the index. One that is damaged is made anew: it is only a hint. */
   static async open(dir: string, secret: Buffer): Promise<ChunkIndex> {
+    try {
+      return await ChunkIndex.#open(dir, secret)
+    } catch {
+      await rm(dir, { recursive: true, force: true })
+      return ChunkIndex.#open(dir, secret)
+    }
+  }
+
+  static async #open(dir: string, secret: Buffer): Promise<ChunkIndex> {
     await mkdir(dir, { recursive: true, mode: 0o700 })
     const root = new RocksDB(dir)
     const family = new RocksDB.ColumnFamily('chunks', { writeBufferSize: WRITE_BUFFER })

@@ -17,11 +17,19 @@ export class Log {
   readonly #core: Hypercore
   readonly #keyring: Keyring
   readonly #keyPair: KeyPair | null
+  readonly #explain: (error: unknown) => Promise<ParcelError>
   #appending: Promise<unknown> = Promise.resolve()
   /** Length that this process has appended to or found at the start. */
   #ownLength: number
 
-  constructor(core: Hypercore, kind: CoreKind, keyring: Keyring, keyPair: KeyPair | null) {
+  constructor(
+    core: Hypercore,
+    kind: CoreKind,
+    keyring: Keyring,
+    keyPair: KeyPair | null,
+    explain: (error: unknown) => Promise<ParcelError>
+  ) {
+    this.#explain = explain
     this.#core = core
     this.kind = kind
     this.#keyring = keyring
@@ -78,7 +86,7 @@ export class Log {
     try {
       await this.#core.append(blocks, { keyPair: this.#keyPair })
     } catch (error) {
-      throw ParcelError.from(error, 'cannot append to the log')
+      throw await this.#explain(error)
     }
     return first
   }
@@ -92,6 +100,9 @@ export class Log {
     try {
       block = await this.#core.get(index, { wait, timeout })
     } catch (error) {
+      if (isDamage(String(error))) {
+        throw new ParcelError('INTEGRITY', `block ${index} of a log is damaged on this disk`, error)
+      }
       throw new ParcelError('UNREACHABLE', `block ${index} of a log could not be fetched`, error)
     }
     if (block === null) {
@@ -168,4 +179,9 @@ export class Log {
   async close(): Promise<void> {
     await this.#core.close()
   }
+}
+
+/** Whether the words of RocksDB mean that a file of its is not what it wrote. */
+export function isDamage(text: string): boolean {
+  return /corrupt|checksum|crc mismatch/i.test(text)
 }

@@ -1,4 +1,4 @@
-import { mkdir } from 'node:fs/promises'
+import { mkdir, statfs } from 'node:fs/promises'
 import Corestore from 'corestore'
 import Hypercore from 'hypercore'
 import CoreStorage from 'hypercore-storage'
@@ -6,18 +6,25 @@ import { ParcelError } from '../errors.js'
 import type { CoreKind } from '../format/core-header.js'
 import type { KeyPair } from '../keys/identity.js'
 import type { Keyring } from '../keys/keyring.js'
-import { Log } from './log.js'
+import { isDamage, Log } from './log.js'
+
+/** With less than this free, a failed write is taken for a full disk. */
+const ROOM = 64 * 1024 * 1024
 
 /**
  * All cores of a host, in one RocksDB. One process has it open at a time. Cores are opened by
  * manifest or by key, never by name or key pair: corestore would keep the secret in the clear.
  */
 export class Store {
+  /** Set when a write failed: nothing more can be written before the store is opened anew. */
+  isBroken = false
+  readonly #dir: string
   readonly #storage: CoreStorage
   readonly #cores: Corestore
   readonly #logs = new Map<string, Promise<Log>>()
 
-  private constructor(storage: CoreStorage, cores: Corestore) {
+  private constructor(dir: string, storage: CoreStorage, cores: Corestore) {
+    this.#dir = dir
     this.#storage = storage
     this.#cores = cores
   }
@@ -38,7 +45,7 @@ export class Store {
       await cores.close().catch(() => {})
       throw openFailure(dir, error)
     }
-    return new Store(storage, cores)
+    return new Store(dir, storage, cores)
   }
 
   /** This host's own core: it appends with `keyPair`, whose secret stays out of the store. */
@@ -48,7 +55,7 @@ export class Store {
     return this.#remember(key, async () => {
       const core = this.#cores.get({ manifest, allowFork: false })
       await core.ready()
-      return new Log(core, kind, keyring, keyPair)
+      return new Log(core, kind, keyring, keyPair, (error) => this.#writeFailure(error))
     })
   }
 
@@ -62,7 +69,7 @@ export class Store {
         inflightRange: [64, 512]
       })
       await core.ready()
-      return new Log(core, kind, keyring, null)
+      return new Log(core, kind, keyring, null, (error) => this.#writeFailure(error))
     })
   }
 
@@ -71,7 +78,26 @@ export class Store {
    * and this writes it out and syncs. An append alone is not durable.
    */
   async flush(): Promise<void> {
-    await this.#storage.db.flush()
+    try {
+      await this.#storage.db.flush()
+    } catch (error) {
+      throw await this.#writeFailure(error)
+    }
+  }
+
+  /**
+   * A write that fails leaves RocksDB refusing all others until it is opened anew, and does not
+   * say why; a disk with no room to speak of says it.
+   */
+  async #writeFailure(error: unknown): Promise<ParcelError> {
+    this.isBroken = true
+    const { bavail, bsize } = await statfs(this.#dir)
+    if (bavail * bsize > ROOM) return ParcelError.from(error, 'cannot write to the store')
+    return new ParcelError(
+      'DISK_FULL',
+      `the disk of ${this.#dir} is full: free some space and do it again`,
+      error
+    )
   }
 
   async close(): Promise<void> {
@@ -104,7 +130,14 @@ function ownManifest(publicKey: Buffer) {
 
 function openFailure(dir: string, error: unknown): ParcelError {
   const text = error instanceof Error ? error.message : String(error)
-  if (/lock/i.test(text)) {
+  if (isDamage(text)) {
+    return new ParcelError(
+      'INTEGRITY',
+      `the store ${dir} is damaged: restore it from a backup`,
+      error
+    )
+  }
+  if (/file descriptor could not be locked|lock hold|lock file|LOCK:/i.test(text)) {
     return new ParcelError('STORE_IN_USE', `the store ${dir} is open in another process`, error)
   }
   if (/device file|moved unsafely/i.test(text)) {

@@ -1,7 +1,7 @@
 import { ParcelError } from '../errors.js'
 import type { FileEntry } from '../format/file-table.js'
 import { printable } from '../format/file-table.js'
-import { walk } from './walk.js'
+import { walk, type Skipped } from './walk.js'
 
 /** Check-outs set mtimes through a double: they come back within this many ns. */
 const MTIME_TOLERANCE = 2_000n
@@ -19,7 +19,8 @@ export async function requireNoChanges(
   for await (const { entry } of contents ?? []) {
     stored.set(entry.path.toString('latin1'), entry)
   }
-  for await (const { path, stats } of walk(root, () => {})) {
+  const skipped: Skipped[] = []
+  for await (const { path, stats } of walk(root, (what) => void skipped.push(what))) {
     const text = path.toString('latin1')
     const entry = stored.get(text)
     stored.delete(text)
@@ -35,6 +36,8 @@ export async function requireNoChanges(
     const isSameType = entry.type === 'symlink' ? stats.isSymbolicLink() : stats.isFile()
     if (!isSameTime || !isSameSize || !isSameType) throw changed(name, path, 'was changed')
   }
+  const [lost] = skipped
+  if (lost !== undefined) throw changed(name, Buffer.from(lost.path), 'could not be stored')
   for (const [text, entry] of stored) {
     if (!isState(text)) throw changed(name, entry.path, 'was removed')
   }

@@ -30,6 +30,8 @@ const schema = z.strictObject({
     .nullable(),
   /** The version that the working folder continues. */
   base: hex(32).nullable(),
+  /** The machine has run since `base` was made. */
+  isStarted: z.boolean().default(false),
   /** A version being made or written out: should we die in the middle, the next start settles it. */
   pending: z
     .strictObject({ kind: z.enum(['commit', 'checkout']), version: hex(32), path: z.string() })
@@ -57,6 +59,7 @@ export function newState(
     epochs: [],
     incarnation: null,
     base: null,
+    isStarted: false,
     pending: null,
     marks: [],
     announcements: []

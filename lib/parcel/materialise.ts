@@ -53,7 +53,8 @@ export async function materialise(dir: string, options: MaterialiseOptions): Pro
   const total = await measure(options, dirname(dir))
   await removeTree(partial)
   try {
-    await mkdir(partial, { mode: 0o700 })
+    await mkdir(partial)
+    await keepMode(dir, partial)
     await writeContents(partial, total, options)
     await syncFiles(partial)
     options.work.signal.throwIfAborted()
@@ -90,6 +91,12 @@ function partialOf(dir: string): string {
 
 function previousOf(dir: string): string {
   return join(dirname(dir), `.${basename(dir)}.hyperparcel-previous`)
+}
+
+/** The folder's own mode is the user's affair: no version has it. */
+async function keepMode(dir: string, partial: string): Promise<void> {
+  const stats = await lstat(dir).catch(() => null)
+  if (stats?.isDirectory() === true) await chmod(partial, (stats.mode & 0o7777) | 0o700)
 }
 
 async function exists(path: string): Promise<boolean> {

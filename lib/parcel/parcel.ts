@@ -146,6 +146,16 @@ export class Parcel {
     return this.#state.base === null ? null : Buffer.from(this.#state.base, 'hex')
   }
 
+  /** Whether its machine was started since the folder's version was made: the folder has gone on. */
+  get isStarted(): boolean {
+    return this.#state.isStarted
+  }
+
+  async setStarted(): Promise<void> {
+    this.#state.isStarted = true
+    await this.#save()
+  }
+
   /** What was refused or went wrong, for `status`. */
   get problems(): readonly string[] {
     return this.#set.problems
@@ -466,7 +476,7 @@ export class Parcel {
     const version = {
       parcel: this.id,
       author: identity.publicKey,
-      parents: parent === null ? [] : [parent.id],
+      parents: this.base === null ? [] : [this.base],
       created: clock(),
       driver: this.driver,
       facts: request.facts,
@@ -556,6 +566,7 @@ export class Parcel {
     this.#state.base = version
     this.#state.path = path
     this.#state.pending = null
+    this.#state.isStarted = false
     await this.#saveMarks()
   }
 

@@ -84,10 +84,14 @@ export class MachineProcess {
       try {
         result = await work()
       } catch (error) {
-        await session.ask('proceed')
+        // What went wrong first is what the user should hear of.
+        await session.ask('proceed').catch(() => {})
         throw error
       }
-      await session.ask(after)
+      // A machine that has ended by itself meanwhile is no reason to call a durable version failed.
+      await session.ask(after).catch((error: unknown) => {
+        if (after !== 'end') throw error
+      })
       if (after === 'end') await session.ended()
       return result
     } finally {

@@ -23,6 +23,8 @@ const CONSOLE_LOG = 'console.log'
 const REPLAY_BYTES = 16 * 1024
 const LOG_BYTES = 1024 * 1024
 const MAX_REQUEST = 4_096
+/** The last words of a machine that had no time for others. */
+const KILLED = 'it was killed'
 /** How long a caller may take to read its last answer, ms. */
 const FLUSH_LIMIT = 1_000
 
@@ -50,6 +52,7 @@ async function main(): Promise<void> {
     ready.end(`${JSON.stringify({ code, message })}\n`, () => process.exit(1))
     return
   }
+  await writeFile(join(supervisor.runDir, LAST_WORDS), KILLED, { mode: 0o600 })
   ready.end(`${JSON.stringify({ screen: supervisor.running.screen })}\n`)
   for (const name of ['SIGTERM', 'SIGINT'] as const) {
     process.on(name, () => void supervisor.running.end())

@@ -110,7 +110,7 @@ async function writeMemory(file: FileHandle, cpu: Cpu, ended: () => boolean): Pr
 /** Creates a file, never through a link that is there, and returns when it is on stable storage. */
 async function writeNew(path: string, fill: (file: FileHandle) => Promise<void>): Promise<void> {
   await rm(path, { force: true })
-  const file = await open(path, 'wx')
+  const file = await open(path, 'wx', 0o600)
   try {
     await fill(file)
     await file.sync()

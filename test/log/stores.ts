@@ -55,7 +55,8 @@ export async function packs(t: TestContext) {
       index,
       cores: new CoreTable([log.key]),
       lengthOf: () => 0,
-      compress
+      compress,
+      flush: () => store.flush()
     })
   }
   const reader = (): PackReader => new PackReader(new CoreTable([log.key]), async () => log)

@@ -151,8 +151,12 @@ test('later places replace earlier ones; without any it is UNREACHABLE', () => {
   assert.throws(() => history.places(id), { code: 'UNREACHABLE' })
   const roots = { size: 0, root: null, place: null }
   const places = { version: id, cores: [], table: null, roots }
-  history.addPlaces(places)
-  const later = { ...places, cores: [Buffer.alloc(32, 5)] }
-  history.addPlaces(later)
+  history.addPlaces(places, AUTHOR.publicKey)
+  const later = { ...places, roots: { ...roots, size: 1 } }
+  history.addPlaces(later, AUTHOR.publicKey)
+  // What others say of this version is nobody's business.
+  history.addPlaces({ ...later, roots: { ...roots, size: 2 } }, Buffer.alloc(32, 9))
   assert.deepEqual(history.places(id), later)
+  history.addPlaces({ ...later, cores: [Buffer.alloc(32, 5)] }, AUTHOR.publicKey)
+  assert.throws(() => history.places(id), { code: 'INTEGRITY' })
 })

@@ -20,6 +20,8 @@ function state(): LocalState {
     epochs: [{ epoch: 0, epochKey: hex(32), controlKey: hex(32) }],
     incarnation: { id: hex(16), control: hex(32), meta: hex(32), data: hex(32) },
     base: null,
+    isStarted: false,
+    pending: null,
     marks: [{ core: hex(32), length: 3, treeHash: hex(32) }],
     announcements: [{ bytes: 'AAAA', signature: hex(64) }]
   }

@@ -8,7 +8,8 @@ import type { Log } from '../../lib/log/log.js'
 import { Store } from '../../lib/log/store.js'
 import type { Known } from '../../lib/parcel/history.js'
 import { loadStates } from '../../lib/parcel/local-state.js'
-import { Parcel, type ParcelContext } from '../../lib/parcel/parcel.js'
+import type { ParcelContext } from '../../lib/parcel/context.js'
+import { Parcel } from '../../lib/parcel/parcel.js'
 import type { Work } from '../../lib/progress.js'
 import { onEnd } from '../support/on-end.js'
 import { scratch } from '../support/scratch.js'
@@ -73,7 +74,7 @@ export class TestParcel {
   }
 
   async checkOut(known: Known, to: string, work: Partial<Work> = {}): Promise<void> {
-    await this.parcel.checkOut(known, to, { ...WORK, ...work })
+    await this.parcel.checkOut(known, to, async () => {}, { ...WORK, ...work })
   }
 
   /** The `data` logs that this host writes, or has written. */
@@ -92,7 +93,8 @@ export class TestParcel {
       hostName: 'here',
       stateDir: join(this.home, 'parcels'),
       clock: () => this.#time++,
-      onTraffic: () => {}
+      onTraffic: () => {},
+      isSuspect: false
     }
     return this.#context
   }

@@ -1,0 +1,8 @@
+import { InvalidArgumentError } from 'commander'
+
+/** Reads an option that is a number of seconds. */
+export function seconds(text: string): number {
+  const value = Number(text)
+  if (Number.isFinite(value) && value >= 0 && value <= 86_400) return value
+  throw new InvalidArgumentError('a number of seconds, at most a day')
+}
