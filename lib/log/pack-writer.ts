@@ -86,13 +86,15 @@ export class PackWriter {
     const { index, parcel } = this.#options
     this.#finding++
     try {
-      // Pending ones too: they may reach the index while we ask.
+      // An item may go from pending to the index while we ask: look before and after.
       const asked = ids.filter(isPresent)
+      const pending = new Map(asked.map((id) => [name(id), this.#pending.get(name(id))]))
       const found = await index.find(parcel, asked)
       const byName = new Map(asked.map((id, i) => [name(id), found[i] ?? null]))
       return ids.map((id) => {
         if (id === null) return null
-        return this.#pending.get(name(id)) ?? this.#place(byName.get(name(id)) ?? null)
+        const known = pending.get(name(id)) ?? this.#pending.get(name(id))
+        return known ?? this.#place(byName.get(name(id)) ?? null)
       })
     } finally {
       this.#finding--

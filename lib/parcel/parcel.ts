@@ -404,9 +404,10 @@ export class Parcel {
       incarnation !== null && !this.#context.isSuspect && (await this.#openOwn(incarnation, marks))
     await this.#set.refresh()
     if (!isUsable) await this.#startIncarnation([])
-    const { pending } = this.#state
+    const { pending, path } = this.#state
+    if (path !== null) await recoverFolder(path)
     if (pending === null) return
-    if (pending.kind === 'checkout') await recoverFolder(pending.path)
+    await recoverFolder(pending.path)
     const isDone =
       pending.kind === 'commit'
         ? this.knows(Buffer.from(pending.version, 'hex'))
@@ -453,7 +454,8 @@ export class Parcel {
   async #store(request: CommitRequest, work: Work) {
     const { data } = this.#requireOwn()
     const { index, pool, identity, clock } = this.#context
-    const parent = this.baseVersion()
+    // A parent need not be known here; it only helps to store less.
+    const parent = this.base === null ? null : this.history.get(this.base)
     const heads = new Map<string, CoreHead>()
     for (const head of parent?.version.cores ?? []) heads.set(prefix(head.key), head)
     const cores = new CoreTable(parent === null ? [] : this.history.places(parent.id).cores)
@@ -469,7 +471,11 @@ export class Parcel {
     const { roles, exclude } = request
     const options = { writer, pool, roles, exclude, work }
     const stored = await commitFolder(request.path, options).catch(async (error: unknown) => {
-      await writer.end().catch(() => {})
+      // What was appended is durable and will be found by the next try.
+      await writer
+        .end()
+        .then(() => this.#saveMarks())
+        .catch(() => {})
       throw error
     })
     heads.set(prefix(data.key), await data.head())

@@ -44,7 +44,7 @@ test('a stranger who knows topic and key of a host gets no stream', async (t) =>
     keyPair: keyPairFrom(randomBytes(32)),
     dht: new DHT({ bootstrap, host: '127.0.0.1' })
   })
-  onEnd(t, () => stranger.destroy({ force: true }))
+  onEnd(t, () => stranger.destroy())
   let connections = 0
   stranger.on('connection', (connection) => {
     connections++
