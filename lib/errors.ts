@@ -63,6 +63,10 @@ export class ParcelError extends Error {
         reason
       )
     }
+    if (isDamage(reason)) {
+      const advice = 'the store is damaged on this disk: restore it, or join anew from another host'
+      return new ParcelError('INTEGRITY', prefix + advice, reason)
+    }
     if (reason.name === 'AbortError' || errno === 'ABORT_ERR') {
       return new ParcelError(
         'INTERRUPTED',
@@ -77,4 +81,9 @@ export class ParcelError extends Error {
   static revive({ code, message }: { code: string; message: string }): ParcelError {
     return new ParcelError(ERROR_CODES.find((known) => known === code) ?? 'FAILED', message)
   }
+}
+
+/** Whether RocksDB says that a file of its is not what it wrote. */
+export function isDamage(error: unknown): boolean {
+  return error instanceof Error && /corrupt|checksum mismatch|crc mismatch/i.test(error.message)
 }

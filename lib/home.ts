@@ -34,7 +34,11 @@ export async function createHome(wanted: string, name = hostname()): Promise<Hom
     await mkdir(wanted, { recursive: true, mode: 0o700 })
   } catch (error) {
     if (!hasCode(error, 'EEXIST', 'ENOTDIR')) throw ParcelError.from(error, `cannot make ${wanted}`)
-    throw new ParcelError('USAGE', `${wanted} is not a folder: choose another with --home`, error)
+    throw new ParcelError(
+      'NO_STORE',
+      `${wanted} is not a folder: choose another with --home`,
+      error
+    )
   }
   const dir = await requireOurs(wanted)
   await chmod(dir, 0o700)

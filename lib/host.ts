@@ -91,6 +91,7 @@ export class Host {
   readonly #pairing: Pairing
   readonly #parcels: Parcel[] = []
   readonly #problems: string[] = []
+  readonly #unopened = new Map<string, ParcelError>()
   /** What is under way on a parcel, so that one thing at a time is. */
   readonly #busy = new Map<Parcel | null, Promise<unknown>>()
 
@@ -144,7 +145,10 @@ export class Host {
       try {
         host.#share(await Parcel.load(context, state))
       } catch (error) {
-        host.#problems.push(`"${state.name}" does not open: ${ParcelError.from(error).message}`)
+        const { code, message } = ParcelError.from(error)
+        const failure = new ParcelError(code, `"${state.name}" does not open: ${message}`, error)
+        host.#problems.push(failure.message)
+        host.#unopened.set(state.name, failure)
       }
     }
     // With nothing but parcels of another host, this is another host's home.
@@ -182,6 +186,11 @@ export class Host {
   /** Whether the store refuses to be written to, as after a full disk; only opening it anew helps. */
   get isBroken(): boolean {
     return this.#store.isBroken
+  }
+
+  /** Whether a broken store could be opened anew: that needs some room on the disk. */
+  canReopen(): Promise<boolean> {
+    return this.#store.hasRoom()
   }
 
   /** Registers a folder as a parcel. It has no version before the first suspend. */
@@ -532,11 +541,13 @@ export class Host {
   #parcel(name: string): Parcel {
     const parcel = this.#parcels.find((each) => each.name === name)
     if (parcel !== undefined) return parcel
+    const failure = this.#unopened.get(name)
+    if (failure !== undefined) throw failure
     throw new ParcelError('UNKNOWN_PARCEL', `no parcel "${name}" here: see 'hyperparcel ls'`)
   }
 
   #requireFree(name: string): void {
-    if (!this.#parcels.some((parcel) => parcel.name === name)) return
+    if (!this.#parcels.some((parcel) => parcel.name === name) && !this.#unopened.has(name)) return
     throw new ParcelError(
       'NAME_TAKEN',
       `there is a parcel "${name}" here already: choose another name`
@@ -600,7 +611,7 @@ function requireName(name: string): void {
   if (isName(name)) return
   throw new ParcelError(
     'USAGE',
-    `not a name: "${name}" (1 to 64 letters, digits, '.', '_' or '-', not beginning with a mark)`
+    `not a name: ${JSON.stringify(name)} (1 to 64 letters, digits, '.', '_' or '-', not beginning with a mark)`
   )
 }
 

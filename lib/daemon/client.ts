@@ -63,14 +63,18 @@ export class DaemonClient {
     parameters: Parameters<V>,
     options: CallOptions = {}
   ): Promise<Result<V>> {
+    const { signal = this.#signal, onEvent } = options
+    const how: CallOptions = {}
+    if (signal !== undefined) how.signal = signal
+    if (onEvent !== undefined) how.onEvent = onEvent
     await this.#ensure()
     try {
-      return await this.#ask<Result<V>>(verb, parameters, options)
+      return await this.#ask<Result<V>>(verb, parameters, how)
     } catch (error) {
       // It ended of idleness between our two looks at it, and has not begun with this.
       if (!(error instanceof NotBegun)) throw error
       await this.#ensure()
-      return this.#ask<Result<V>>(verb, parameters, options)
+      return this.#ask<Result<V>>(verb, parameters, how)
     }
   }
 
@@ -153,7 +157,7 @@ export class DaemonClient {
   }
 
   async #ask<T>(verb: string, parameters: unknown, options: CallOptions): Promise<T> {
-    const { onEvent, signal = this.#signal } = options
+    const { onEvent, signal } = options
     signal?.throwIfAborted()
     const call = randomUUID()
     const socket = await connectTo(join(this.home, SOCKET)).catch((error: unknown) => {

@@ -54,7 +54,7 @@ async function untilDone(
   for (;;) {
     const idleFor = server.idleFor()
     if (signal.aborted || (idle !== null && idleFor >= idle)) return true
-    if (host.isBroken && idleFor > 0) return false
+    if (host.isBroken && idleFor > 0 && (await host.canReopen())) return false
     await setTimeout(TICK, undefined, { signal }).catch(() => {})
   }
 }

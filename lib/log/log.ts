@@ -1,6 +1,6 @@
 import type { Duplex } from 'node:stream'
 import type Hypercore from 'hypercore'
-import { ParcelError } from '../errors.js'
+import { isDamage, ParcelError } from '../errors.js'
 import type { CoreKind } from '../format/core-header.js'
 import { ENVELOPE_BYTES } from '../format/limits.js'
 import { pad, unpad } from '../format/padding.js'
@@ -100,9 +100,7 @@ export class Log {
     try {
       block = await this.#core.get(index, { wait, timeout })
     } catch (error) {
-      if (isDamage(String(error))) {
-        throw new ParcelError('INTEGRITY', `block ${index} of a log is damaged on this disk`, error)
-      }
+      if (isDamage(error)) throw ParcelError.from(error, `block ${index} of a log`)
       throw new ParcelError('UNREACHABLE', `block ${index} of a log could not be fetched`, error)
     }
     if (block === null) {
@@ -179,9 +177,4 @@ export class Log {
   async close(): Promise<void> {
     await this.#core.close()
   }
-}
-
-/** Whether the words of RocksDB mean that a file of its is not what it wrote. */
-export function isDamage(text: string): boolean {
-  return /corrupt|checksum|crc mismatch/i.test(text)
 }

@@ -6,10 +6,11 @@ import { ParcelError } from '../errors.js'
 import type { CoreKind } from '../format/core-header.js'
 import type { KeyPair } from '../keys/identity.js'
 import type { Keyring } from '../keys/keyring.js'
-import { isDamage, Log } from './log.js'
+import { Log } from './log.js'
 
 /** With less than this free, a failed write is taken for a full disk. */
 const ROOM = 64 * 1024 * 1024
+const LEAST_ROOM = 8 * 1024 * 1024
 
 /**
  * All cores of a host, in one RocksDB. One process has it open at a time. Cores are opened by
@@ -90,9 +91,10 @@ export class Store {
    * say why; a disk with no room to speak of says it.
    */
   async #writeFailure(error: unknown): Promise<ParcelError> {
+    const wasBroken = this.isBroken
     this.isBroken = true
-    const { bavail, bsize } = await statfs(this.#dir)
-    if (bavail * bsize > ROOM) return ParcelError.from(error, 'cannot write to the store')
+    if (!wasBroken && (await this.#free()) > ROOM)
+      return ParcelError.from(error, 'cannot write to the store')
     return new ParcelError(
       'DISK_FULL',
       `the disk of ${this.#dir} is full: free some space and do it again`,
@@ -100,8 +102,18 @@ export class Store {
     )
   }
 
+  /** Whether there is enough room on the disk for the store to be opened and written to. */
+  async hasRoom(): Promise<boolean> {
+    return (await this.#free()) > LEAST_ROOM
+  }
+
   async close(): Promise<void> {
     await this.#cores.close()
+  }
+
+  async #free(): Promise<number> {
+    const { bavail, bsize } = await statfs(this.#dir)
+    return bavail * bsize
   }
 
   async #remember(key: Buffer, open: () => Promise<Log>): Promise<Log> {
@@ -130,13 +142,6 @@ function ownManifest(publicKey: Buffer) {
 
 function openFailure(dir: string, error: unknown): ParcelError {
   const text = error instanceof Error ? error.message : String(error)
-  if (isDamage(text)) {
-    return new ParcelError(
-      'INTEGRITY',
-      `the store ${dir} is damaged: restore it from a backup`,
-      error
-    )
-  }
   if (/file descriptor could not be locked|lock hold|lock file|LOCK:/i.test(text)) {
     return new ParcelError('STORE_IN_USE', `the store ${dir} is open in another process`, error)
   }

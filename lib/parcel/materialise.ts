@@ -233,10 +233,10 @@ async function measure(
     work.signal.throwIfAborted()
     total += bytes
     if (total <= free) return
-    const mib = Math.floor(free / 1_048_576)
+    const [needed, here] = [Math.ceil(total / 1_048_576), Math.floor(free / 1_048_576)]
     throw new ParcelError(
       'DISK_FULL',
-      `this version does not fit into ${parent}: ${mib} MiB are free`
+      `not enough space in ${parent}: this version needs ${needed} MiB or more, ${here} are free`
     )
   }
   for await (const { entry, place } of contents()) {
