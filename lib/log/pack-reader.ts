@@ -12,7 +12,7 @@ interface OpenedPack {
 }
 
 /** Opened packs kept: enough for the packs that neighbouring chunks and their pages are in. */
-const CACHED = 24
+const CACHED = 12
 
 /**
  * Items by place, out of the logs. An opened pack is kept for its neighbours. What it returns is

@@ -15,12 +15,12 @@ const SIZES = { disk: 1_048_576, memory: 262_144, ids: 262_144, places: 262_144 
 export type Stream = keyof typeof SIZES
 
 const MAX_ITEMS = 2_048
-const BATCH_BYTES = 8 * 1_048_576
+const BATCH_BYTES = 4 * 1_048_576
 /** So much is appended between two syncs. */
 const FLUSH_BYTES = 64 * 1_048_576
 const FLUSH_ITEMS = 32_768
 /** Raw bytes that may be under way behind the caller before it must wait. */
-const IN_FLIGHT = 24 * 1_048_576
+const IN_FLIGHT = 16 * 1_048_576
 
 interface OpenPack {
   kind: PackKind

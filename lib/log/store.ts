@@ -10,7 +10,8 @@ import { Log } from './log.js'
 
 /** With less than this free, a failed write is taken for a full disk. */
 const ROOM = 64 * 1024 * 1024
-const LEAST_ROOM = 8 * 1024 * 1024
+/** Opening writes out what the write-ahead log holds: a write buffer, and some. */
+const LEAST_ROOM = 40 * 1024 * 1024
 
 /**
  * All cores of a host, in one RocksDB. One process has it open at a time. Cores are opened by

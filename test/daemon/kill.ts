@@ -1,0 +1,74 @@
+import assert from 'node:assert/strict'
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { TestContext } from 'node:test'
+import { setTimeout } from 'node:timers/promises'
+import { DaemonClient, ParcelError, createHome } from '../../lib/index.js'
+import { randomBytes } from '../../lib/keys/identity.js'
+import { homeIn } from '../support/cli.js'
+import { onEnd } from '../support/on-end.js'
+import { scratch } from '../support/scratch.js'
+
+/**
+ * Kills the daemon at a random moment of a suspend, again and again. Every version that was
+ * acknowledged must come back whole; of the others there may be nothing, or all.
+ */
+export async function killLoop(t: TestContext, rounds: number): Promise<void> {
+  const dir = await scratch(t)
+  const home = homeIn(dir, 'one')
+  await createHome(home, 'one')
+  const client = new DaemonClient({ home, bootstrap: '127.0.0.1:1' })
+  onEnd(t, () => client.stop())
+  const folder = join(dir, 'folder')
+  await mkdir(folder)
+  await writeFile(join(folder, 'file'), 'first')
+  await client.call('add', { path: folder, name: 'p', vm: 'folder' })
+
+  const acknowledged = new Map<string, Buffer>()
+  let killed = 0
+  for (let round = 0; round < rounds; round++) {
+    const bytes = randomBytes(1 + Math.floor(Math.random() * 8_000_000))
+    await writeFile(join(folder, 'file'), bytes)
+    // Starts a daemon if there is none, so that the kill hits the suspend.
+    await client.call('id', {})
+    const pid = (await client.status())?.pid ?? 0
+    const suspend = client
+      .call('suspend', { name: 'p', message: String(round), compress: true })
+      .then(({ version }) => version.id)
+      .catch((error: unknown) => {
+        assert.ok(error instanceof ParcelError, String(error))
+        return null
+      })
+    await setTimeout(Math.random() * 600)
+    process.kill(pid, 'SIGKILL')
+    const id = await suspend
+    if (id === null) killed++
+    else acknowledged.set(id, bytes)
+    while (isAlive(pid)) await setTimeout(5)
+  }
+  const log = await client.call('log', { name: 'p' })
+  for (const { id, isHere } of log) assert.ok(isHere, `version ${id} is not whole`)
+  for (const [id, bytes] of acknowledged) {
+    const to = join(dir, 'out', id)
+    await client.call('resume', {
+      name: 'p',
+      version: id,
+      to,
+      cwd: dir,
+      force: false,
+      start: false,
+      timeout: 1_000
+    })
+    assert.ok(bytes.equals(await readFile(join(to, 'file'))), `version ${id} has other bytes`)
+  }
+  t.diagnostic(`${killed} of ${rounds} suspends were killed, ${acknowledged.size} acknowledged`)
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch {
+    return false
+  }
+}
