@@ -1,4 +1,4 @@
-import { lstat, realpath, rm } from 'node:fs/promises'
+import { lstat, realpath } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { ReaderPool } from './chunk/reader-pool.js'
 import { ParcelError } from './errors.js'
@@ -10,6 +10,7 @@ import { Store } from './log/store.js'
 import type { ParcelContext } from './parcel/context.js'
 import { readStates } from './parcel/local-state.js'
 import { Parcel } from './parcel/parcel.js'
+import { isName, requireName } from './names.js'
 import { namesIn, overlaps, realDestination } from './paths.js'
 import { markClosed, markOpen } from './run-marker.js'
 import type { Known } from './parcel/history.js'
@@ -23,6 +24,7 @@ import { Swarm } from './swarm/swarm.js'
 import { parseBootstrap, type Node } from './swarm/dht.js'
 import { driverNamed } from './vmm/drivers.js'
 import type { Driver } from './vmm/driver.js'
+import { hasMachineState, isScratch, removeMachineState, requireFit } from './vmm/state-files.js'
 import { MachineProcess } from './vmm/machine-process.js'
 
 export interface HostOptions {
@@ -382,7 +384,7 @@ export class Host {
       const request = {
         path,
         roles: { [CONSOLE_LOG]: 'log' as const, ...described.roles },
-        exclude: scratch(driver),
+        exclude: isScratch(driver),
         facts: await driver.facts(described),
         message,
         compress
@@ -415,7 +417,7 @@ export class Host {
     work.report({ step: 'asking', done: 0, total: 0, unit: 'blocks' })
     const heard = await this.#swarm.hear(parcel, { ...HEAR, signal: work.signal })
     const wanted = await this.#choose(parcel, options.version, timeout, work)
-    await requireFit(driver, wanted)
+    await requireFit(driver, wanted.version.facts)
     const chosen = options.to ?? parcel.path ?? (isName(parcel.name) ? parcel.name : 'parcel')
     const path = await realDestination(resolve(cwd, chosen))
     const requireWritable = (): Promise<void> =>
@@ -446,6 +448,8 @@ export class Host {
   ): Promise<Known> {
     await parcel.waitForVersion({ timeout, signal: work.signal })
     if (version !== undefined) return parcel.history.resolve(version)
+    // To take an older version in its place would fork the history without a word.
+    if (parcel.newerFormat !== null) throw parcel.newerFormat
     const [head, ...others] = parcel.history.heads()
     if (head === undefined) {
       throw new ParcelError(
@@ -569,50 +573,6 @@ export class Host {
   #machine(parcel: Parcel): MachineProcess {
     return new MachineProcess(this.#runDir(parcel))
   }
-}
-
-/** Throws HOST_MISMATCH, naming what differs and what to do, before anything is fetched. */
-async function requireFit(driver: Driver, { version }: Known): Promise<void> {
-  const mismatches = await driver.mismatches(version.facts)
-  if (mismatches.length === 0) return
-  const lines = mismatches.map(
-    ({ fact, wanted, here, advice }) =>
-      `${fact} is ${here === '' ? 'missing' : here} here, ${wanted} there (${advice})`
-  )
-  throw new ParcelError('HOST_MISMATCH', `this machine cannot go on here: ${lines.join('; ')}`)
-}
-
-/** In a machine's `state` folder only what its driver knows belongs into a version. */
-function scratch(driver: Driver): (path: string) => boolean {
-  if (driver.statePaths.length === 0) return () => false
-  return (path) => path.startsWith('state/') && !driver.statePaths.includes(path)
-}
-
-async function hasMachineState(driver: Driver, path: string): Promise<boolean> {
-  for (const name of driver.statePaths) {
-    try {
-      await lstat(join(path, name))
-    } catch {
-      return false
-    }
-  }
-  return driver.statePaths.length > 0
-}
-
-async function removeMachineState(driver: Driver, path: string): Promise<void> {
-  for (const name of driver.statePaths) await rm(join(path, name), { force: true })
-}
-
-function isName(name: string): boolean {
-  return /^[\p{L}\p{N}][\p{L}\p{N}._-]{0,63}$/u.test(name)
-}
-
-function requireName(name: string): void {
-  if (isName(name)) return
-  throw new ParcelError(
-    'USAGE',
-    `not a name: ${JSON.stringify(name)} (1 to 64 letters, digits, '.', '_' or '-', not beginning with a mark)`
-  )
 }
 
 async function requireFolder(path: string): Promise<string> {

@@ -44,6 +44,8 @@ export class LogSet {
   readonly problems: string[] = []
   /** How hosts call themselves, by key in hex. */
   readonly hostNames = new Map<string, string>()
+  /** The last version record that this software is too old to read; null when there is none. */
+  newerFormat: ParcelError | null = null
   /** When a block last came from a peer, by `performance.now`. */
   lastDownload = 0
   readonly #keyring: Keyring
@@ -197,7 +199,9 @@ export class LogSet {
         else if (open.log.kind === 'control') this.control.add(decodeSigned(body))
         else this.#readMeta(body, open.host)
       } catch (error) {
-        this.problem(open.host, ParcelError.from(error).message)
+        const failure = ParcelError.from(error)
+        if (failure.code === 'NEWER_FORMAT' && open.log.kind === 'meta') this.newerFormat = failure
+        this.problem(open.host, failure.message)
       }
       open.cursor = index + 1
     }

@@ -161,6 +161,11 @@ export class Parcel {
     return this.#set.problems
   }
 
+  /** Set when a host has made a version that this software is too old to read. */
+  get newerFormat(): ParcelError | null {
+    return this.#set.newerFormat
+  }
+
   /** How a host calls itself; the beginning of its key if it has not said. */
   hostName(host: string): string {
     return this.#set.nameOf(host)
@@ -346,7 +351,7 @@ export class Parcel {
     signal: AbortSignal
   }): Promise<void> {
     const deadline = performance.now() + timeout
-    while (this.history.size === 0 && this.trusted().size > 0) {
+    while (this.history.size === 0 && this.newerFormat === null && this.trusted().size > 0) {
       if (performance.now() > deadline) {
         throw new ParcelError(
           'UNREACHABLE',
