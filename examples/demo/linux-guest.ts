@@ -45,28 +45,31 @@ mount -t ext4 /dev/vda /disk || echo "no disk"
 cp /disk/marker /ram/marker
 stty -echo
 echo "guest up"
-n=0
-while true; do
-  if read -r -t 0.2 command rest; then
-    case "$command" in
-      sum) set -- $(sha256sum /disk/data.bin); echo "sum $1" ;;
-      uptime) read -r up idle < /proc/uptime; echo "uptime $up" ;;
-      write) echo "$rest" >> /disk/notes; sync; echo "wrote $rest" ;;
-      notes) echo notes $(cat /disk/notes) ;;
-      marker) [ -z "$rest" ] || echo "$rest" > /ram/marker; echo "marker $(cat /ram/marker)" ;;
-      fill) dd if=/dev/urandom of=/ram/fill bs=1M count=$rest 2> /dev/null; echo "filled $rest" ;;
-      off) poweroff -f ;;
-      *) echo "unknown $command" ;;
-    esac
-  else
+tick() {
+  n=0
+  while true; do
     n=$((n + 1))
     read -r up idle < /proc/uptime
     echo "tick $n uptime $up"
-  fi
+    sleep 0.2
+  done
+}
+tick &
+while read -r command rest; do
+  case "$command" in
+    sum) set -- $(sha256sum /disk/data.bin); echo "sum $1" ;;
+    uptime) read -r up idle < /proc/uptime; echo "uptime $up" ;;
+    write) echo "$rest" >> /disk/notes; sync; echo "wrote $rest" ;;
+    notes) echo notes $(cat /disk/notes) ;;
+    marker) [ -z "$rest" ] || echo "$rest" > /ram/marker; echo "marker $(cat /ram/marker)" ;;
+    fill) dd if=/dev/urandom of=/ram/fill bs=1M count=$rest 2> /dev/null; echo "filled $rest" ;;
+    off) poweroff -f ;;
+    *) echo "unknown $command" ;;
+  esac
 done
 `
 
-const APPLETS = 'sh mount insmod cp cat stty echo sha256sum sync dd poweroff'.split(' ')
+const APPLETS = 'sh mount insmod cp cat stty echo sha256sum sleep sync dd poweroff'.split(' ')
 const DISK_UUID = '6f70617a-6365-4c00-8000-000000000001'
 const FIXED_TIME = '1700000000'
 

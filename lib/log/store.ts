@@ -20,6 +20,8 @@ const LEAST_ROOM = 40 * 1024 * 1024
 export class Store {
   /** Set when a write failed: nothing more can be written before the store is opened anew. */
   isBroken = false
+  /** The disk was full when a write failed first; later failures follow from it. */
+  #isFull = false
   readonly #dir: string
   readonly #storage: CoreStorage
   readonly #cores: Corestore
@@ -92,10 +94,9 @@ export class Store {
    * say why; a disk with no room to speak of says it.
    */
   async #writeFailure(error: unknown): Promise<ParcelError> {
-    const wasBroken = this.isBroken
     this.isBroken = true
-    if (!wasBroken && (await this.#free()) > ROOM)
-      return ParcelError.from(error, 'cannot write to the store')
+    this.#isFull ||= (await this.#free()) <= ROOM
+    if (!this.#isFull) return ParcelError.from(error, 'cannot write to the store')
     return new ParcelError(
       'DISK_FULL',
       `the disk of ${this.#dir} is full: free some space and do it again`,

@@ -49,10 +49,10 @@ export interface MaterialiseOptions {
 export async function materialise(dir: string, options: MaterialiseOptions): Promise<void> {
   const partial = partialOf(dir)
   const previous = previousOf(dir)
-  await mkdir(dirname(dir), { recursive: true })
-  const total = await measure(options, dirname(dir))
-  await removeTree(partial)
   try {
+    await mkdir(dirname(dir), { recursive: true })
+    const total = await measure(options, dirname(dir))
+    await removeTree(partial)
     await mkdir(partial)
     await keepMode(dir, partial)
     await writeContents(partial, total, options)
@@ -69,7 +69,7 @@ export async function materialise(dir: string, options: MaterialiseOptions): Pro
     await syncFolder(dirname(dir))
     await removeTree(previous)
   } catch (error) {
-    await removeTree(partial)
+    await removeTree(partial).catch(() => {})
     throw ParcelError.from(error, `cannot write ${dir}`)
   }
 }
