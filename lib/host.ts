@@ -1,6 +1,6 @@
 import { lstat, realpath } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
-import { ReaderPool } from './chunk/reader-pool.js'
+import { WorkerPool } from './chunk/worker-pool.js'
 import { ParcelError } from './errors.js'
 import { MAX_TEXT } from './format/limits.js'
 import type { JoinReply } from './format/pairing.js'
@@ -87,7 +87,7 @@ export class Host {
   lastTraffic = performance.now()
   readonly #store: Store
   readonly #index: ChunkIndex
-  readonly #pool: ReaderPool
+  readonly #pool: WorkerPool
   readonly #context: ParcelContext
   readonly #swarm: Swarm
   readonly #pairing: Pairing
@@ -126,7 +126,7 @@ export class Host {
     const { states, failures } = await readStates(stateDir, home.identity.atRest)
     const index = await ChunkIndex.open(join(home.dir, 'index'), home.identity.index)
     const { identity, name: hostName } = home
-    const pool = new ReaderPool()
+    const pool = new WorkerPool()
     const onTraffic = (): void => {
       host.lastTraffic = performance.now()
     }

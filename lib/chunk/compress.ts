@@ -6,9 +6,27 @@ const LEVEL = 1
 /** A frame must save at least 1/32, or the pack is stored as it is: reading it then costs nothing. */
 const WORTH = 31 / 32
 const BLOCK_MAX = 131_072
+/** Pieces that tell whether the rest is worth the work. */
+const TASTE = 8_192
+const TASTES = 8
 
 const encoder = new Encoder(LEVEL)
 const decoder = new Decoder()
+
+/** One zstd frame over the bytes; null when it does not pay. */
+export function compressSync(raw: Buffer): Buffer | null {
+  const frame = encoder.encodeSync(raw)
+  return frame.byteLength > raw.byteLength * WORTH ? null : frame
+}
+
+/** Whether a taste of the bytes becomes smaller: a sixteenth of the work. */
+export function looksCompressible(raw: Buffer): boolean {
+  const step = Math.max(TASTE, Math.floor(raw.byteLength / TASTES))
+  for (let at = 0; at < raw.byteLength; at += step) {
+    if (compressSync(raw.subarray(at, at + TASTE)) !== null) return true
+  }
+  return false
+}
 
 /** One zstd frame over the bytes, made on libuv's threads; the bytes themselves when it does not pay. */
 export async function compress(raw: Buffer): Promise<{ codec: Codec; frame: Buffer }> {
@@ -19,15 +37,38 @@ export async function compress(raw: Buffer): Promise<{ codec: Codec; frame: Buff
 
 /** Undoes `compress`. Throws INTEGRITY unless the frame gives exactly `length` bytes. */
 export async function decompress(codec: Codec, frame: Buffer, length: number): Promise<Buffer> {
-  if (codec === 'none' && frame.byteLength === length) return frame
-  if (codec === 'none') throw bad(`${frame.byteLength} bytes, not ${length}`)
-  if (largestOutput(frame) > length + 2 * BLOCK_MAX) throw bad('it declares too much')
+  if (isPlain(codec, frame, length)) return frame
   let raw: Buffer
   try {
     raw = await decoder.decode(frame)
   } catch (error) {
     throw bad('its frame does not decompress', error)
   }
+  return ofLength(raw, length)
+}
+
+/** Like `decompress`, in this thread. */
+export function decompressSync(codec: Codec, frame: Buffer, length: number): Buffer {
+  if (isPlain(codec, frame, length)) return frame
+  let raw: Buffer
+  try {
+    raw = decoder.decodeSync(frame)
+  } catch (error) {
+    throw bad('its frame does not decompress', error)
+  }
+  return ofLength(raw, length)
+}
+
+function isPlain(codec: Codec, frame: Buffer, length: number): boolean {
+  if (codec === 'none' && frame.byteLength !== length) {
+    throw bad(`${frame.byteLength} bytes, not ${length}`)
+  }
+  if (codec === 'none') return true
+  if (largestOutput(frame) > length + 2 * BLOCK_MAX) throw bad('it declares too much')
+  return false
+}
+
+function ofLength(raw: Buffer, length: number): Buffer {
   if (raw.byteLength !== length) throw bad(`${raw.byteLength} bytes, not ${length}`)
   return raw
 }

@@ -1,6 +1,6 @@
 import { CHUNK_SIZE, chunkCount, chunkLength, SUBPAGE_SIZE } from '../format/limits.js'
 import type { Extent } from './extents.js'
-import { SEGMENT_SIZE } from './reader-pool.js'
+import { SEGMENT_SIZE } from './buffers.js'
 
 /** A run of chunks that are holes altogether, or of chunks to read with the mask of holes of each. */
 export type Span =

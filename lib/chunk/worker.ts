@@ -1,55 +1,45 @@
-import { readSync } from 'node:fs'
 import { parentPort } from 'node:worker_threads'
-import { CHUNK_SIZE, HASH_BYTES } from '../format/limits.js'
-import { chunkId, isZero } from './id.js'
+import { ParcelError } from '../errors.js'
+import { pack, type PackJob, type PackResult } from './pack-job.js'
+import { read, type ReadJob, type ReadResult } from './read-job.js'
+import { unpack, type UnpackJob } from './unpack-job.js'
 
-/** Reads one segment of a file by its descriptor, which all threads of the process share, and names its chunks. */
-export interface Job {
-  job: number
-  fd: number
-  offset: number
-  length: number
-  /** A buffer to fill, handed back and forth so that none is allocated twice. */
-  buffer: ArrayBuffer
-}
+export type Job = ReadJob | PackJob | UnpackJob
+export type Result = ReadResult | PackResult | undefined
 
-/** `length` bytes were read; `ids` has 32 bytes a chunk, all zeros for a chunk of zeros. */
+/** What a thread answers: the result, or what went wrong. */
 export interface Done {
-  job: number
-  buffer: ArrayBuffer
-  length: number
-  ids: ArrayBuffer
-  error: { message: string; code: string } | null
+  result: Result
+  error: { message: string; code: string; isOurs: boolean } | null
 }
 
 const port = parentPort
 if (port === null) throw new Error('this file is a worker thread')
 
-port.on('message', ({ job, fd, offset, length, buffer }: Job) => {
-  const bytes = Buffer.from(buffer, 0, length)
-  const ids = Buffer.from(new ArrayBuffer(Math.ceil(length / CHUNK_SIZE) * HASH_BYTES))
-  let read = 0
-  let failure: Done['error'] = null
-  try {
-    while (read < length) {
-      const count = readSync(fd, bytes, read, length - read, offset + read)
-      if (count === 0) break
-      read += count
-    }
-    for (let at = 0; at < read; at += CHUNK_SIZE) {
-      const chunk = bytes.subarray(at, Math.min(at + CHUNK_SIZE, read))
-      if (!isZero(chunk)) chunkId(chunk).copy(ids, (at / CHUNK_SIZE) * HASH_BYTES)
-    }
-  } catch (error) {
-    const message = error instanceof Error ? error.message : String(error)
-    failure = { message, code: error instanceof Error && 'code' in error ? String(error.code) : '' }
+port.on('message', (job: Job) => {
+  const done = run(job)
+  const { result } = done
+  // Buffers go back to where they came from, whether the job was done or not.
+  if (job.kind === 'read') {
+    const transfer = result !== undefined && 'ids' in result ? [job.buffer, result.ids] : []
+    port.postMessage(done, transfer)
+  } else if (job.kind === 'pack') {
+    port.postMessage(done, result === undefined ? [] : [job.raw, job.out])
+  } else {
+    port.postMessage(done)
   }
-  const done: Done = { job, buffer, length: read, ids: toArrayBuffer(ids), error: failure }
-  port.postMessage(done, [done.buffer, done.ids])
 })
 
-function toArrayBuffer(bytes: Buffer): ArrayBuffer {
-  const { buffer } = bytes
-  if (!(buffer instanceof ArrayBuffer)) throw new TypeError('shared memory')
-  return buffer
+function run(job: Job): Done {
+  try {
+    if (job.kind === 'read') return { result: read(job), error: null }
+    if (job.kind === 'pack') return { result: pack(job), error: null }
+    unpack(job)
+    return { result: undefined, error: null }
+  } catch (error) {
+    const message = error instanceof Error ? error.message : String(error)
+    const code = error instanceof Error && 'code' in error ? String(error.code) : ''
+    const isOurs = error instanceof ParcelError
+    return { result: undefined, error: { message, code, isOurs } }
+  }
 }

@@ -24,13 +24,22 @@ export function bucket(length: number): number {
 export function pad(parts: readonly Uint8Array[], headroom: number): Buffer {
   const length = parts.reduce((sum, part) => sum + part.byteLength, 0)
   const block = Buffer.allocUnsafe(headroom + bucket(length))
-  let at = block.writeUInt32LE(length, headroom)
+  let at = headroom + LENGTH_BYTES
   for (const part of parts) {
     block.set(part, at)
     at += part.byteLength
   }
-  block.fill(0, at)
-  return block
+  return padInPlace(block, length, headroom)
+}
+
+/**
+ * Finishes a plaintext block whose body stands in its place already: writes the length before it
+ * and zeros behind it. Returns the block without what is left of the buffer.
+ */
+export function padInPlace(buffer: Buffer, length: number, headroom: number): Buffer {
+  const block = buffer.subarray(0, headroom + bucket(length))
+  block.writeUInt32LE(length, headroom)
+  return block.fill(0, headroom + LENGTH_BYTES + length)
 }
 
 /** The body of a plaintext block, as a view. Throws INTEGRITY when length or padding are wrong. */

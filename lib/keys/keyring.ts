@@ -1,16 +1,9 @@
-import sodium from 'sodium-native'
 import { ParcelError } from '../errors.js'
 import type { CoreKind } from '../format/core-header.js'
-import {
-  ENVELOPE_BYTES,
-  FORMAT,
-  KEY_BYTES,
-  KEY_ID_BYTES,
-  NONCE_BYTES,
-  TAG_BYTES
-} from '../format/limits.js'
+import { ENVELOPE_BYTES, KEY_ID_BYTES } from '../format/limits.js'
 import { keyedHash } from './hash.js'
 import { NS } from './namespaces.js'
+import { keyIdOf, openBlock, sealBlock, type SealingKey } from './seal.js'
 
 /** The secrets of one key epoch of a parcel. A vault has the control key alone. */
 export interface EpochKeys {
@@ -19,21 +12,9 @@ export interface EpochKeys {
   controlKey: Buffer
 }
 
-interface SealingKey {
-  id: Buffer
-  key: Buffer
-}
-
-const AT_KEY_ID = 1
-const AT_NONCE = AT_KEY_ID + KEY_ID_BYTES
-const AT_TAG = AT_NONCE + NONCE_BYTES
-
 /**
  * The keys of a parcel, of every epoch that this host was a member in, and the sealing of blocks
- * with them: XChaCha20-Poly1305 (libsodium, detached tag) with a random nonce, bound to the core
- * and the index by associated data. Old blocks stay sealed with the key of their own epoch.
- *
- * Envelope: u8 format, 16 bytes key id, 24 bytes nonce, 16 bytes tag, ciphertext.
+ * with them. Old blocks stay sealed with the key of their own epoch.
  */
 export class Keyring {
   readonly #epochs = new Map<number, EpochKeys>()
@@ -55,7 +36,7 @@ export class Keyring {
       if (isNewest) this.#sealing.delete(kind)
       const sealing = this.#derive(keys, kind)
       if (sealing === null) continue
-      this.#byId.set(sealing.id.toString('hex'), sealing)
+      this.#byId.set(Buffer.from(sealing.id).toString('hex'), sealing)
       if (isNewest) this.#sealing.set(kind, sealing)
     }
     if (isNewest) this.#current = keys.epoch
@@ -81,55 +62,32 @@ export class Keyring {
    * returned block is the same buffer.
    */
   seal(kind: CoreKind, core: Buffer, index: number, block: Buffer): Buffer {
+    return sealBlock(block, this.sealingKey(kind), core, index)
+  }
+
+  /** The key that new blocks of a kind are sealed with. Throws BAD_KEY. */
+  sealingKey(kind: CoreKind): SealingKey {
     const sealing = this.#sealing.get(kind)
     if (sealing === undefined)
       throw new ParcelError('BAD_KEY', `this host has no key to write ${kind}`)
-    const body = block.subarray(ENVELOPE_BYTES)
-    const nonce = block.subarray(AT_NONCE, AT_TAG)
-    const tag = block.subarray(AT_TAG, ENVELOPE_BYTES)
-    block[0] = FORMAT
-    block.set(sealing.id, AT_KEY_ID)
-    sodium.randombytes_buf(nonce)
-    sodium.crypto_aead_xchacha20poly1305_ietf_encrypt_detached(
-      body,
-      tag,
-      body,
-      associated(core, index),
-      null,
-      nonce,
-      sealing.key
-    )
-    return block
+    return sealing
   }
 
   /** Opens a block into a new buffer. Throws INTEGRITY (damaged), BAD_KEY (no such key here), NEWER_FORMAT. */
   open(core: Buffer, index: number, block: Buffer): Buffer {
-    if (block.byteLength < ENVELOPE_BYTES + TAG_BYTES) throw damaged(index)
-    const format = block[0] ?? 0
-    if (format > FORMAT) {
-      throw new ParcelError('NEWER_FORMAT', 'a block is of a newer format: update hyperparcel')
-    }
-    const id = block.toString('hex', AT_KEY_ID, AT_NONCE)
-    const sealing = this.#byId.get(id)
-    if (format !== FORMAT) throw damaged(index)
+    const sealing = this.openingKey(index, block)
+    const out = Buffer.allocUnsafe(block.byteLength - ENVELOPE_BYTES)
+    openBlock(block, sealing, core, index, out)
+    return out
+  }
+
+  /** The key that a block was sealed with. Throws INTEGRITY, BAD_KEY (no such key here), NEWER_FORMAT. */
+  openingKey(index: number, block: Buffer): SealingKey {
+    const sealing = this.#byId.get(keyIdOf(block, index))
     if (sealing === undefined) {
       throw new ParcelError('BAD_KEY', `no key on this host opens block ${index} of a log`)
     }
-    const out = Buffer.allocUnsafe(block.byteLength - ENVELOPE_BYTES)
-    try {
-      sodium.crypto_aead_xchacha20poly1305_ietf_decrypt_detached(
-        out,
-        null,
-        block.subarray(ENVELOPE_BYTES),
-        block.subarray(AT_TAG, ENVELOPE_BYTES),
-        associated(core, index),
-        block.subarray(AT_NONCE, AT_TAG),
-        sealing.key
-      )
-    } catch (error) {
-      throw damaged(index, error)
-    }
-    return out
+    return sealing
   }
 
   #derive(keys: EpochKeys, kind: CoreKind): SealingKey | null {
@@ -139,20 +97,4 @@ export class Keyring {
     const key = keyedHash(secret, namespace, this.#parcel)
     return { key, id: keyedHash(key, NS.keyId).subarray(0, KEY_ID_BYTES) }
   }
-}
-
-function associated(core: Buffer, index: number): Buffer {
-  const bytes = Buffer.alloc(NS.envelope.byteLength + KEY_BYTES + 8)
-  bytes.set(NS.envelope)
-  bytes.set(core, NS.envelope.byteLength)
-  bytes.writeBigUInt64LE(BigInt(index), NS.envelope.byteLength + KEY_BYTES)
-  return bytes
-}
-
-function damaged(index: number, cause?: unknown): ParcelError {
-  return new ParcelError(
-    'INTEGRITY',
-    `block ${index} of a log is damaged: its seal does not open`,
-    cause
-  )
 }

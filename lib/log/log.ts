@@ -7,6 +7,14 @@ import { pad, unpad } from '../format/padding.js'
 import type { CoreHead } from '../format/version.js'
 import type { KeyPair } from '../keys/identity.js'
 import type { Keyring } from '../keys/keyring.js'
+import type { SealingKey } from '../keys/seal.js'
+
+export interface ReadOptions {
+  /** Wait for a block that is not here. */
+  wait?: boolean
+  /** ms; 0 for no limit. */
+  timeout?: number
+}
 
 /**
  * One core whose every block is sealed. The only place that appends to or reads from a hypercore,
@@ -77,25 +85,63 @@ export class Log {
   }
 
   async #append(bodies: readonly (readonly Uint8Array[])[]): Promise<number> {
-    if (this.#keyPair === null) throw new ParcelError('FAILED', "another host's log is read-only")
     const first = this.#core.length
     const blocks = bodies.map((parts, i) =>
       this.#keyring.seal(this.kind, this.key, first + i, pad(parts, ENVELOPE_BYTES))
     )
-    this.#ownLength = first + blocks.length
+    await this.#appendBlocks(blocks)
+    return first
+  }
+
+  async #appendBlocks(blocks: Buffer[]): Promise<void> {
+    if (this.#keyPair === null) throw new ParcelError('FAILED', "another host's log is read-only")
+    this.#ownLength = this.#core.length + blocks.length
     try {
       await this.#core.append(blocks, { keyPair: this.#keyPair })
     } catch (error) {
       throw await this.#explain(error)
     }
-    return first
+  }
+
+  /** The key that `appendSealed` takes blocks under. */
+  get sealing(): SealingKey {
+    return this.#keyring.sealingKey(this.kind)
+  }
+
+  /**
+   * Appends blocks that were sealed elsewhere for the indexes from `first` on. They may be reused
+   * when it settles. Not durable before `Store.flush`.
+   */
+  appendSealed(blocks: Buffer[], first: number): Promise<void> {
+    const run = this.#appending.then(async () => {
+      if (first !== this.#core.length) {
+        throw new ParcelError('FAILED', 'a log was written by two at once, or closed')
+      }
+      await this.#appendBlocks(blocks)
+    })
+    this.#appending = run.catch(() => {})
+    return run
   }
 
   /**
    * The body of a block, verified. `wait: false` takes only what is here; otherwise a block that
    * is missing is waited for until `signal` aborts. Throws UNREACHABLE, INTEGRITY, BAD_KEY.
    */
-  async read(index: number, { wait = false, timeout = 0 } = {}): Promise<Buffer> {
+  async read(index: number, options: ReadOptions = {}): Promise<Buffer> {
+    const block = await this.#get(index, options)
+    return unpad(this.#keyring.open(this.key, index, block))
+  }
+
+  /** A block as it is stored, and the key that opens it. Throws like `read`. */
+  async readSealed(
+    index: number,
+    options: ReadOptions = {}
+  ): Promise<{ block: Buffer; sealing: SealingKey }> {
+    const block = await this.#get(index, options)
+    return { block, sealing: this.#keyring.openingKey(index, block) }
+  }
+
+  async #get(index: number, { wait = false, timeout = 0 }: ReadOptions): Promise<Buffer> {
     let block: Buffer | null
     try {
       block = await this.#core.get(index, { wait, timeout })
@@ -109,7 +155,7 @@ export class Log {
         'a part of this version is not on this host yet: connect to a host that has it'
       )
     }
-    return unpad(this.#keyring.open(this.key, index, block))
+    return block
   }
 
   has(start: number, end = start + 1): Promise<boolean> {

@@ -1,4 +1,6 @@
 import { decompress } from '../chunk/compress.js'
+import type { ChunkWrite } from '../chunk/unpack-job.js'
+import type { WorkerPool } from '../chunk/worker-pool.js'
 import { ParcelError } from '../errors.js'
 import type { Place } from '../format/entry.js'
 import { decodePack, rawLength, type PackItem } from '../format/pack.js'
@@ -41,6 +43,21 @@ export class PackReader {
     return pack.raw.subarray(start, start + item.length)
   }
 
+  /**
+   * Writes chunks of one pack to files, each verified against its id before (`ids`: 32 bytes a
+   * chunk). All of it runs on the pool's threads. Throws INTEGRITY, UNREACHABLE.
+   */
+  async extract(
+    { core, block: index }: { core: number; block: number },
+    writes: readonly ChunkWrite[],
+    ids: Uint8Array,
+    pool: WorkerPool
+  ): Promise<void> {
+    const log = await this.#openLog(this.#cores.key(core))
+    const { block, sealing } = await log.readSealed(index, { wait: this.#wait })
+    await pool.unpack({ block: owned(block), sealing, core: log.key, index, writes, ids })
+  }
+
   #pack({ core, block }: Place): Promise<OpenedPack> {
     const name = `${core}/${block}`
     const known = this.#cache.get(name)
@@ -63,4 +80,14 @@ export class PackReader {
     const starts = items.map(({ length }) => (end += length) - length)
     return { items, starts, raw }
   }
+}
+
+/** The bytes in a buffer of their own, which a thread can take over. */
+function owned(bytes: Buffer): ArrayBuffer {
+  const { buffer, byteOffset, byteLength } = bytes
+  const isWhole = byteOffset === 0 && byteLength === buffer.byteLength
+  if (isWhole && buffer instanceof ArrayBuffer) return buffer
+  const copy = new ArrayBuffer(byteLength)
+  new Uint8Array(copy).set(bytes)
+  return copy
 }

@@ -1,7 +1,9 @@
 import { setImmediate } from 'node:timers/promises'
-import { compress } from '../chunk/compress.js'
+import { PACK_ITEMS, SEGMENT_SIZE } from '../chunk/buffers.js'
+import type { PackedBlock, Segment, WorkerPool } from '../chunk/worker-pool.js'
 import type { Place } from '../format/entry.js'
-import { encodePackHeader, type PackItem, type PackKind } from '../format/pack.js'
+import { HASH_BYTES } from '../format/limits.js'
+import type { PackItem, PackKind } from '../format/pack.js'
 import type { ChunkIndex, Location } from './chunk-index.js'
 import { CORE_PREFIX } from './chunk-index.js'
 import type { CoreTable } from './core-table.js'
@@ -11,10 +13,9 @@ import type { Log } from './log.js'
  * What is packed together, and how much of it raw: a demand fault pays for a whole pack, so memory
  * is in smaller ones; place pages are read before id pages and without them.
  */
-const SIZES = { disk: 1_048_576, memory: 262_144, ids: 262_144, places: 262_144 } as const
+const SIZES = { disk: SEGMENT_SIZE, memory: 262_144, ids: 262_144, places: 262_144 } as const
 export type Stream = keyof typeof SIZES
 
-const MAX_ITEMS = 2_048
 const BATCH_BYTES = 4 * 1_048_576
 /** So much is appended between two syncs. */
 const FLUSH_BYTES = 64 * 1_048_576
@@ -25,9 +26,9 @@ const IN_FLIGHT = 16 * 1_048_576
 interface OpenPack {
   kind: PackKind
   items: PackItem[]
-  parts: Buffer[]
+  /** All items, one after the other. */
+  raw: ArrayBuffer
   bytes: number
-  release: (() => void)[]
   /** Resolved with the block's index as soon as the pack is closed, before it is appended. */
   block: Promise<number>
   setBlock: (block: number) => void
@@ -37,11 +38,12 @@ interface ClosedPack {
   index: number
   items: PackItem[]
   bytes: number
-  body: Promise<Buffer[]>
+  block: Promise<PackedBlock>
 }
 
 export interface PackWriterOptions {
   log: Log
+  pool: WorkerPool
   parcel: Buffer
   index: ChunkIndex
   cores: CoreTable
@@ -54,8 +56,8 @@ export interface PackWriterOptions {
 
 /**
  * Puts items (chunks and manifest pages) into packs and packs into this host's `data` log, each
- * item once. An item that the parcel has already is not written again. Compression runs on libuv's
- * threads, appends go on behind in order; `ready` is the back pressure.
+ * item once. An item that the parcel has already is not written again. Worker threads compress and
+ * seal, appends go on behind in order; `ready` is the back pressure.
  */
 export class PackWriter {
   readonly #options: PackWriterOptions
@@ -70,6 +72,7 @@ export class PackWriter {
   #unflushed = 0
   #unindexed: { id: Buffer; location: Location }[] = []
   #draining: Promise<void> | null = null
+  #flushing: Promise<void> = Promise.resolve()
   #failure: Error | null = null
   #waiters: (() => void)[] = []
   /** Bytes of packs appended, before sealing and padding. */
@@ -117,25 +120,37 @@ export class PackWriter {
     return settled
   }
 
-  /**
-   * Writes an item that `find` did not know. `bytes` must not change until `release` is called.
-   * The place is known as soon as the pack is closed.
-   */
-  put(stream: Stream, id: Buffer, bytes: Buffer, release?: () => void): Promise<Place> {
+  /** Writes an item that `find` did not know. The place is known as soon as the pack is closed. */
+  put(stream: Stream, id: Buffer, bytes: Buffer): Promise<Place> {
     const known = this.#pending.get(name(id))
-    if (known !== undefined) {
-      release?.()
-      return known
+    if (known !== undefined) return known
+    const room = SIZES[stream]
+    let pack = this.#open.get(stream)
+    if (pack !== undefined && pack.bytes + bytes.byteLength > room) {
+      this.#close(stream, pack)
+      pack = undefined
     }
-    const pack = this.#open.get(stream) ?? this.#begin(stream)
-    const ordinal = pack.items.push({ id, length: bytes.byteLength }) - 1
-    pack.parts.push(bytes)
-    pack.bytes += bytes.byteLength
-    if (release !== undefined) pack.release.push(release)
-    const place = pack.block.then((block) => ({ core: this.#ownCore, block, ordinal }))
-    this.#pending.set(name(id), place)
-    if (pack.bytes >= SIZES[stream] || pack.items.length >= MAX_ITEMS) this.#close(stream, pack)
+    pack ??= this.#begin(stream)
+    new Uint8Array(pack.raw).set(bytes, pack.bytes)
+    const place = this.#list(pack, id, bytes.byteLength)
+    if (pack.bytes >= room || pack.items.length >= PACK_ITEMS) this.#close(stream, pack)
     return place
+  }
+
+  /**
+   * Writes the chunks of a whole segment, none of which `find` knew: its buffer becomes a pack as
+   * it is. null, and nothing done, when that cannot be.
+   */
+  putSegment(stream: Stream, ids: readonly Buffer[], segment: Segment): Promise<Place>[] | null {
+    const names = new Set(ids.map(name))
+    const isPack = SIZES[stream] === SEGMENT_SIZE && segment.bytes.byteLength === SEGMENT_SIZE
+    if (!isPack || names.size !== ids.length) return null
+    for (const each of names) if (this.#pending.has(each)) return null
+    const pack = this.#newPack(stream, segment.take())
+    const length = SEGMENT_SIZE / ids.length
+    const places = ids.map((id) => this.#list(pack, id, length))
+    this.#send(pack)
+    return places
   }
 
   /** Like `find` then `put`, for one item. */
@@ -161,6 +176,7 @@ export class PackWriter {
   async end(): Promise<void> {
     this.closePacks()
     while (this.#draining !== null) await this.#draining
+    await this.#flushing
     await this.#flush()
     if (this.#failure !== null) throw this.#failure
   }
@@ -176,46 +192,52 @@ export class PackWriter {
   }
 
   #begin(stream: Stream): OpenPack {
-    const { promise, resolve } = withResolvers<number>()
-    const kind = stream === 'ids' || stream === 'places' ? 'pages' : 'chunks'
-    const pack: OpenPack = {
-      kind,
-      items: [],
-      parts: [],
-      bytes: 0,
-      release: [],
-      block: promise,
-      setBlock: resolve
-    }
+    const pack = this.#newPack(stream, this.#options.pool.segmentBuffer())
     this.#open.set(stream, pack)
     return pack
   }
 
+  #newPack(stream: Stream, raw: ArrayBuffer): OpenPack {
+    const { promise, resolve } = withResolvers<number>()
+    const kind = stream === 'ids' || stream === 'places' ? 'pages' : 'chunks'
+    return { kind, items: [], raw, bytes: 0, block: promise, setBlock: resolve }
+  }
+
+  #list(pack: OpenPack, id: Buffer, length: number): Promise<Place> {
+    const ordinal = pack.items.push({ id, length }) - 1
+    pack.bytes += length
+    const place = pack.block.then((block) => ({ core: this.#ownCore, block, ordinal }))
+    this.#pending.set(name(id), place)
+    return place
+  }
+
   #close(stream: Stream, pack: OpenPack): void {
     this.#open.delete(stream)
+    this.#send(pack)
+  }
+
+  #send(pack: OpenPack): void {
+    const { log, pool, compress } = this.#options
+    const { kind, items, raw, bytes } = pack
     const index = this.#next++
-    this.#inFlight += pack.bytes
-    this.#queue.push({ index, items: pack.items, bytes: pack.bytes, body: this.#encode(pack) })
+    const ids = new Uint8Array(items.length * HASH_BYTES)
+    items.forEach(({ id }, n) => ids.set(id, n * HASH_BYTES))
+    const lengths = Uint32Array.from(items, ({ length }) => length)
+    const { sealing, key: core } = log
+    const block = pool.pack({ of: kind, raw, ids, lengths, compress, sealing, core, index })
+    // Whoever awaits it in its turn sees the failure.
+    block.catch(() => {})
+    this.#inFlight += bytes
+    this.#queue.push({ index, items, bytes, block })
     pack.setBlock(index)
     this.#draining ??= this.#drain()
   }
 
-  async #encode(pack: OpenPack): Promise<Buffer[]> {
-    const raw = Buffer.concat(pack.parts, pack.bytes)
-    for (const release of pack.release) release()
-    const { codec, frame } = this.#options.compress
-      ? await compress(raw)
-      : { codec: 'none' as const, frame: raw }
-    return [encodePackHeader(pack.kind, codec, pack.items), frame]
-  }
-
   async #drain(): Promise<void> {
     try {
-      while (this.#queue.length > 0) await this.#appendBatch()
+      while (this.#queue.length > 0 && this.#failure === null) await this.#appendBatch()
     } catch (error) {
-      this.#failure = error instanceof Error ? error : new Error(String(error))
-      // Unhandled rejections of packs behind the failed one say nothing new.
-      for (const pack of this.#queue.splice(0)) pack.body.catch(() => {})
+      this.#fail(error)
     } finally {
       this.#draining = null
       this.#wake()
@@ -225,19 +247,24 @@ export class PackWriter {
   async #appendBatch(): Promise<void> {
     const { log } = this.#options
     const batch: ClosedPack[] = []
-    const bodies: Buffer[][] = []
+    const blocks: PackedBlock[] = []
     let bytes = 0
     while (this.#queue.length > 0 && bytes < BATCH_BYTES) {
       const pack = this.#queue.shift()
       if (pack === undefined) break
+      const block = await pack.block
       batch.push(pack)
-      const body = await pack.body
-      bodies.push(body)
-      bytes += body.reduce((sum, part) => sum + part.byteLength, 0)
+      blocks.push(block)
+      bytes += block.body
     }
-    const first = await log.append(bodies)
-    if (first !== batch[0]?.index) throw new Error('the log was written by two at once')
+    const [first] = batch
+    if (first === undefined) return
+    await log.appendSealed(
+      blocks.map((block) => block.bytes),
+      first.index
+    )
     const core = log.key.subarray(0, CORE_PREFIX)
+    for (const block of blocks) block.release()
     for (const pack of batch) {
       this.#inFlight -= pack.bytes
       pack.items.forEach(({ id }, ordinal) => {
@@ -246,7 +273,11 @@ export class PackWriter {
     }
     this.stored += bytes
     this.#unflushed += bytes
-    if (this.#unflushed >= FLUSH_BYTES || this.#unindexed.length >= FLUSH_ITEMS) await this.#flush()
+    if (this.#unflushed >= FLUSH_BYTES || this.#unindexed.length >= FLUSH_ITEMS) {
+      // The one before must be done, or memory would grow with a slow disk.
+      await this.#flushing
+      this.#flushing = this.#flush()
+    }
     this.#wake()
   }
 
@@ -257,12 +288,22 @@ export class PackWriter {
   async #flush(): Promise<void> {
     const { index, parcel, flush } = this.#options
     const items = this.#unindexed
-    if (items.length === 0) return
     this.#unindexed = []
     this.#unflushed = 0
-    await flush()
-    await index.add(parcel, items)
+    if (items.length === 0) return
+    try {
+      await flush()
+      await index.add(parcel, items)
+    } catch (error) {
+      this.#fail(error)
+    }
     for (const { id } of items) this.#pending.delete(name(id))
+  }
+
+  #fail(error: unknown): void {
+    this.#failure ??= error instanceof Error ? error : new Error(String(error))
+    this.#queue.length = 0
+    this.#wake()
   }
 
   #wake(): void {

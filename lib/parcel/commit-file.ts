@@ -3,10 +3,10 @@ import { open, type FileHandle } from 'node:fs/promises'
 import type { BigIntStats } from 'node:fs'
 import { extents, isSparse } from '../chunk/extents.js'
 import { chunkId, isZero } from '../chunk/id.js'
-import type { ReaderPool, Segment } from '../chunk/reader-pool.js'
+import type { Segment, WorkerPool } from '../chunk/worker-pool.js'
 import { spans, wholeFile, type Span } from '../chunk/spans.js'
-import { CHUNK_SIZE } from '../format/limits.js'
 import type { Place } from '../format/entry.js'
+import { CHUNK_SIZE } from '../format/limits.js'
 import { TreeWriter, type Tree } from '../image/tree-writer.js'
 import type { PackWriter, Stream } from '../log/pack-writer.js'
 
@@ -18,7 +18,7 @@ export class ChangingFile extends Error {}
 
 export interface CommitFileOptions {
   writer: PackWriter
-  pool: ReaderPool
+  pool: WorkerPool
   stream: Stream
   signal: AbortSignal
   onBytes: (bytes: number) => void
@@ -140,24 +140,17 @@ async function storeSegment(
 ): Promise<void> {
   const ids = masks.map((_, n) => segment.id(n))
   const known = await writer.find(ids)
-  let users = 1
-  const release = (): void => {
-    users--
-    if (users === 0) segment.release()
-  }
+  const fresh = ids.flatMap((id, n) => (id !== null && (known[n] ?? null) === null ? [id] : []))
+  const whole = fresh.length === ids.length ? writer.putSegment(stream, fresh, segment) : null
   for (const [n, holes] of masks.entries()) {
     const id = ids[n] ?? null
     if (id === null) {
       tree.push({ kind: 'zero', holes }, [])
       continue
     }
-    let place: Place | Promise<Place> | null = known[n] ?? null
-    if (place === null) {
-      users++
-      const bytes = segment.bytes.subarray(n * CHUNK_SIZE, (n + 1) * CHUNK_SIZE)
-      place = writer.put(stream, id, bytes, release)
-    }
-    tree.push({ kind: 'chunk', id, holes }, [place])
+    const put = (): Promise<Place> =>
+      writer.put(stream, id, segment.bytes.subarray(n * CHUNK_SIZE, (n + 1) * CHUNK_SIZE))
+    tree.push({ kind: 'chunk', id, holes }, [whole?.[n] ?? known[n] ?? put()])
   }
-  release()
+  if (whole === null) segment.release()
 }

@@ -5,7 +5,7 @@ import type { Place } from '../format/entry.js'
 import { encodeFileEntry, printable, type FileEntry, type FileRole } from '../format/file-table.js'
 import { CHUNK_SIZE } from '../format/limits.js'
 import { writeOptionalPlace, type StreamRef } from '../format/meta-record.js'
-import type { ReaderPool } from '../chunk/reader-pool.js'
+import type { WorkerPool } from '../chunk/worker-pool.js'
 import { StreamWriter } from '../image/stream-writer.js'
 import type { PackWriter, Stream } from '../log/pack-writer.js'
 import { OrderedWindow } from '../ordered-window.js'
@@ -25,7 +25,7 @@ export interface Committed {
 
 export interface CommitOptions {
   writer: PackWriter
-  pool: ReaderPool
+  pool: WorkerPool
   /** Role of a file by its path; plain files are not in it. */
   roles: Readonly<Record<string, FileRole>>
   /** Files that are nobody's business, such as a monitor's left-overs. */

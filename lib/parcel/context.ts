@@ -1,4 +1,4 @@
-import type { ReaderPool } from '../chunk/reader-pool.js'
+import type { WorkerPool } from '../chunk/worker-pool.js'
 import type { Identity } from '../keys/identity.js'
 import type { ChunkIndex } from '../log/chunk-index.js'
 import type { Store } from '../log/store.js'
@@ -7,7 +7,7 @@ import type { Store } from '../log/store.js'
 export interface ParcelContext {
   store: Store
   index: ChunkIndex
-  pool: ReaderPool
+  pool: WorkerPool
   identity: Identity
   hostName: string
   /** Folder of the sealed local states. */

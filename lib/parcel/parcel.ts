@@ -466,6 +466,7 @@ export class Parcel {
     const cores = new CoreTable(parent === null ? [] : this.history.places(parent.id).cores)
     const writer = new PackWriter({
       log: data,
+      pool,
       parcel: this.id,
       index,
       cores,

@@ -1,5 +1,6 @@
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
+import { WorkerPool } from '../../lib/chunk/worker-pool.js'
 import type { CoreKind } from '../../lib/format/core-header.js'
 import { keyPairFrom, randomBytes, type KeyPair } from '../../lib/keys/identity.js'
 import { Keyring } from '../../lib/keys/keyring.js'
@@ -48,9 +49,12 @@ export async function packs(t: TestContext) {
   const { store, log } = await aLog(t)
   const index = await ChunkIndex.open(join(await scratch(t), 'index'), randomBytes(32))
   onEnd(t, () => index.close())
+  const pool = new WorkerPool()
+  onEnd(t, () => pool.close())
   const writer = (compress = false): PackWriter => {
     return new PackWriter({
       log,
+      pool,
       parcel: PARCEL,
       index,
       cores: new CoreTable([log.key]),

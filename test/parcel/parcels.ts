@@ -1,7 +1,7 @@
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
-import { ReaderPool } from '../../lib/chunk/reader-pool.js'
+import { WorkerPool } from '../../lib/chunk/worker-pool.js'
 import { Identity } from '../../lib/keys/identity.js'
 import { ChunkIndex } from '../../lib/log/chunk-index.js'
 import type { Log } from '../../lib/log/log.js'
@@ -88,7 +88,7 @@ export class TestParcel {
     this.#context = {
       store,
       index,
-      pool: new ReaderPool(),
+      pool: new WorkerPool(),
       identity: this.identity,
       hostName: 'here',
       stateDir: join(this.home, 'parcels'),

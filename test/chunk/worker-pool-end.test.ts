@@ -3,17 +3,17 @@ import { spawn } from 'node:child_process'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
-import { SEGMENT_SIZE } from '../../lib/chunk/reader-pool.js'
+import { SEGMENT_SIZE } from '../../lib/chunk/buffers.js'
 import { finish } from '../support/cli.js'
 import { scratch } from '../support/scratch.js'
 
 /** Runs a program in a process of its own, which has 5 s to end by itself. */
 async function program(t: TestContext, source: string) {
-  const url = new URL('../../lib/chunk/reader-pool.js', import.meta.url)
+  const url = new URL('../../lib/chunk/worker-pool.js', import.meta.url)
   const text = `
     import { openSync } from 'node:fs'
-    import { ReaderPool } from ${JSON.stringify(url.href)}
-    const pool = new ReaderPool()
+    import { WorkerPool } from ${JSON.stringify(url.href)}
+    const pool = new WorkerPool()
     const fd = openSync(process.execPath, 'r')
     ${source}`
   const path = join(await scratch(t), 'program.mjs')

@@ -5,13 +5,14 @@ import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
 import * as fc from 'fast-check'
 import { chunkId, isZero } from '../../lib/chunk/id.js'
-import { ReaderPool, SEGMENT_SIZE, type Segment } from '../../lib/chunk/reader-pool.js'
+import { SEGMENT_SIZE } from '../../lib/chunk/buffers.js'
+import { WorkerPool, type Segment } from '../../lib/chunk/worker-pool.js'
 import { CHUNK_SIZE } from '../../lib/format/limits.js'
 import { onEnd } from '../support/on-end.js'
 import { scratch } from '../support/scratch.js'
 
-function aPool(t: TestContext): ReaderPool {
-  const pool = new ReaderPool()
+function aPool(t: TestContext): WorkerPool {
+  const pool = new WorkerPool()
   onEnd(t, () => pool.close())
   return pool
 }
