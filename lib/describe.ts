@@ -1,3 +1,5 @@
+import { ParcelError } from './errors.js'
+import type { JoinReply } from './format/pairing.js'
 import type { Home } from './home.js'
 import type { Known } from './parcel/history.js'
 import type { Parcel } from './parcel/parcel.js'
@@ -65,6 +67,23 @@ export async function describeParcel(
     peers,
     problems: [...parcel.problems],
     blocks: head === undefined ? { here: 0, total: 0 } : parcel.blocksOf(head)
+  }
+}
+
+/** What a host that is let in has to know. */
+export function joinReply(parcel: Parcel, home: Home): JoinReply {
+  const { epoch, epochKey, controlKey } = parcel.keyring.current
+  if (epochKey === null) throw new ParcelError('BAD_KEY', 'a vault cannot invite')
+  return {
+    parcel: parcel.id,
+    name: parcel.name,
+    driver: parcel.driver,
+    inviter: home.identity.publicKey,
+    inviterName: home.name,
+    epoch,
+    epochKey,
+    controlKey,
+    announcement: parcel.ownAnnouncement()
   }
 }
 
