@@ -29,8 +29,8 @@ export async function describeVersion(
     stored: version.totals.stored,
     facts: version.facts,
     isHead: parcel.history.isHead(id),
-    isHere: await parcel.isHere(known),
-    holders: [...parcel.holders(known)].map(nameOf)
+    isHere: await parcel.availability.isHere(known),
+    holders: [...parcel.availability.holders(known)].map(nameOf)
   }
 }
 
@@ -52,7 +52,7 @@ export async function describeParcel(
     name: parcel.name,
     id: parcel.id.toString('hex'),
     driver: parcel.driver,
-    path: parcel.path,
+    path: parcel.folder.path,
     heads: await Promise.all(heads.map((known) => describeVersion(parcel, known, home))),
     versions: parcel.history.size,
     state: stateOf(parcel, machine),
@@ -66,7 +66,7 @@ export async function describeParcel(
     })),
     peers,
     problems: [...parcel.problems],
-    blocks: head === undefined ? { here: 0, total: 0 } : parcel.blocksOf(head)
+    blocks: head === undefined ? { here: 0, total: 0 } : parcel.availability.blocksOf(head)
   }
 }
 
@@ -89,6 +89,6 @@ export function joinReply(parcel: Parcel, home: Home): JoinReply {
 
 function stateOf(parcel: Parcel, machine: MachineStatus | null): ParcelState {
   if (machine !== null) return 'running'
-  if (parcel.path === null) return 'not here'
-  return parcel.driver === 'folder' || parcel.base === null ? 'files' : 'suspended'
+  if (parcel.folder.path === null) return 'not here'
+  return parcel.driver === 'folder' || parcel.folder.base === null ? 'files' : 'suspended'
 }

@@ -143,7 +143,7 @@ export class Host {
       const driver = driverNamed(vm)
       const dir = await requireFolder(path)
       for (const parcel of this.#parcels.all) {
-        if (parcel.path === dir) {
+        if (parcel.folder.path === dir) {
           throw new ParcelError('NAME_TAKEN', `${dir} is the parcel "${parcel.name}" already`)
         }
       }

@@ -58,7 +58,7 @@ export class ParcelMachine {
     }
     const resume = hasState && !cold
     const screen = await this.process.start({ driver: driver.name, dir: path, resume })
-    await parcel.setStarted()
+    await parcel.folder.setStarted()
     return { screen }
   }
 
@@ -94,7 +94,7 @@ export class ParcelMachine {
       const result = await this.process.captured(after, store)
       // Memory and device state are in the log now, sealed; in the clear they are not left behind.
       if (after === 'end') await removeMachineState(driver, path)
-      else await parcel.setStarted()
+      else await parcel.folder.setStarted()
       return result
     }
     if (driver.statePaths.length > 0 && after === 'proceed') {
@@ -110,8 +110,8 @@ export class ParcelMachine {
 
   /** Whether the folder's version holds a stopped guest that has not gone on here since. */
   async #isSuspended(driver: Driver): Promise<boolean> {
-    if (driver.statePaths.length === 0 || this.#parcel.isStarted) return false
-    const base = this.#parcel.baseVersion()
+    if (driver.statePaths.length === 0 || this.#parcel.folder.isStarted) return false
+    const base = this.#parcel.folder.baseVersion()
     if (base === null) return false
     for await (const { entry } of this.#parcel.contents(base)) {
       if (driver.statePaths.includes(entry.path.toString())) return true
@@ -121,6 +121,6 @@ export class ParcelMachine {
 }
 
 function requirePath(parcel: Parcel): string {
-  if (parcel.path !== null) return parcel.path
+  if (parcel.folder.path !== null) return parcel.folder.path
   throw new ParcelError('CONFLICT', `"${parcel.name}" has no folder here yet: resume it first`)
 }

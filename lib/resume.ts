@@ -1,4 +1,5 @@
 import { resolve } from 'node:path'
+import { setTimeout } from 'node:timers/promises'
 import { describeVersion } from './describe.js'
 import { ParcelError } from './errors.js'
 import type { Home } from './home.js'
@@ -46,12 +47,12 @@ export async function resume(
   const heard = await swarm.hear(parcel, { ...HEAR, signal: work.signal })
   const wanted = await choose(parcel, options.version, timeout, work)
   await requireFit(driver, wanted.version.facts)
-  const chosen = options.to ?? parcel.path ?? (isName(parcel.name) ? parcel.name : 'parcel')
+  const chosen = options.to ?? parcel.folder.path ?? (isName(parcel.name) ? parcel.name : 'parcel')
   const path = await realDestination(resolve(cwd, chosen))
   const mayWrite = (): Promise<void> =>
     requireWritable(parcel, path, { home, parcels, driver, force: options.force === true })
   await mayWrite()
-  await parcel.fetch(wanted, { timeout }, work)
+  await parcel.availability.fetch(wanted, { timeout }, work)
   // Once more at the end: the user may have gone on working in the folder meanwhile.
   await parcel.checkOut(wanted, path, mayWrite, work)
   const isRunning = driver.statePaths.length > 0 && options.start !== false
@@ -74,7 +75,7 @@ async function choose(
   timeout: number,
   work: Work
 ): Promise<Known> {
-  await parcel.waitForVersion({ timeout, signal: work.signal })
+  await waitForVersion(parcel, timeout, work.signal)
   if (version !== undefined) return parcel.history.resolve(version)
   // To take an older version in its place would fork the history without a word.
   if (parcel.newerFormat !== null) throw parcel.newerFormat
@@ -93,6 +94,20 @@ async function choose(
   )
 }
 
+/** Waits for a first version, if there are other hosts that may have one. */
+async function waitForVersion(parcel: Parcel, timeout: number, signal: AbortSignal): Promise<void> {
+  const deadline = performance.now() + timeout
+  while (parcel.history.size === 0 && parcel.newerFormat === null && parcel.trusted().size > 0) {
+    if (performance.now() > deadline) {
+      throw new ParcelError(
+        'UNREACHABLE',
+        `no version of "${parcel.name}" has arrived: is another of its hosts online?`
+      )
+    }
+    await setTimeout(25, undefined, { signal })
+  }
+}
+
 /** Refuses to overwrite a folder that is not this parcel's, or that has what no version has. */
 async function requireWritable(
   parcel: Parcel,
@@ -108,17 +123,17 @@ async function requireWritable(
     throw new ParcelError('USAGE', `cannot resume into the home folder ${home.dir}`)
   }
   for (const other of parcels) {
-    if (other === parcel || other.path === null) continue
-    if (overlaps(await realDestination(other.path), path)) {
+    if (other === parcel || other.folder.path === null) continue
+    if (overlaps(await realDestination(other.folder.path), path)) {
       throw new ParcelError('CONFLICT', `${path} belongs to the parcel "${other.name}"`)
     }
   }
   if ((await namesIn(path)).length === 0) return
-  if (parcel.path === null || (await realDestination(parcel.path)) !== path) {
+  if (parcel.folder.path === null || (await realDestination(parcel.folder.path)) !== path) {
     throw new ParcelError('CONFLICT', `${path} is not empty: choose another folder`)
   }
   if (force) return
-  const base = parcel.baseVersion()
+  const base = parcel.folder.baseVersion()
   await requireNoChanges(path, base === null ? null : parcel.contents(base), {
     name: parcel.name,
     isState: (file) =>
