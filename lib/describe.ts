@@ -1,3 +1,5 @@
+import { ParcelError } from './errors.js'
+import type { JoinReply } from './format/pairing.js'
 import type { Home } from './home.js'
 import type { Known } from './parcel/history.js'
 import type { Parcel } from './parcel/parcel.js'
@@ -27,8 +29,8 @@ export async function describeVersion(
     stored: version.totals.stored,
     facts: version.facts,
     isHead: parcel.history.isHead(id),
-    isHere: await parcel.isHere(known),
-    holders: [...parcel.holders(known)].map(nameOf)
+    isHere: await parcel.availability.isHere(known),
+    holders: [...parcel.availability.holders(known)].map(nameOf)
   }
 }
 
@@ -50,7 +52,7 @@ export async function describeParcel(
     name: parcel.name,
     id: parcel.id.toString('hex'),
     driver: parcel.driver,
-    path: parcel.path,
+    path: parcel.folder.path,
     heads: await Promise.all(heads.map((known) => describeVersion(parcel, known, home))),
     versions: parcel.history.size,
     state: stateOf(parcel, machine),
@@ -64,12 +66,29 @@ export async function describeParcel(
     })),
     peers,
     problems: [...parcel.problems],
-    blocks: head === undefined ? { here: 0, total: 0 } : parcel.blocksOf(head)
+    blocks: head === undefined ? { here: 0, total: 0 } : parcel.availability.blocksOf(head)
+  }
+}
+
+/** What a host that is let in has to know. */
+export function joinReply(parcel: Parcel, home: Home): JoinReply {
+  const { epoch, epochKey, controlKey } = parcel.keyring.current
+  if (epochKey === null) throw new ParcelError('BAD_KEY', 'a vault cannot invite')
+  return {
+    parcel: parcel.id,
+    name: parcel.name,
+    driver: parcel.driver,
+    inviter: home.identity.publicKey,
+    inviterName: home.name,
+    epoch,
+    epochKey,
+    controlKey,
+    announcement: parcel.ownAnnouncement()
   }
 }
 
 function stateOf(parcel: Parcel, machine: MachineStatus | null): ParcelState {
   if (machine !== null) return 'running'
-  if (parcel.path === null) return 'not here'
-  return parcel.driver === 'folder' || parcel.base === null ? 'files' : 'suspended'
+  if (parcel.folder.path === null) return 'not here'
+  return parcel.driver === 'folder' || parcel.folder.base === null ? 'files' : 'suspended'
 }

@@ -1,31 +1,33 @@
-import { lstat, realpath } from 'node:fs/promises'
-import { join, resolve } from 'node:path'
+import type { Socket } from 'node:net'
+import { join } from 'node:path'
 import { WorkerPool } from './chunk/worker-pool.js'
+import { describeParcel, describeVersion, joinReply } from './describe.js'
 import { ParcelError } from './errors.js'
-import { MAX_TEXT } from './format/limits.js'
-import type { JoinReply } from './format/pairing.js'
 import { createHome, homeDir, openHome, type Home } from './home.js'
+import type {
+  ParcelInfo,
+  ResumeOptions,
+  ResumeResult,
+  SuspendOptions,
+  SuspendResult,
+  VersionInfo
+} from './info.js'
 import { ChunkIndex } from './log/chunk-index.js'
 import { Store } from './log/store.js'
+import { requireName } from './names.js'
 import type { ParcelContext } from './parcel/context.js'
 import { readStates } from './parcel/local-state.js'
 import { Parcel } from './parcel/parcel.js'
-import { isName, requireName } from './names.js'
-import { namesIn, overlaps, realDestination } from './paths.js'
-import { markClosed, markOpen } from './run-marker.js'
-import type { Known } from './parcel/history.js'
-import { requireNoChanges } from './parcel/changes.js'
-import type { Skipped } from './parcel/walk.js'
+import { ParcelList } from './parcel-list.js'
+import { ParcelMachine } from './parcel-machine.js'
+import { overlaps, requireFolder } from './paths.js'
 import { Task, type Work } from './progress.js'
-import { describeParcel, describeVersion } from './describe.js'
-import type { ParcelInfo, VersionInfo } from './info.js'
+import { resume } from './resume.js'
+import { markClosed, markOpen } from './run-marker.js'
+import { parseBootstrap, type Node } from './swarm/dht.js'
 import { Pairing } from './swarm/pairing.js'
 import { Swarm } from './swarm/swarm.js'
-import { parseBootstrap, type Node } from './swarm/dht.js'
 import { driverNamed } from './vmm/drivers.js'
-import type { Driver } from './vmm/driver.js'
-import { hasMachineState, isScratch, removeMachineState, requireFit } from './vmm/state-files.js'
-import { MachineProcess } from './vmm/machine-process.js'
 
 export interface HostOptions {
   /** The home folder; default as for the command line. */
@@ -36,73 +38,24 @@ export interface HostOptions {
   clock?: () => number
 }
 
-export interface SuspendOptions {
-  message?: string
-  compress?: boolean
-}
-
-export interface SuspendResult {
-  version: VersionInfo
-  /** What is in the folder but could not be stored. */
-  skipped: Skipped[]
-}
-
-export interface ResumeOptions {
-  /** Beginning of a version's id; default the head. */
-  version?: string
-  /** The folder to write; default where the parcel is on this host, else `./NAME`. */
-  to?: string
-  /** Overwrite what was not suspended. */
-  force?: boolean
-  /** false: only write the files, do not start the machine. */
-  start?: boolean
-  /** Folder in which a parcel that is nowhere on this host yet gets its own, named like it. */
-  cwd?: string
-  /** How long to wait for hosts that do not answer, ms. */
-  timeout?: number
-}
-
-export interface ResumeResult {
-  version: VersionInfo
-  path: string
-  isRunning: boolean
-  screen: string | null
-  /** Hosts that said what their newest version is, and those that did not. */
-  heard: string[]
-  silent: string[]
-}
-
-/** The supervisor writes it beside the machine file; it grows while the guest prints. */
-const CONSOLE_LOG = 'console.log'
 const DEFAULT_TTL = 10 * 60_000
 const JOIN_TIMEOUT = 60_000
-const RESUME_TIMEOUT = 60_000
-/** How long a resume listens for newer versions when nobody answers, and after the first did. */
-const HEAR = { timeout: 5_000, grace: 1_000 }
 
 /** This host: owns the store, the identity and the swarm, and lists the parcels. Start reading here. */
 export class Host {
   readonly home: Home
   /** When a block last went to or came from a peer, by `performance.now`. */
   lastTraffic = performance.now()
-  readonly #store: Store
-  readonly #index: ChunkIndex
-  readonly #pool: WorkerPool
   readonly #context: ParcelContext
   readonly #swarm: Swarm
   readonly #pairing: Pairing
-  readonly #parcels: Parcel[] = []
-  readonly #problems: string[] = []
-  readonly #unopened = new Map<string, ParcelError>()
+  readonly #parcels = new ParcelList()
   /** What is under way on a parcel, so that one thing at a time is. */
   readonly #busy = new Map<Parcel | null, Promise<unknown>>()
 
   private constructor(home: Home, context: ParcelContext, bootstrap: Node[] | null) {
     this.home = home
     this.#context = context
-    this.#store = context.store
-    this.#index = context.index
-    this.#pool = context.pool
     this.#swarm = new Swarm(home.identity.keyPair, bootstrap)
     this.#pairing = new Pairing(home.identity, bootstrap, context.clock)
   }
@@ -130,27 +83,14 @@ export class Host {
     const onTraffic = (): void => {
       host.lastTraffic = performance.now()
     }
-    const context = {
-      store,
-      index,
-      pool,
-      identity,
-      hostName,
-      stateDir,
-      clock,
-      onTraffic,
-      isSuspect
-    }
-    const host: Host = new Host(home, context, nodes)
-    for (const { error } of failures) host.#problems.push(error.message)
+    const lent = { store, index, pool, identity, hostName, stateDir, clock, onTraffic, isSuspect }
+    const host: Host = new Host(home, lent, nodes)
+    for (const { error } of failures) host.#parcels.addUnreadable(error)
     for (const state of states) {
       try {
-        host.#share(await Parcel.load(context, state))
+        host.#share(await Parcel.load(lent, state))
       } catch (error) {
-        const { code, message } = ParcelError.from(error)
-        const failure = new ParcelError(code, `"${state.name}" does not open: ${message}`, error)
-        host.#problems.push(failure.message)
-        host.#unopened.set(state.name, failure)
+        host.#parcels.addUnopened(state.name, error)
       }
     }
     // With nothing but parcels of another host, this is another host's home.
@@ -182,28 +122,28 @@ export class Host {
 
   /** Parcels that could not be opened, and why; the others are not affected. */
   get problems(): readonly string[] {
-    return this.#problems
+    return this.#parcels.problems
   }
 
   /** Whether the store refuses to be written to, as after a full disk; only opening it anew helps. */
   get isBroken(): boolean {
-    return this.#store.isBroken
+    return this.#context.store.isBroken
   }
 
   /** Whether a broken store could be opened anew: that needs some room on the disk. */
   canReopen(): Promise<boolean> {
-    return this.#store.hasRoom()
+    return this.#context.store.hasRoom()
   }
 
   /** Registers a folder as a parcel. It has no version before the first suspend. */
   add(path: string, { name, vm }: { name: string; vm: string }): Promise<ParcelInfo> {
     return this.#alone(null, async () => {
       requireName(name)
-      this.#requireFree(name)
+      this.#parcels.requireFree(name)
       const driver = driverNamed(vm)
       const dir = await requireFolder(path)
-      for (const parcel of this.#parcels) {
-        if (parcel.path === dir) {
+      for (const parcel of this.#parcels.all) {
+        if (parcel.folder.path === dir) {
           throw new ParcelError('NAME_TAKEN', `${dir} is the parcel "${parcel.name}" already`)
         }
       }
@@ -219,16 +159,16 @@ export class Host {
   }
 
   async list(): Promise<ParcelInfo[]> {
-    return Promise.all(this.#parcels.map((parcel) => this.#describe(parcel)))
+    return Promise.all(this.#parcels.all.map((parcel) => this.#describe(parcel)))
   }
 
   async status(name: string): Promise<ParcelInfo> {
-    return this.#describe(this.#parcel(name))
+    return this.#describe(this.#parcels.named(name))
   }
 
   /** All versions known here, children before parents. */
   async log(name: string): Promise<VersionInfo[]> {
-    const parcel = this.#parcel(name)
+    const parcel = this.#parcels.named(name)
     return Promise.all(
       parcel.history.list().map((known) => describeVersion(parcel, known, this.home))
     )
@@ -236,39 +176,42 @@ export class Host {
 
   /** Starts a machine from its folder. Throws RUNNING, CONFLICT when it is suspended. */
   run(name: string, { cold = false } = {}): Promise<{ screen: string | null }> {
-    const parcel = this.#parcel(name)
-    return this.#alone(parcel, () => this.#run(parcel, cold))
+    const parcel = this.#parcels.named(name)
+    return this.#alone(parcel, () => this.#machine(parcel).run(cold))
   }
 
   /** Stops the machine (or takes the folder as it is) and makes a durable version of it. */
   suspend(name: string, options: SuspendOptions = {}): Task<SuspendResult> {
-    return this.#task(name, (parcel, work) => this.#commit(parcel, 'end', options, work))
+    return this.#task(name, (parcel, work) => this.#machine(parcel).commit('end', options, work))
   }
 
   /** Makes a durable version and lets the machine go on. */
   checkpoint(name: string, options: SuspendOptions = {}): Task<SuspendResult> {
-    return this.#task(name, (parcel, work) => this.#commit(parcel, 'proceed', options, work))
+    return this.#task(name, (parcel, work) =>
+      this.#machine(parcel).commit('proceed', options, work)
+    )
   }
 
   /** Brings a version back: fetches what is missing, verifies, writes the folder, starts the machine. */
   resume(name: string, options: ResumeOptions = {}): Task<ResumeResult> {
-    return this.#task(name, (parcel, work) => this.#resume(parcel, options, work))
+    const lent = { home: this.home, swarm: this.#swarm, parcels: this.#parcels.all }
+    return this.#task(name, (parcel, work) => resume(parcel, options, lent, work))
   }
 
   /** Ends a machine without suspending it; a suspend under way is let finish first. */
   stop(name: string): Promise<void> {
-    const parcel = this.#parcel(name)
-    return this.#alone(parcel, () => this.#machine(parcel).end())
+    const parcel = this.#parcels.named(name)
+    return this.#alone(parcel, () => this.#machine(parcel).process.end())
   }
 
   /** The console of a running machine: a socket, both ways. */
-  async attach(name: string): ReturnType<MachineProcess['console']> {
-    return this.#machine(this.#parcel(name)).console()
+  async attach(name: string): Promise<Socket> {
+    return this.#machine(this.#parcels.named(name)).process.console()
   }
 
   /** Folder of the running machine's socket, for attaching from another process. */
   runDir(name: string): string {
-    return this.#runDir(this.#parcel(name))
+    return this.#machine(this.#parcels.named(name)).runDir
   }
 
   /** Opens an invite for one host to a parcel, good for `ttl` ms and for as long as this process runs. */
@@ -276,13 +219,13 @@ export class Host {
     name: string,
     { ttl = DEFAULT_TTL } = {}
   ): Promise<{ invite: string; expires: number }> {
-    const parcel = this.#parcel(name)
+    const parcel = this.#parcels.named(name)
     if (!parcel.isOwner()) {
       throw new ParcelError('FAILED', `only the owner of "${name}" can invite: do it on that host`)
     }
     const { text, expires } = await this.#pairing.invite(ttl, async (host) => {
       await parcel.admit(host)
-      return this.#joinReply(parcel)
+      return joinReply(parcel, this.home)
     })
     return { invite: text, expires }
   }
@@ -296,17 +239,17 @@ export class Host {
       this.#alone(null, async () => {
         if (name !== undefined) {
           requireName(name)
-          this.#requireFree(name)
+          this.#parcels.requireFree(name)
         }
         const options = { timeout, signal: work.signal }
         const reply = await this.#pairing.join(invite, this.name, options)
-        const known = this.#parcels.find(({ id }) => id.equals(reply.parcel))
+        const known = this.#parcels.withId(reply.parcel)
         if (known !== undefined) return this.#describe(known)
         driverNamed(reply.driver)
         const parcel = await Parcel.join(this.#context, {
           ...reply,
           id: reply.parcel,
-          name: this.#freeName(name ?? reply.name)
+          name: this.#parcels.freeName(name ?? reply.name)
         })
         this.#share(parcel)
         return this.#describe(parcel)
@@ -318,16 +261,16 @@ export class Host {
   async close(): Promise<void> {
     await this.#pairing.close()
     await this.#swarm.close()
-    for (const parcel of this.#parcels) await parcel.close()
-    await this.#pool.close()
-    await this.#index.close()
-    await this.#store.close()
+    for (const parcel of this.#parcels.all) await parcel.close()
+    await this.#context.pool.close()
+    await this.#context.index.close()
+    await this.#context.store.close()
     await markClosed(this.home.dir)
   }
 
   #task<T>(name: string, work: (parcel: Parcel, work: Work) => Promise<T>): Task<T> {
     return new Task(async (task) => {
-      const parcel = this.#parcel(name)
+      const parcel = this.#parcels.named(name)
       return this.#alone(parcel, () => {
         task.signal.throwIfAborted()
         return work(parcel, task)
@@ -346,173 +289,8 @@ export class Host {
     return run
   }
 
-  async #run(parcel: Parcel, cold: boolean): Promise<{ screen: string | null }> {
-    const driver = driverNamed(parcel.driver)
-    const path = requirePath(parcel)
-    await this.#requireStopped(parcel)
-    const hasState = await hasMachineState(driver, path)
-    if (cold) {
-      await removeMachineState(driver, path)
-    } else if (!hasState && (await this.#isSuspended(parcel, driver))) {
-      throw new ParcelError(
-        'CONFLICT',
-        `"${parcel.name}" is suspended: 'hyperparcel resume ${parcel.name}' goes on where it ` +
-          `stopped ('run --cold' boots it anew and forgets its memory)`
-      )
-    }
-    const resume = hasState && !cold
-    const machine = this.#machine(parcel)
-    const screen = await machine.start({ driver: driver.name, dir: path, resume })
-    await parcel.setStarted()
-    return { screen }
-  }
-
-  async #commit(
-    parcel: Parcel,
-    after: 'end' | 'proceed',
-    { message = '', compress = true }: SuspendOptions,
-    work: Work
-  ): Promise<SuspendResult> {
-    if (Buffer.byteLength(message) > MAX_TEXT) {
-      throw new ParcelError('USAGE', `a message has at most ${MAX_TEXT} bytes`)
-    }
-    const driver = driverNamed(parcel.driver)
-    const path = requirePath(parcel)
-    const machine = this.#machine(parcel)
-    const store = async (): Promise<SuspendResult> => {
-      const described = await driver.describe(path)
-      const request = {
-        path,
-        roles: { [CONSOLE_LOG]: 'log' as const, ...described.roles },
-        exclude: isScratch(driver),
-        facts: await driver.facts(described),
-        message,
-        compress
-      }
-      const { version, skipped } = await parcel.commit(request, work)
-      return { version: await describeVersion(parcel, version, this.home), skipped }
-    }
-    if ((await machine.status()) !== null) {
-      const result = await machine.captured(after, store)
-      // Memory and device state are in the log now, sealed; in the clear they are not left behind.
-      if (after === 'end') await removeMachineState(driver, path)
-      else await parcel.setStarted()
-      return result
-    }
-    if (driver.statePaths.length > 0 && after === 'proceed') {
-      throw new ParcelError('NOT_RUNNING', `"${parcel.name}" is not running: 'suspend' it instead`)
-    }
-    if (!(await hasMachineState(driver, path)) && (await this.#isSuspended(parcel, driver))) {
-      throw new ParcelError('NOT_RUNNING', `"${parcel.name}" is suspended already: nothing to do`)
-    }
-    const result = await store()
-    await removeMachineState(driver, path)
-    return result
-  }
-
-  async #resume(parcel: Parcel, options: ResumeOptions, work: Work): Promise<ResumeResult> {
-    const driver = driverNamed(parcel.driver)
-    await this.#requireStopped(parcel)
-    const { timeout = RESUME_TIMEOUT, cwd = '.' } = options
-    work.report({ step: 'asking', done: 0, total: 0, unit: 'blocks' })
-    const heard = await this.#swarm.hear(parcel, { ...HEAR, signal: work.signal })
-    const wanted = await this.#choose(parcel, options.version, timeout, work)
-    await requireFit(driver, wanted.version.facts)
-    const chosen = options.to ?? parcel.path ?? (isName(parcel.name) ? parcel.name : 'parcel')
-    const path = await realDestination(resolve(cwd, chosen))
-    const requireWritable = (): Promise<void> =>
-      this.#requireWritable(parcel, driver, path, options.force === true)
-    await requireWritable()
-    await parcel.fetch(wanted, { timeout }, work)
-    // Once more at the end: the user may have gone on working in the folder meanwhile.
-    await parcel.checkOut(wanted, path, requireWritable, work)
-    const isMachine = driver.statePaths.length > 0 && options.start !== false
-    const screen = isMachine ? (await this.#run(parcel, false)).screen : null
-    const others = [...parcel.trusted()]
-    return {
-      version: await describeVersion(parcel, wanted, this.home),
-      path,
-      isRunning: isMachine,
-      screen,
-      heard: others.filter((host) => heard.has(host)).map((host) => parcel.hostName(host)),
-      silent: others.filter((host) => !heard.has(host)).map((host) => parcel.hostName(host))
-    }
-  }
-
-  /** The version to resume. Throws CONFLICT for several heads, UNREACHABLE when none has arrived. */
-  async #choose(
-    parcel: Parcel,
-    version: string | undefined,
-    timeout: number,
-    work: Work
-  ): Promise<Known> {
-    await parcel.waitForVersion({ timeout, signal: work.signal })
-    if (version !== undefined) return parcel.history.resolve(version)
-    // To take an older version in its place would fork the history without a word.
-    if (parcel.newerFormat !== null) throw parcel.newerFormat
-    const [head, ...others] = parcel.history.heads()
-    if (head === undefined) {
-      throw new ParcelError(
-        'UNKNOWN_VERSION',
-        `"${parcel.name}" has no version yet: suspend it first`
-      )
-    }
-    if (others.length === 0) return head
-    const ids = [head, ...others].map(({ id }) => id.toString('hex', 0, 6)).join(', ')
-    throw new ParcelError(
-      'CONFLICT',
-      `two hosts went on from one version: choose with --version one of ${ids}`
-    )
-  }
-
-  /** Refuses to overwrite a folder that is not this parcel's, or that has what no version has. */
-  async #requireWritable(
-    parcel: Parcel,
-    driver: Driver,
-    path: string,
-    force: boolean
-  ): Promise<void> {
-    if (overlaps(this.home.dir, path)) {
-      throw new ParcelError('USAGE', `cannot resume into the home folder ${this.home.dir}`)
-    }
-    for (const other of this.#parcels) {
-      if (other === parcel || other.path === null) continue
-      if (overlaps(await realDestination(other.path), path)) {
-        throw new ParcelError('CONFLICT', `${path} belongs to the parcel "${other.name}"`)
-      }
-    }
-    if ((await namesIn(path)).length === 0) return
-    if (parcel.path === null || (await realDestination(parcel.path)) !== path) {
-      throw new ParcelError('CONFLICT', `${path} is not empty: choose another folder`)
-    }
-    if (force) return
-    const base = parcel.baseVersion()
-    await requireNoChanges(path, base === null ? null : parcel.contents(base), {
-      name: parcel.name,
-      isState: (file) =>
-        driver.statePaths.length > 0 &&
-        (file === 'state' || file.startsWith('state/') || file.startsWith(CONSOLE_LOG))
-    })
-  }
-
-  /** Whether the folder's version holds a stopped guest that has not gone on here since. */
-  async #isSuspended(parcel: Parcel, driver: Driver): Promise<boolean> {
-    if (driver.statePaths.length === 0 || parcel.isStarted) return false
-    const base = parcel.baseVersion()
-    if (base === null) return false
-    for await (const { entry } of parcel.contents(base)) {
-      if (driver.statePaths.includes(entry.path.toString())) return true
-    }
-    return false
-  }
-
-  async #requireStopped(parcel: Parcel): Promise<void> {
-    if ((await this.#machine(parcel).status()) === null) return
-    throw new ParcelError('RUNNING', `"${parcel.name}" is running here: suspend or stop it first`)
-  }
-
   async #describe(parcel: Parcel): Promise<ParcelInfo> {
-    const machine = this.#machine(parcel)
+    const machine = this.#machine(parcel).process
     return describeParcel(parcel, {
       home: this.home,
       peers: this.#swarm.peers(parcel),
@@ -521,71 +299,12 @@ export class Host {
     })
   }
 
-  #joinReply(parcel: Parcel): JoinReply {
-    const { epoch, epochKey, controlKey } = parcel.keyring.current
-    if (epochKey === null) throw new ParcelError('BAD_KEY', 'a vault cannot invite')
-    return {
-      parcel: parcel.id,
-      name: parcel.name,
-      driver: parcel.driver,
-      inviter: this.home.identity.publicKey,
-      inviterName: this.name,
-      epoch,
-      epochKey,
-      controlKey,
-      announcement: parcel.ownAnnouncement()
-    }
-  }
-
   #share(parcel: Parcel): void {
-    this.#parcels.push(parcel)
+    this.#parcels.add(parcel)
     this.#swarm.share(parcel)
   }
 
-  #parcel(name: string): Parcel {
-    const parcel = this.#parcels.find((each) => each.name === name)
-    if (parcel !== undefined) return parcel
-    const failure = this.#unopened.get(name)
-    if (failure !== undefined) throw failure
-    throw new ParcelError('UNKNOWN_PARCEL', `no parcel "${name}" here: see 'hyperparcel ls'`)
+  #machine(parcel: Parcel): ParcelMachine {
+    return new ParcelMachine(this.home, parcel)
   }
-
-  #requireFree(name: string): void {
-    if (!this.#parcels.some((parcel) => parcel.name === name) && !this.#unopened.has(name)) return
-    throw new ParcelError(
-      'NAME_TAKEN',
-      `there is a parcel "${name}" here already: choose another name`
-    )
-  }
-
-  /** A name from another host is taken only if it could have been given here. */
-  #freeName(wanted: string): string {
-    const name = isName(wanted) ? wanted : 'parcel'
-    let free = name
-    for (let n = 2; this.#parcels.some((parcel) => parcel.name === free); n++) free = `${name}-${n}`
-    return free
-  }
-
-  #runDir(parcel: Parcel): string {
-    return join(this.home.dir, 'run', parcel.id.toString('hex', 0, 8))
-  }
-
-  #machine(parcel: Parcel): MachineProcess {
-    return new MachineProcess(this.#runDir(parcel))
-  }
-}
-
-async function requireFolder(path: string): Promise<string> {
-  try {
-    const real = await realpath(path)
-    if ((await lstat(real)).isDirectory()) return real
-  } catch (error) {
-    throw new ParcelError('USAGE', `no folder ${path}`, error)
-  }
-  throw new ParcelError('USAGE', `${path} is not a folder`)
-}
-
-function requirePath(parcel: Parcel): string {
-  if (parcel.path !== null) return parcel.path
-  throw new ParcelError('CONFLICT', `"${parcel.name}" has no folder here yet: resume it first`)
 }

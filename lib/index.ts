@@ -1,14 +1,15 @@
 export { ERROR_CODES, ParcelError, type ErrorCode } from './errors.js'
-export { Host } from './host.js'
+export { Host, type HostOptions } from './host.js'
+export { createHome, homeDir, openHome } from './home.js'
 export type {
-  HostOptions,
+  ParcelInfo,
+  ParcelState,
   ResumeOptions,
   ResumeResult,
   SuspendOptions,
-  SuspendResult
-} from './host.js'
-export { createHome, homeDir, openHome } from './home.js'
-export type { ParcelInfo, ParcelState, VersionInfo } from './info.js'
+  SuspendResult,
+  VersionInfo
+} from './info.js'
 export { Task, type Progress, type TaskEvent } from './progress.js'
 export { SOFTWARE, VERSION } from './software.js'
 export { PrivateDht } from './swarm/private-dht.js'

@@ -1,3 +1,4 @@
+import type { Skipped } from './parcel/walk.js'
 import type { PeerStatus } from './peer-status.js'
 
 /** A version, as people and programs are shown it. Sizes in bytes, times in ms since 1970. */
@@ -40,4 +41,40 @@ export interface ParcelInfo {
   problems: string[]
   /** Blocks of the newest version that are here, of how many. */
   blocks: { here: number; total: number }
+}
+
+export interface SuspendOptions {
+  message?: string
+  compress?: boolean
+}
+
+export interface SuspendResult {
+  version: VersionInfo
+  /** What is in the folder but could not be stored. */
+  skipped: Skipped[]
+}
+
+export interface ResumeOptions {
+  /** Beginning of a version's id; default the head. */
+  version?: string
+  /** The folder to write; default where the parcel is on this host, else `./NAME`. */
+  to?: string
+  /** Overwrite what was not suspended. */
+  force?: boolean
+  /** false: only write the files, do not start the machine. */
+  start?: boolean
+  /** Folder in which a parcel that is nowhere on this host yet gets its own, named like it. */
+  cwd?: string
+  /** How long to wait for hosts that do not answer, ms. */
+  timeout?: number
+}
+
+export interface ResumeResult {
+  version: VersionInfo
+  path: string
+  isRunning: boolean
+  screen: string | null
+  /** Hosts that said what their newest version is, and those that did not. */
+  heard: string[]
+  silent: string[]
 }

@@ -1,4 +1,4 @@
-import { readdir, realpath } from 'node:fs/promises'
+import { lstat, readdir, realpath } from 'node:fs/promises'
 import { basename, dirname, join, resolve, sep } from 'node:path'
 import { ParcelError } from './errors.js'
 
@@ -13,6 +13,17 @@ export async function realDestination(path: string): Promise<string> {
     }
     return join(await realDestination(dirname(absolute)), basename(absolute))
   }
+}
+
+/** The real path of a folder that is there. Throws USAGE. */
+export async function requireFolder(path: string): Promise<string> {
+  try {
+    const real = await realpath(path)
+    if ((await lstat(real)).isDirectory()) return real
+  } catch (error) {
+    throw new ParcelError('USAGE', `no folder ${path}`, error)
+  }
+  throw new ParcelError('USAGE', `${path} is not a folder`)
 }
 
 /** Whether `path` is `folder` or lies in it; both absolute and real. */

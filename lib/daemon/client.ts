@@ -212,7 +212,8 @@ async function isOthers(home: string): Promise<boolean> {
   return stats === null || stats.uid !== process.getuid?.()
 }
 
-function isAlive(pid: number): boolean {
+/** Whether a process has not ended yet; one of another user counts as ended. */
+export function isAlive(pid: number): boolean {
   try {
     process.kill(pid, 0)
     return true

@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { ParcelError } from '../errors.js'
-import type { Host, ResumeOptions } from '../host.js'
+import type { Host } from '../host.js'
+import type { ResumeOptions } from '../info.js'
 import type { Task, TaskEvent } from '../progress.js'
 
 /** What a verb may do besides returning its result. */

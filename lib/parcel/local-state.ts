@@ -2,7 +2,9 @@ import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { ParcelError } from '../errors.js'
+import type { SignedRecord } from '../format/wire.js'
 import { readSealed, writeSealed } from '../keys/at-rest.js'
+import type { EpochKeys } from '../keys/keyring.js'
 
 const hex = (bytes: number) =>
   z
@@ -50,13 +52,19 @@ export type LocalState = z.infer<typeof schema>
 
 export function newState(
   id: Buffer,
-  fields: Pick<LocalState, 'name' | 'driver' | 'path'>
+  fields: Pick<LocalState, 'name' | 'driver' | 'path'>,
+  { epoch, epochKey, controlKey }: EpochKeys
 ): LocalState {
+  const keys = {
+    epoch,
+    epochKey: epochKey === null ? null : epochKey.toString('hex'),
+    controlKey: controlKey.toString('hex')
+  }
   return {
     format: 1,
     parcel: id.toString('hex'),
     ...fields,
-    epochs: [],
+    epochs: [keys],
     incarnation: null,
     base: null,
     isStarted: false,
@@ -64,6 +72,28 @@ export function newState(
     marks: [],
     announcements: []
   }
+}
+
+export function epochKeysOf({ epochs }: LocalState): EpochKeys[] {
+  return epochs.map(({ epoch, epochKey, controlKey }) => ({
+    epoch,
+    epochKey: epochKey === null ? null : Buffer.from(epochKey, 'hex'),
+    controlKey: Buffer.from(controlKey, 'hex')
+  }))
+}
+
+export function announcementsOf({ announcements }: LocalState): SignedRecord[] {
+  return announcements.map(({ bytes, signature }) => ({
+    bytes: Buffer.from(bytes, 'base64'),
+    signature: Buffer.from(signature, 'hex')
+  }))
+}
+
+export function announcementText({
+  bytes,
+  signature
+}: SignedRecord): LocalState['announcements'][number] {
+  return { bytes: bytes.toString('base64'), signature: signature.toString('hex') }
 }
 
 const SUFFIX = '.parcel'

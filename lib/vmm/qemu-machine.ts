@@ -1,31 +1,16 @@
-import { open, readdir, realpath, stat, writeFile } from 'node:fs/promises'
-import { join, sep } from 'node:path'
+import { open, readdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { z } from 'zod'
 import { ParcelError } from '../errors.js'
+import { filePath, findFile, MACHINE_FILE, MACHINE_FILE_LIMIT } from './machine-file.js'
 import { argsProblem } from './qemu-args.js'
 
-/** The machine file's name within the parcel's folder. */
-export const MACHINE_FILE = 'machine.json'
-
-const FILE_LIMIT = 64 * 1024
 const MEMORY_MIN = 16 * 2 ** 20
 const MEMORY_MAX = 4 * 2 ** 40
 
-const path = z
-  .string('must be the path of a file in the folder')
-  .refine(
-    (value) =>
-      /^[^\0\\]+$/.test(value) && value.split('/').every((name) => !/^\.{0,2}$/.test(name)),
-    'must be a relative path within the folder, with "/" between names and no "." or ".."'
-  )
-  .refine(
-    (value) => value !== MACHINE_FILE && value !== 'state' && !value.startsWith('state/'),
-    'must not be the machine file or in state/, which holds the suspended guest'
-  )
-
 const disk = z.strictObject(
   {
-    file: path,
+    file: filePath,
     format: z.enum(['raw', 'qcow2'], 'must be "raw" or "qcow2"'),
     readonly: z.boolean('must be true or false').optional()
   },
@@ -62,15 +47,15 @@ const machineFile = z
         .min(1, 'must be 1 or more')
         .max(255, 'must be 255 or less'),
       disks: z.array(disk, 'must be a list of disks').max(8, 'must be 8 disks or fewer'),
-      kernel: path.optional(),
-      initrd: path.optional(),
+      kernel: filePath.optional(),
+      initrd: filePath.optional(),
       append: z
         .string('must be the kernel command line')
         .max(2000, 'must be 2000 characters or fewer')
         .regex(/^[\x20-\x7e]*$/, 'must be printable ASCII')
         .optional(),
-      firmware: path.optional(),
-      nvram: path.optional(),
+      firmware: filePath.optional(),
+      nvram: filePath.optional(),
       network: z.enum(['user', 'none'], 'must be "user" or "none"'),
       display: z.enum(['vnc', 'none'], 'must be "vnc" or "none"'),
       args: z
@@ -130,12 +115,11 @@ export function parseMachine(text: string): MachineSpec {
  */
 export async function readMachine(dir: string): Promise<MachineSpec> {
   const spec = parseMachine(await readText(join(dir, MACHINE_FILE)))
-  const root = (await realpath(dir)) + sep
   for (const file of filesOf(spec)) {
-    const real = await realpath(join(dir, file)).catch(() => null)
-    if (real === null) throw bad(`names "${file}", which is not in the folder`)
-    if (!real.startsWith(root)) throw bad(`names "${file}", a link that leads out of the folder`)
-    if (!(await stat(real)).isFile()) throw bad(`names "${file}", which is not a regular file`)
+    const { is } = await findFile(dir, file)
+    if (is === 'missing') throw bad(`names "${file}", which is not in the folder`)
+    if (is === 'outside') throw bad(`names "${file}", a link that leads out of the folder`)
+    if (is === 'other') throw bad(`names "${file}", which is not a regular file`)
   }
   return spec
 }
@@ -194,12 +178,12 @@ async function readText(file: string): Promise<string> {
   })
   try {
     const { buffer, bytesRead } = await handle.read(
-      Buffer.alloc(FILE_LIMIT + 1),
+      Buffer.alloc(MACHINE_FILE_LIMIT + 1),
       0,
-      FILE_LIMIT + 1,
+      MACHINE_FILE_LIMIT + 1,
       0
     )
-    if (bytesRead > FILE_LIMIT) throw bad('is larger than 64 KiB')
+    if (bytesRead > MACHINE_FILE_LIMIT) throw bad('is larger than 64 KiB')
     return buffer.toString('utf8', 0, bytesRead)
   } finally {
     await handle.close()

@@ -2,6 +2,7 @@ import { open, stat } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { ParcelError } from '../errors.js'
 import type { Driver, Facts, Machine, RunningMachine, StartOptions } from './driver.js'
+import { MACHINE_FILE } from './machine-file.js'
 import { DISPLAY_DEVICE, NETWORK_DEVICE, qemuArgs } from './qemu-command.js'
 import {
   adoptMemory,
@@ -15,7 +16,6 @@ import {
 import { hostMismatches, qemuHost } from './qemu-host.js'
 import {
   bad,
-  MACHINE_FILE,
   readMachine,
   writeDefaultMachine,
   type Disk,

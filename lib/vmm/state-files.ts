@@ -3,6 +3,9 @@ import { join } from 'node:path'
 import { ParcelError } from '../errors.js'
 import type { Driver, Facts } from './driver.js'
 
+/** The supervisor writes it beside the machine file; it grows while the guest prints. */
+export const CONSOLE_LOG = 'console.log'
+
 /** Throws HOST_MISMATCH, naming what differs and what to do, before anything is fetched. */
 export async function requireFit(driver: Driver, facts: Facts): Promise<void> {
   const mismatches = await driver.mismatches(facts)

@@ -9,6 +9,7 @@ import { listenOn } from '../local-socket.js'
 import type { RunningMachine } from './driver.js'
 import { driverNamed } from './drivers.js'
 import { LAST_WORDS, SOCKET } from './run-dir.js'
+import { CONSOLE_LOG } from './state-files.js'
 
 /** What a supervisor is started with, as JSON in its one argument. */
 const specSchema = z.strictObject({
@@ -18,7 +19,6 @@ const specSchema = z.strictObject({
   resume: z.boolean()
 })
 
-const CONSOLE_LOG = 'console.log'
 /** What a newly attached terminal is shown of what was printed before. */
 const REPLAY_BYTES = 16 * 1024
 const LOG_BYTES = 1024 * 1024

@@ -1,16 +1,14 @@
 import { createHash } from 'node:crypto'
-import { lstat, readFile, readdir, realpath, writeFile } from 'node:fs/promises'
+import { readFile, readdir, writeFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { totalmem } from 'node:os'
-import { join, sep } from 'node:path'
+import { join } from 'node:path'
 import { z } from 'zod'
 import { ParcelError } from '../errors.js'
 import type { Facts, Mismatch } from './driver.js'
+import { filePath, findFile, MACHINE_FILE, MACHINE_FILE_LIMIT } from './machine-file.js'
 import { builtInRom } from './rom.js'
 
-/** The machine file's name within the parcel's folder. */
-export const MACHINE_FILE = 'machine.json'
-const MACHINE_LIMIT = 64 * 1024
 const SIZES = ['1M', '2M', '4M', '8M', '16M', '32M', '64M', '128M', '256M', '512M', '1G']
 const ROM_SIZES = new Set([64, 128, 256].map((kib) => kib * 1024))
 
@@ -18,25 +16,15 @@ const require = createRequire(import.meta.url)
 const { version } = z.object({ version: z.string() }).parse(require('v86/package.json'))
 const VMM = `v86 ${version}`
 
-const fileField = z
-  .string('must be the path of a file in the folder')
-  .refine(
-    (text) => /^[^\0\\]+$/.test(text) && text.split('/').every((name) => !/^\.{0,2}$/.test(name)),
-    'must be a relative path within the folder, with "/" between names and no "." or ".."'
-  )
-  .refine(
-    (text) => text !== MACHINE_FILE && text.split('/')[0] !== 'state',
-    'must not be the machine file or in state/, which holds the suspended guest'
-  )
 const machineFile = z.strictObject(
   {
     vmm: z.literal('v86', 'must be "v86"'),
     memory: z
       .enum(SIZES, `must be one of "${SIZES.join('", "')}"`)
       .transform((text) => 2 ** (20 + SIZES.indexOf(text))),
-    bios: fileField.optional(),
+    bios: filePath.optional(),
     disks: z
-      .array(z.strictObject({ file: fileField }, fields('file')), 'must be a list of disks')
+      .array(z.strictObject({ file: filePath }, fields('file')), 'must be a list of disks')
       .max(1, 'must be one disk or none')
       .default([])
   },
@@ -82,7 +70,7 @@ export async function writeDefault(dir: string): Promise<boolean> {
  */
 export async function readSpec(dir: string): Promise<Spec> {
   const file = await locate(dir, MACHINE_FILE, 'BAD_MACHINE')
-  if (file.size > MACHINE_LIMIT) throw bad(MACHINE_FILE, 'must be 64 KiB or less')
+  if (file.size > MACHINE_FILE_LIMIT) throw bad(MACHINE_FILE, 'must be 64 KiB or less')
   let json: unknown
   try {
     json = JSON.parse(await readFile(file.real, 'utf8'))
@@ -147,15 +135,14 @@ export async function locate(
   path: string,
   code: 'BAD_MACHINE' | 'VMM_FAILED'
 ): Promise<LocalFile> {
-  const real = await realpath(join(dir, path)).catch((error: unknown) => {
-    throw new ParcelError(code, `${path} is not there: ${ParcelError.from(error).message}`, error)
-  })
-  if (!real.startsWith(join(await realpath(dir), sep))) {
+  const found = await findFile(dir, path)
+  if (found.is === 'file') return { path, real: found.real, size: found.size }
+  if (found.is === 'outside') {
     throw new ParcelError(code, `${path} leads out of the folder: put the file itself there`)
   }
-  const status = await lstat(real)
-  if (!status.isFile()) throw new ParcelError(code, `${path} must be a plain file`)
-  return { path, real, size: status.size }
+  if (found.is === 'other') throw new ParcelError(code, `${path} must be a plain file`)
+  const { message } = ParcelError.from(found.cause)
+  throw new ParcelError(code, `${path} is not there: ${message}`, found.cause)
 }
 
 /** A BAD_MACHINE error: `what` is the file or field, `problem` what it must be. */

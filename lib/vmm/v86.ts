@@ -4,9 +4,10 @@ import { Duplex } from 'node:stream'
 import type { V86 } from 'v86/build/libv86.mjs'
 import { ParcelError } from '../errors.js'
 import type { Driver, RunningMachine } from './driver.js'
+import { MACHINE_FILE } from './machine-file.js'
 import { builtInRom } from './rom.js'
 import { Disk } from './v86-disk.js'
-import { MACHINE_FILE, compareFacts, readFacts, readSpec, writeDefault } from './v86-machine.js'
+import { compareFacts, readFacts, readSpec, writeDefault } from './v86-machine.js'
 import { DEVICE, drop, MEMORY, restore, save } from './v86-state.js'
 
 /** Console bytes held for a reader that is slow, and typed bytes for a guest that is. */

@@ -3,6 +3,7 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
 import { setTimeout } from 'node:timers/promises'
+import { isAlive } from '../../lib/daemon/client.js'
 import { DaemonClient, ParcelError, createHome } from '../../lib/index.js'
 import { randomBytes } from '../../lib/keys/identity.js'
 import { homeIn } from '../support/cli.js'
@@ -62,13 +63,4 @@ export async function killLoop(t: TestContext, rounds: number): Promise<void> {
     assert.ok(bytes.equals(await readFile(join(to, 'file'))), `version ${id} has other bytes`)
   }
   t.diagnostic(`${killed} of ${rounds} suspends were killed, ${acknowledged.size} acknowledged`)
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0)
-    return true
-  } catch {
-    return false
-  }
 }

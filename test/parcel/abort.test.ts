@@ -85,5 +85,5 @@ test('a folder that is gone is an error, and the parcel goes on', async (t) => {
   await assert.rejects(test.commit({}, join(test.dir, 'nowhere')), { code: 'FAILED' })
   await writeFile(join(test.folder, 'a'), 'a')
   assert.equal((await test.commit()).version.totals.files, 1)
-  assert.equal(test.parcel.path, test.folder)
+  assert.equal(test.parcel.folder.path, test.folder)
 })

@@ -57,7 +57,7 @@ test('what was at the destination is replaced, be it a folder, a file or a link'
     await test.checkOut(known, to)
     assertSame(await snapshot(to), files)
     await isLeft(parent, ['to'])
-    assert.equal(test.parcel.path, to)
+    assert.equal(test.parcel.folder.path, to)
   }
   // What the link pointed to is as it was.
   assertSame(await snapshot(test.folder), files)
@@ -87,7 +87,7 @@ test('an aborted check-out leaves the old folder and nothing else', async (t) =>
     await assert.rejects(test.checkOut(known, to, { report, signal: abort.signal }))
     assertSame(await snapshot(to), old)
     await isLeft(parent, ['to'])
-    assert.equal(test.parcel.path, test.folder)
+    assert.equal(test.parcel.folder.path, test.folder)
   }
   await test.checkOut(known, to)
   assertSame(await snapshot(to), files)

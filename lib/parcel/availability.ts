@@ -1,0 +1,70 @@
+import { setTimeout } from 'node:timers/promises'
+import { ParcelError } from '../errors.js'
+import type { Work } from '../progress.js'
+import type { Known } from './history.js'
+import type { LogSet } from './log-set.js'
+
+const POLL = 25
+
+/** How much of a version is here, and who else has it: read from the logs, nothing kept. */
+export class Availability {
+  readonly #set: LogSet
+
+  constructor(set: LogSet) {
+    this.#set = set
+  }
+
+  /** Whether all of a version is on this host. */
+  async isHere({ id, version }: Known): Promise<boolean> {
+    if (!this.#set.history.hasPlaces(id)) return false
+    for (const head of version.cores) {
+      const log = this.#set.get(head.key)
+      if (log === null || log.length < head.length) return false
+      if (!(await log.has(log.contiguousLength, head.length))) return false
+    }
+    return true
+  }
+
+  /** How many blocks of a version are here and how many there are. */
+  blocksOf({ version }: Known): { here: number; total: number } {
+    let here = 0
+    let total = 0
+    for (const head of version.cores) {
+      total += head.length
+      here += Math.min(this.#set.get(head.key)?.contiguousLength ?? 0, head.length)
+    }
+    return { here, total }
+  }
+
+  /** Hosts that hold all of a version, in hex: its author, and who signed a receipt. */
+  holders({ id, version }: Known): Set<string> {
+    return new Set(this.#set.control.holders(id)).add(version.author.toString('hex'))
+  }
+
+  /**
+   * Waits until all of a version is here, and fails with UNREACHABLE when nothing of it has come
+   * for `timeout` ms. What has come stays: the next try goes on from there.
+   */
+  async fetch(known: Known, { timeout }: { timeout: number }, work: Work): Promise<void> {
+    const started = performance.now()
+    while (!(await this.isHere(known))) {
+      work.signal.throwIfAborted()
+      const { here, total } = this.blocksOf(known)
+      work.report({ step: 'fetching', done: here, total, unit: 'blocks' })
+      if (performance.now() - Math.max(started, this.#set.lastDownload) > timeout) {
+        throw this.#unreachable(known)
+      }
+      await setTimeout(POLL, undefined, { signal: work.signal })
+    }
+  }
+
+  #unreachable(known: Known): ParcelError {
+    const { here, total } = this.blocksOf(known)
+    const holders = [...this.holders(known)].map((host) => this.#set.nameOf(host))
+    return new ParcelError(
+      'UNREACHABLE',
+      `${here} of ${total} blocks of this version are here and no host sends the rest: ` +
+        `bring one of ${holders.join(', ')} online and do it again`
+    )
+  }
+}

@@ -1,0 +1,97 @@
+import type { FileRole } from '../format/file-table.js'
+import type { Places } from '../format/meta-record.js'
+import type { CoreHead, Version } from '../format/version.js'
+import { CORE_PREFIX } from '../log/chunk-index.js'
+import { CoreTable } from '../log/core-table.js'
+import type { Log } from '../log/log.js'
+import { PackWriter } from '../log/pack-writer.js'
+import type { Work } from '../progress.js'
+import { commitFolder } from './commit.js'
+import type { ParcelContext } from './context.js'
+import type { History } from './history.js'
+import type { Skipped } from './walk.js'
+
+export interface CommitRequest {
+  path: string
+  roles: Readonly<Record<string, FileRole>>
+  exclude: (path: string) => boolean
+  facts: Record<string, string>
+  message: string
+  compress: boolean
+}
+
+/** A version that no record names yet. */
+export interface NewVersion {
+  version: Version
+  places: Omit<Places, 'version'>
+  /** What is in the folder but not in the version. */
+  skipped: Skipped[]
+}
+
+export interface NewVersionOptions {
+  parcel: Buffer
+  driver: string
+  /** The version that the folder continues. */
+  base: Buffer | null
+  history: History
+  /** This host's own `data` log. */
+  data: Log
+  context: ParcelContext
+  /** Called when it fails with whole packs in the log, which stay there. */
+  saveMarks: () => Promise<void>
+  work: Work
+}
+
+/** Puts a folder's contents into the log; nothing refers to them yet. */
+export async function storeVersion(
+  request: CommitRequest,
+  { parcel, driver, base, history, data, context, saveMarks, work }: NewVersionOptions
+): Promise<NewVersion> {
+  const { index, pool, identity, clock, store } = context
+  // A parent need not be known here; it only helps to store less.
+  const parent = base === null ? null : history.get(base)
+  const heads = new Map<string, CoreHead>()
+  for (const head of parent?.version.cores ?? []) heads.set(prefix(head.key), head)
+  const cores = new CoreTable(parent === null ? [] : history.places(parent.id).cores)
+  const writer = new PackWriter({
+    log: data,
+    pool,
+    parcel,
+    index,
+    cores,
+    lengthOf: (core) => heads.get(prefix(core))?.length ?? 0,
+    compress: request.compress,
+    flush: () => store.flush()
+  })
+  const { roles, exclude } = request
+  const options = { writer, pool, roles, exclude, work }
+  const stored = await commitFolder(request.path, options).catch(async (error: unknown) => {
+    // What was appended is durable and will be found by the next try.
+    await writer
+      .end()
+      .then(saveMarks)
+      .catch(() => {})
+    throw error
+  })
+  heads.set(prefix(data.key), await data.head())
+  const version = {
+    parcel,
+    author: identity.publicKey,
+    parents: base === null ? [] : [base],
+    created: clock(),
+    driver,
+    facts: request.facts,
+    table: { size: stored.table.size, root: stored.table.root },
+    totals: { files: stored.files, bytes: stored.bytes, stored: writer.stored },
+    message: request.message,
+    leaseEpoch: 0,
+    cores: cores.keys.flatMap((key) => heads.get(prefix(key)) ?? []),
+    extensions: []
+  }
+  const places = { cores: [...cores.keys], table: stored.table.place, roots: stored.roots }
+  return { version, places, skipped: stored.skipped }
+}
+
+function prefix(key: Buffer): string {
+  return key.toString('hex', 0, CORE_PREFIX)
+}

@@ -1,0 +1,143 @@
+import { resolve } from 'node:path'
+import { setTimeout } from 'node:timers/promises'
+import { describeVersion } from './describe.js'
+import { ParcelError } from './errors.js'
+import type { Home } from './home.js'
+import type { ResumeOptions, ResumeResult } from './info.js'
+import { isName } from './names.js'
+import { requireNoChanges } from './parcel/changes.js'
+import type { Known } from './parcel/history.js'
+import type { Parcel } from './parcel/parcel.js'
+import { ParcelMachine } from './parcel-machine.js'
+import { namesIn, overlaps, realDestination } from './paths.js'
+import type { Work } from './progress.js'
+import type { Swarm } from './swarm/swarm.js'
+import type { Driver } from './vmm/driver.js'
+import { driverNamed } from './vmm/drivers.js'
+import { CONSOLE_LOG, requireFit } from './vmm/state-files.js'
+
+/** What a host lends to a resume. */
+export interface ResumeContext {
+  home: Home
+  swarm: Swarm
+  /** All parcels of the host: none is written into another's folder. */
+  parcels: readonly Parcel[]
+}
+
+const TIMEOUT = 60_000
+/** How long a resume listens for newer versions when nobody answers, and after the first did. */
+const HEAR = { timeout: 5_000, grace: 1_000 }
+
+/**
+ * Brings a version back: asks the other hosts, chooses, checks that it fits here, fetches what is
+ * missing, writes the folder, starts the machine. Throws RUNNING, CONFLICT, UNREACHABLE,
+ * UNKNOWN_VERSION, HOST_MISMATCH, NEWER_FORMAT, INTEGRITY, DISK_FULL, VMM_FAILED.
+ */
+export async function resume(
+  parcel: Parcel,
+  options: ResumeOptions,
+  { home, swarm, parcels }: ResumeContext,
+  work: Work
+): Promise<ResumeResult> {
+  const driver = driverNamed(parcel.driver)
+  const machine = new ParcelMachine(home, parcel)
+  await machine.requireStopped()
+  const { timeout = TIMEOUT, cwd = '.' } = options
+  work.report({ step: 'asking', done: 0, total: 0, unit: 'blocks' })
+  const heard = await swarm.hear(parcel, { ...HEAR, signal: work.signal })
+  const wanted = await choose(parcel, options.version, timeout, work)
+  await requireFit(driver, wanted.version.facts)
+  const chosen = options.to ?? parcel.folder.path ?? (isName(parcel.name) ? parcel.name : 'parcel')
+  const path = await realDestination(resolve(cwd, chosen))
+  const mayWrite = (): Promise<void> =>
+    requireWritable(parcel, path, { home, parcels, driver, force: options.force === true })
+  await mayWrite()
+  await parcel.availability.fetch(wanted, { timeout }, work)
+  // Once more at the end: the user may have gone on working in the folder meanwhile.
+  await parcel.checkOut(wanted, path, mayWrite, work)
+  const isRunning = driver.statePaths.length > 0 && options.start !== false
+  const screen = isRunning ? (await machine.run(false)).screen : null
+  const others = [...parcel.trusted()]
+  return {
+    version: await describeVersion(parcel, wanted, home),
+    path,
+    isRunning,
+    screen,
+    heard: others.filter((host) => heard.has(host)).map((host) => parcel.hostName(host)),
+    silent: others.filter((host) => !heard.has(host)).map((host) => parcel.hostName(host))
+  }
+}
+
+/** The version to resume. Throws CONFLICT for several heads, UNREACHABLE when none has arrived. */
+async function choose(
+  parcel: Parcel,
+  version: string | undefined,
+  timeout: number,
+  work: Work
+): Promise<Known> {
+  await waitForVersion(parcel, timeout, work.signal)
+  if (version !== undefined) return parcel.history.resolve(version)
+  // To take an older version in its place would fork the history without a word.
+  if (parcel.newerFormat !== null) throw parcel.newerFormat
+  const [head, ...others] = parcel.history.heads()
+  if (head === undefined) {
+    throw new ParcelError(
+      'UNKNOWN_VERSION',
+      `"${parcel.name}" has no version yet: suspend it first`
+    )
+  }
+  if (others.length === 0) return head
+  const ids = [head, ...others].map(({ id }) => id.toString('hex', 0, 6)).join(', ')
+  throw new ParcelError(
+    'CONFLICT',
+    `two hosts went on from one version: choose with --version one of ${ids}`
+  )
+}
+
+/** Waits for a first version, if there are other hosts that may have one. */
+async function waitForVersion(parcel: Parcel, timeout: number, signal: AbortSignal): Promise<void> {
+  const deadline = performance.now() + timeout
+  while (parcel.history.size === 0 && parcel.newerFormat === null && parcel.trusted().size > 0) {
+    if (performance.now() > deadline) {
+      throw new ParcelError(
+        'UNREACHABLE',
+        `no version of "${parcel.name}" has arrived: is another of its hosts online?`
+      )
+    }
+    await setTimeout(25, undefined, { signal })
+  }
+}
+
+/** Refuses to overwrite a folder that is not this parcel's, or that has what no version has. */
+async function requireWritable(
+  parcel: Parcel,
+  path: string,
+  {
+    home,
+    parcels,
+    driver,
+    force
+  }: { home: Home; parcels: readonly Parcel[]; driver: Driver; force: boolean }
+): Promise<void> {
+  if (overlaps(home.dir, path)) {
+    throw new ParcelError('USAGE', `cannot resume into the home folder ${home.dir}`)
+  }
+  for (const other of parcels) {
+    if (other === parcel || other.folder.path === null) continue
+    if (overlaps(await realDestination(other.folder.path), path)) {
+      throw new ParcelError('CONFLICT', `${path} belongs to the parcel "${other.name}"`)
+    }
+  }
+  if ((await namesIn(path)).length === 0) return
+  if (parcel.folder.path === null || (await realDestination(parcel.folder.path)) !== path) {
+    throw new ParcelError('CONFLICT', `${path} is not empty: choose another folder`)
+  }
+  if (force) return
+  const base = parcel.folder.baseVersion()
+  await requireNoChanges(path, base === null ? null : parcel.contents(base), {
+    name: parcel.name,
+    isState: (file) =>
+      driver.statePaths.length > 0 &&
+      (file === 'state' || file.startsWith('state/') || file.startsWith(CONSOLE_LOG))
+  })
+}
