@@ -5,12 +5,18 @@ import { chunkCount, chunkLength, PAGE_FANOUT, SUBPAGE_SIZE } from '../format/li
 import { decodeIdPage, decodePlacePage } from '../format/page.js'
 import type { ItemSource } from './items.js'
 
+export interface LeafEntry {
+  entry: Entry
+  /** Where each item of the entry is, in the order of `entryIds`. */
+  places: Place[]
+}
+
 /** A run of entries of a file; `entries` is null for a run of holes that has no page. */
 export interface Leaf {
   /** Index of the first chunk. */
   first: number
   count: number
-  entries: { entry: Entry; places: Place[] }[] | null
+  entries: LeafEntry[] | null
 }
 
 /**
@@ -78,7 +84,7 @@ async function* subtree(
 /** The bytes of one chunk, verified against its ids; null for a hole. Zeros are made here. */
 export async function readChunk(
   source: ItemSource,
-  { entry, places }: { entry: Entry; places: Place[] },
+  { entry, places }: LeafEntry,
   length: number
 ): Promise<Buffer | null> {
   if (entry.kind === 'hole') return null

@@ -1,3 +1,4 @@
+import type { WorkerPool } from '../chunk/worker-pool.js'
 import { ParcelError } from '../errors.js'
 import { CORE_PREFIX, type ChunkIndex } from '../log/chunk-index.js'
 import { CoreTable } from '../log/core-table.js'
@@ -10,6 +11,7 @@ import { materialise } from './materialise.js'
 
 export interface CheckOutOptions {
   set: LogSet
+  pool: WorkerPool
   /** Learns where the version's chunks are, so that the next commit need not store them again. */
   index: ChunkIndex
   /** The last chance to refuse: everything is written, nothing replaced. */
@@ -21,13 +23,14 @@ export interface CheckOutOptions {
 export async function checkOut(
   { id, version }: Known,
   dir: string,
-  { set, index, beforeSwap, work }: CheckOutOptions
+  { set, pool, index, beforeSwap, work }: CheckOutOptions
 ): Promise<void> {
   const places = set.history.places(id)
   const cores = new CoreTable(places.cores)
   const source = packsOf(cores, set)
   await materialise(dir, {
     source,
+    pool,
     contents: () => contents(source, version, places),
     work,
     onItems: (items) =>

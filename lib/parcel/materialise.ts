@@ -1,43 +1,24 @@
 import { execFile } from 'node:child_process'
-import { constants } from 'node:fs'
-import {
-  chmod,
-  lstat,
-  lutimes,
-  mkdir,
-  open,
-  rename,
-  rm,
-  statfs,
-  symlink,
-  utimes
-} from 'node:fs/promises'
-import type { FileHandle } from 'node:fs/promises'
+import { chmod, lstat, lutimes, mkdir, rename, rm, statfs, symlink, utimes } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { promisify } from 'node:util'
 import { ParcelError } from '../errors.js'
 import type { FileEntry } from '../format/file-table.js'
-import { CHUNK_SIZE, chunkLength, SUBPAGE_SIZE } from '../format/limits.js'
-import { entryIds, type Entry, type Place } from '../format/entry.js'
-import type { ItemSource } from '../image/items.js'
-import { leaves, readChunk } from '../image/tree-reader.js'
+import { CHUNK_SIZE, chunkLength } from '../format/limits.js'
+import { leaves } from '../image/tree-reader.js'
 import { syncFolder } from '../keys/at-rest.js'
 import { OrderedWindow } from '../ordered-window.js'
 import type { Work } from '../progress.js'
 import type { Content } from './contents.js'
 import { walk } from './walk.js'
+import { seconds, writeFile, type WriteFileOptions } from './write-file.js'
 
-/** Chunks read ahead of the one being written. */
-const AHEAD = 32
 const SMALL_AT_ONCE = 16
 
-export interface MaterialiseOptions {
-  source: ItemSource
+export interface MaterialiseOptions extends Omit<WriteFileOptions, 'onBytes'> {
   /** The version's contents, twice: to measure, then to write. */
   contents: () => AsyncIterable<Content>
   work: Work
-  /** Told of each item that is here now, so that later versions need not store it again. */
-  onItems: (items: { id: Buffer; place: Place }[]) => Promise<void>
   /** The last chance to refuse: everything is written, nothing replaced. */
   beforeSwap: () => Promise<void>
 }
@@ -130,7 +111,7 @@ async function writeContents(
     } else if (entry.type === 'symlink') {
       links.push({ path, entry })
     } else {
-      const written = writeFile(path, entry, content.place, onBytes, options)
+      const written = writeFile(path, entry, content.place, { ...options, onBytes })
       await files.push(written, entry.size > CHUNK_SIZE)
     }
   }
@@ -143,78 +124,6 @@ async function writeContents(
   for (const { path, entry } of folders.toReversed()) {
     await chmod(path, entry.mode)
     await utimes(path, seconds(entry.mtime), seconds(entry.mtime))
-  }
-}
-
-async function writeFile(
-  path: Buffer,
-  entry: FileEntry & { type: 'file' },
-  place: Place | null,
-  onBytes: (bytes: number) => void,
-  { source, work, onItems }: MaterialiseOptions
-): Promise<void> {
-  const handle = await open(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600)
-  try {
-    await handle.truncate(entry.size)
-    const pending: Promise<void>[] = []
-    for await (const leaf of leaves(source, { size: entry.size, root: entry.root, place })) {
-      if (leaf.entries === null) continue
-      const items: { id: Buffer; place: Place }[] = []
-      const ofLeaf: Promise<void>[] = []
-      for (const [i, one] of leaf.entries.entries()) {
-        work.signal.throwIfAborted()
-        const index = leaf.first + i
-        const length = chunkLength(entry.size, index)
-        const written = readChunk(source, one, length).then(async (chunk) => {
-          if (chunk === null) return
-          entryIds(one.entry).forEach((id, n) => {
-            const at = one.places[n]
-            if (at !== undefined) items.push({ id, place: at })
-          })
-          await writeChunk(handle, index * CHUNK_SIZE, chunk, one.entry)
-          onBytes(length)
-        })
-        written.catch(() => {})
-        ofLeaf.push(written)
-        pending.push(written)
-        if (pending.length >= AHEAD) await pending.shift()
-      }
-      // Only what has proved to be what it should is remembered.
-      await Promise.all(ofLeaf)
-      await onItems(items)
-    }
-    await Promise.all(pending)
-    await handle.chmod(entry.mode)
-    await handle.utimes(seconds(entry.mtime), seconds(entry.mtime))
-  } finally {
-    await handle.close()
-  }
-}
-
-/** Writes a chunk but not its holes, which stay holes of the file. */
-async function writeChunk(
-  handle: FileHandle,
-  offset: number,
-  chunk: Buffer,
-  entry: Entry
-): Promise<void> {
-  const holes = entry.kind === 'chunk' || entry.kind === 'zero' ? entry.holes : 0
-  let start = 0
-  while (start < chunk.byteLength) {
-    const isHole = (at: number): boolean => (holes & (1 << (at / SUBPAGE_SIZE))) !== 0
-    let end = start
-    while (end < chunk.byteLength && isHole(end) === isHole(start)) end += SUBPAGE_SIZE
-    end = Math.min(end, chunk.byteLength)
-    if (!isHole(start)) await writeFully(handle, chunk.subarray(start, end), offset + start)
-    start = end
-  }
-}
-
-async function writeFully(handle: FileHandle, bytes: Buffer, position: number): Promise<void> {
-  let written = 0
-  while (written < bytes.byteLength) {
-    const rest = bytes.subarray(written)
-    written += (await handle.write(rest, 0, rest.byteLength, position + written)).bytesWritten
   }
 }
 
@@ -285,9 +194,4 @@ async function removeTree(path: string): Promise<void> {
 async function syncFiles(path: string): Promise<void> {
   const args = process.platform === 'linux' ? ['-f', path] : []
   await promisify(execFile)('sync', args)
-}
-
-/** Nanoseconds as seconds since 1970, the way utimes takes them. */
-function seconds(mtime: bigint): number {
-  return Number(mtime / 1_000n) / 1e6
 }

@@ -230,6 +230,7 @@ export class Parcel {
     return this.#exclusive(async () => {
       await checkOut(known, dir, {
         set: this.#set,
+        pool: this.#context.pool,
         index: this.#context.index,
         beforeSwap: async () => {
           await beforeSwap()

@@ -1,0 +1,174 @@
+import { constants } from 'node:fs'
+import { open, type FileHandle } from 'node:fs/promises'
+import type { ChunkWrite } from '../chunk/unpack-job.js'
+import { writeAround } from '../chunk/unpack-job.js'
+import type { WorkerPool } from '../chunk/worker-pool.js'
+import { entryIds, type Place } from '../format/entry.js'
+import type { FileEntry } from '../format/file-table.js'
+import { CHUNK_SIZE, chunkLength } from '../format/limits.js'
+import { leaves, readChunk, type Leaf, type LeafEntry } from '../image/tree-reader.js'
+import type { PackReader } from '../log/pack-reader.js'
+import type { Work } from '../progress.js'
+
+/** Leaves whose chunks are gathered by pack, so that each pack is opened once for all of them. */
+const WINDOW = 8
+/** Packs that are opened side by side. */
+const AT_ONCE = 6
+/** So much is written before the disk is told to begin. */
+const SYNC_BYTES = 128 * 1_048_576
+
+export interface WriteFileOptions {
+  source: PackReader
+  pool: WorkerPool
+  work: Work
+  /** Told of each item that is here now, so that later versions need not store it again. */
+  onItems: (items: Item[]) => Promise<void>
+  onBytes: (bytes: number) => void
+}
+
+interface Item {
+  id: Buffer
+  place: Place
+}
+
+/** Chunks of one pack and where they go. */
+interface Extraction {
+  place: Place
+  writes: ChunkWrite[]
+  ids: Buffer[]
+}
+
+/** Writes a file of a version, with its holes, mode and time. Nothing unverified is written. */
+export async function writeFile(
+  path: Buffer,
+  entry: FileEntry & { type: 'file' },
+  place: Place | null,
+  options: WriteFileOptions
+): Promise<void> {
+  const handle = await open(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600)
+  try {
+    await handle.truncate(entry.size)
+    const tree = { size: entry.size, root: entry.root, place }
+    // A small file shares its pack with others, which the reader keeps open for them.
+    if (entry.size <= CHUNK_SIZE) {
+      for await (const leaf of leaves(options.source, tree)) {
+        await writeWindow([leaf], handle, entry.size, options)
+      }
+    } else {
+      await writeLarge(handle, tree, options)
+    }
+    await handle.chmod(entry.mode)
+    await handle.utimes(seconds(entry.mtime), seconds(entry.mtime))
+  } finally {
+    await handle.close()
+  }
+}
+
+async function writeLarge(
+  handle: FileHandle,
+  tree: Parameters<typeof leaves>[1],
+  options: WriteFileOptions
+): Promise<void> {
+  let window: Leaf[] = []
+  let unsynced = 0
+  let syncing: Promise<void> = Promise.resolve()
+  const flush = async (): Promise<void> => {
+    unsynced += await writeWindow(window, handle, tree.size, options)
+    window = []
+    if (unsynced < SYNC_BYTES) return
+    unsynced = 0
+    // All of it is synced at the end; begun now, the disk works while we do.
+    await syncing
+    syncing = handle.datasync()
+    syncing.catch(() => {})
+  }
+  try {
+    for await (const leaf of leaves(options.source, tree)) {
+      if (leaf.entries === null) continue
+      window.push(leaf)
+      if (window.length === WINDOW) await flush()
+    }
+    await flush()
+  } finally {
+    await syncing
+  }
+}
+
+/** Writes the chunks of some leaves; returns how many bytes. */
+async function writeWindow(
+  window: readonly Leaf[],
+  handle: FileHandle,
+  size: number,
+  options: WriteFileOptions
+): Promise<number> {
+  const { source, pool, work, onItems, onBytes } = options
+  const packs = new Map<string, Extraction>()
+  const items: Item[] = []
+  let bytes = 0
+  for (const { first, entries } of window) {
+    for (const [i, one] of (entries ?? []).entries()) {
+      const index = first + i
+      const length = chunkLength(size, index)
+      if (one.entry.kind === 'hole') continue
+      bytes += length
+      entryIds(one.entry).forEach((id, n) => {
+        const place = one.places[n]
+        if (place !== undefined) items.push({ id, place })
+      })
+      const [place] = one.places
+      if (one.entry.kind === 'chunk' && place !== undefined && size > CHUNK_SIZE) {
+        const { holes, id } = one.entry
+        const at = index * CHUNK_SIZE
+        const pack = packAt(packs, place)
+        pack.writes.push({ ordinal: place.ordinal, fd: handle.fd, at, length, holes })
+        pack.ids.push(id)
+      } else {
+        work.signal.throwIfAborted()
+        await writeOne(handle, one, index * CHUNK_SIZE, length, source)
+        onBytes(length)
+      }
+    }
+  }
+  const waiting = [...packs.values()]
+  const extractNext = async (): Promise<void> => {
+    for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
+      work.signal.throwIfAborted()
+      await source.extract(next.place, next.writes, Buffer.concat(next.ids), pool)
+      onBytes(next.writes.reduce((sum, { length }) => sum + length, 0))
+    }
+  }
+  // The descriptor must stay open while a thread writes to it.
+  const done = await Promise.allSettled(Array.from({ length: AT_ONCE }, extractNext))
+  for (const result of done) if (result.status === 'rejected') throw result.reason
+  // Only what has proved to be what it should is remembered.
+  await onItems(items)
+  return bytes
+}
+
+function packAt(packs: Map<string, Extraction>, place: Place): Extraction {
+  const name = `${place.core}/${place.block}`
+  const known = packs.get(name)
+  if (known !== undefined) return known
+  const pack = { place, writes: [], ids: [] }
+  packs.set(name, pack)
+  return pack
+}
+
+async function writeOne(
+  handle: FileHandle,
+  one: LeafEntry,
+  at: number,
+  length: number,
+  source: PackReader
+): Promise<void> {
+  const chunk = await readChunk(source, one, length)
+  if (chunk === null) return
+  const { entry } = one
+  const holes = entry.kind === 'chunk' || entry.kind === 'zero' ? entry.holes : 0
+  writeAround(handle.fd, chunk, at, holes)
+}
+
+/** Nanoseconds as seconds since 1970, the way utimes takes them. */
+export function seconds(mtime: bigint): number {
+  return Number(mtime / 1_000n) / 1e6
+}
