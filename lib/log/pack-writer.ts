@@ -217,6 +217,8 @@ export class PackWriter {
   }
 
   #send(pack: OpenPack): void {
+    // Its place never becomes known: whoever waits for it is told of the failure.
+    if (this.#failure !== null) return
     const { log, pool, compress } = this.#options
     const { kind, items, raw, bytes } = pack
     const index = this.#next++
@@ -235,7 +237,7 @@ export class PackWriter {
 
   async #drain(): Promise<void> {
     try {
-      while (this.#queue.length > 0 && this.#failure === null) await this.#appendBatch()
+      while (this.#queue.length > 0) await this.#appendBatch()
     } catch (error) {
       this.#fail(error)
     } finally {
