@@ -292,7 +292,8 @@ export class PackWriter {
     const items = this.#unindexed
     this.#unindexed = []
     this.#unflushed = 0
-    if (items.length === 0) return
+    // A store that failed or was closed may never answer.
+    if (items.length === 0 || this.#failure !== null) return
     try {
       await flush()
       await index.add(parcel, items)
