@@ -102,7 +102,12 @@ export class WorkerPool {
     const waiting = [...threads.flatMap(({ sent }) => sent), ...this.#urgent, ...this.#reads]
     this.#urgent.length = 0
     this.#reads.length = 0
-    await Promise.all(threads.map(({ worker }) => worker.terminate()))
+    const ended = threads.map(({ worker }) => {
+      // A thread that nothing waits for could end together with the process, before it says so.
+      worker.ref()
+      return worker.terminate()
+    })
+    await Promise.all(ended)
     for (const { reject } of waiting) reject(interrupted())
   }
 
