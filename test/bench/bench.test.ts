@@ -50,3 +50,13 @@ test('the bench measures suspends and a restore', async () => {
   const [first = NaN, second = NaN, third = NaN] = stored
   assert.ok(first > second && second > third, `stored ${stored.join(', ')}`)
 })
+
+test('the bench measures what crosses over', async () => {
+  const { parts } = await bench('across')
+  for (const { tools } of parts[0]?.tasks ?? []) {
+    for (const metric of ['wall', 'cpu', 'wire', 'rss']) {
+      assert.ok((tools[0]?.figures[metric]?.median ?? 0) > 0, metric)
+    }
+  }
+  assert.equal(parts[0]?.tasks.length, 5)
+})

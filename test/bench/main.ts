@@ -8,10 +8,11 @@ import { PrivateDht, SOFTWARE } from '../../lib/index.js'
 import { thisMachine } from './machine.js'
 import type { Bench, Part } from './part.js'
 import { cleanUp, scratchFolder } from './scratch.js'
+import { acrossPart } from './across/part.js'
 import { suspendPart } from './suspend/part.js'
 import { markdown, type Report } from './table.js'
 
-const PARTS: readonly Part[] = [suspendPart]
+const PARTS: readonly Part[] = [suspendPart, acrossPart]
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,

@@ -1,4 +1,3 @@
-import { spawnSync } from 'node:child_process'
 import { mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describeImages, makeImages, sizesFor, type Images } from '../image.js'
@@ -6,6 +5,8 @@ import { diskUsage, warm } from '../machine.js'
 import { measure, type Command } from '../measure.js'
 import type { Bench, Part } from '../part.js'
 import { Results, type PartReport } from '../report.js'
+import { requireSame } from '../same.js'
+import { sync } from '../sync.js'
 import { borg } from './borg.js'
 import { casync } from './casync.js'
 import type { Keeper, Place } from './keeper.js'
@@ -58,9 +59,9 @@ async function keep(
     bench.say(`run ${run}, ${keeper.name}: ${task}`)
     const before = await diskUsage(repo)
     await warm(disk)
-    spawnSync('sync')
+    sync()
     const { wall, cpu, rss, stdout } = await measure(command)
-    spawnSync('sync')
+    sync()
     const stored = (await diskUsage(repo)) - before
     results.add(task, keeper.name, {
       wall,
@@ -93,7 +94,7 @@ async function keep(
     await step('second, after the changes', store(), 0)
     await step('third, unchanged', store(), 0)
     await step(RESTORE, keeper.restore(place, out), images.data)
-    await requireSame(disk, out)
+    await requireRestored(disk, out)
   } finally {
     await rename(disk, images.after)
   }
@@ -102,11 +103,9 @@ async function keep(
 
 const RESTORE = 'restore to files'
 
-/** A tool that is fast because it does something else is no peer. */
-async function requireSame(disk: string, out: string): Promise<void> {
+async function requireRestored(disk: string, out: string): Promise<void> {
   const paths = await readdir(out, { recursive: true })
   const restored = paths.find((path) => path.endsWith('disk.img'))
   if (restored === undefined) throw new Error('the image was not restored')
-  const { status } = spawnSync('cmp', ['-s', disk, join(out, restored)])
-  if (status !== 0) throw new Error('the restored image is another one')
+  requireSame(disk, join(out, restored))
 }
