@@ -60,3 +60,12 @@ test('the bench measures what crosses over', async () => {
   }
   assert.equal(parts[0]?.tasks.length, 5)
 })
+
+test('the bench measures the store', async () => {
+  const { parts } = await bench('store')
+  const tasks = parts[0]?.tasks ?? []
+  const [first, , index] = tasks
+  assert.ok((first?.tools[0]?.figures['times']?.median ?? 0) >= 1, 'what is stored is written')
+  assert.ok((index?.tools[0]?.figures['perChunk']?.median ?? 0) > 0)
+  assert.equal(tasks.length, 8)
+})

@@ -9,10 +9,11 @@ import { thisMachine } from './machine.js'
 import type { Bench, Part } from './part.js'
 import { cleanUp, scratchFolder } from './scratch.js'
 import { acrossPart } from './across/part.js'
+import { storePart } from './store/part.js'
 import { suspendPart } from './suspend/part.js'
 import { markdown, type Report } from './table.js'
 
-const PARTS: readonly Part[] = [suspendPart, acrossPart]
+const PARTS: readonly Part[] = [suspendPart, acrossPart, storePart]
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,

@@ -1,6 +1,7 @@
 import { fork, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { z } from 'zod'
+import { NODE_FLAGS } from '../ours.js'
 
 const Call = z.object({ id: z.number(), call: z.string(), args: z.array(z.string()) })
 const Reply = z.object({ id: z.number(), value: z.unknown(), error: z.string().optional() })
@@ -15,7 +16,10 @@ export class End {
   }
 
   static async start(program: string, ...args: string[]): Promise<End> {
-    const child = fork(program, args, { stdio: ['ignore', 'ignore', 'inherit', 'ipc'] })
+    const child = fork(program, args, {
+      execArgv: NODE_FLAGS,
+      stdio: ['ignore', 'ignore', 'inherit', 'ipc']
+    })
     await once(child, 'message')
     return new End(child)
   }

@@ -1,12 +1,11 @@
 import { mkdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { z } from 'zod'
-import { SOFTWARE } from '../../../lib/index.js'
 import { describeImages, makeImages, sizesFor } from '../image.js'
 import { warm } from '../machine.js'
 import { measure } from '../measure.js'
 import { isMetric, type Values } from '../metrics.js'
+import { OUR_VERSION, ourProgram } from '../ours.js'
 import type { Bench, Part } from '../part.js'
 import { versionOf } from '../program.js'
 import { OURS, Results, type PartReport } from '../report.js'
@@ -30,7 +29,7 @@ const CARRIERS: readonly Carrier[] = [
     how: 'suspend, replicate, verify; encrypted, zstd',
     program: 'ours',
     args: [],
-    version: () => SOFTWARE.replace(/.* /, '')
+    version: () => OUR_VERSION
   },
   {
     name: 'syncthing',
@@ -85,9 +84,10 @@ async function run(bench: Bench): Promise<PartReport> {
       await warm(images.before)
       await warm(images.after)
       sync()
-      const path = fileURLToPath(new URL(`./${program}-run-process.js`, import.meta.url))
-      const command = [process.execPath, path, dir, images.before, images.after, ...args] as const
-      const argv = loopback === null ? command : ([...loopback, ...command] as const)
+      const path = `./${program}-run-process.js`
+      const all = [dir, images.before, images.after, ...args]
+      const command = ourProgram(path, import.meta.url, ...all)
+      const argv: typeof command = loopback === null ? command : [...loopback, ...command]
       const { stdout } = await measure({ argv })
       const laps = Printed.parse(JSON.parse(stdout))
       for (const task of [FIRST, FIRST + FILES, CHANGED, CHANGED + FILES, BLOCKS]) {

@@ -3,33 +3,33 @@
 // It prints what the call alone took, which is what a daemon that is up would take.
 import { join } from 'node:path'
 import { Host } from '../../../lib/index.js'
-import type { Call } from './ours.js'
+import { timedCall } from '../timed-call.js'
 
 const [step = '', address, repo, path] = process.argv.slice(2)
 if (address === undefined || repo === undefined) throw new Error('no home')
 const options = { home: join(repo, 'home'), bootstrap: address }
 const host =
   step === 'init' ? await Host.create({ ...options, name: 'bench' }) : await Host.open(options)
-const began = performance.now()
-const before = process.cpuUsage()
 
-switch (step) {
-  case 'init':
-    await host.add(path ?? '', { name: 'image', vm: 'folder' })
-    break
-  case 'suspend':
-  case 'suspend-plain': {
-    const { skipped } = await host.suspend('image', { compress: step === 'suspend' })
-    if (skipped.length > 0) throw new Error('something was skipped')
-    break
+async function run(): Promise<void> {
+  switch (step) {
+    case 'init':
+      await host.add(path ?? '', { name: 'image', vm: 'folder' })
+      return
+    case 'suspend':
+    case 'suspend-plain': {
+      const { skipped } = await host.suspend('image', { compress: step === 'suspend' })
+      if (skipped.length > 0) throw new Error('something was skipped')
+      return
+    }
+    case 'resume':
+      await host.resume('image', { to: path ?? '' })
+      return
+    default:
+      throw new Error(`no step ${step}`)
   }
-  case 'resume':
-    await host.resume('image', { to: path ?? '' })
-    break
-  default:
-    throw new Error(`no step ${step}`)
 }
-const { user, system } = process.cpuUsage(before)
-const call: Call = { wall: (performance.now() - began) / 1e3, cpu: (user + system) / 1e6 }
+
+const { call } = await timedCall(run)
 console.log(JSON.stringify(call))
 await host.close()

@@ -1,26 +1,18 @@
-import { fileURLToPath } from 'node:url'
-import { SOFTWARE } from '../../../lib/index.js'
 import type { Command } from '../measure.js'
+import { OUR_VERSION, ourProgram } from '../ours.js'
 import { OURS } from '../report.js'
 import type { Keeper, Place } from './keeper.js'
 
-const PROGRAM = fileURLToPath(new URL('./ours-process.js', import.meta.url))
-
-/** What a call took by itself, without the start and the end of a process. Seconds. */
-export interface Call {
-  wall: number
-  cpu: number
-}
-
 /** A keeper on a DHT at `address`, which it only looks for peers in. */
 export function oursAt(address: string): Keeper {
-  const command = (...args: string[]): Command => ({
-    argv: [process.execPath, PROGRAM, args[0] ?? '', address, ...args.slice(1)]
-  })
+  const command = (...args: string[]): Command => {
+    const [step = '', ...rest] = args
+    return { argv: ourProgram('./ours-process.js', import.meta.url, step, address, ...rest) }
+  }
   return {
     name: OURS,
     how: 'encrypted, zstd, synced; a process of its own for each step',
-    version: () => SOFTWARE.replace(/.* /, ''),
+    version: () => OUR_VERSION,
     init: ({ repo, folder }) => [command('init', repo, folder)],
     store: ({ repo }) => command('suspend', repo),
     restore: ({ repo }, to) => command('resume', repo, to),
