@@ -5,15 +5,17 @@ import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { PrivateDht, SOFTWARE } from '../../lib/index.js'
+import { dedupePart } from './dedupe/part.js'
 import { thisMachine } from './machine.js'
 import type { Bench, Part } from './part.js'
 import { cleanUp, scratchFolder } from './scratch.js'
 import { acrossPart } from './across/part.js'
 import { storePart } from './store/part.js'
 import { suspendPart } from './suspend/part.js'
+import { trackedPart } from './tracked/part.js'
 import { markdown, type Report } from './table.js'
 
-const PARTS: readonly Part[] = [suspendPart, acrossPart, storePart]
+const PARTS: readonly Part[] = [suspendPart, acrossPart, trackedPart, storePart, dedupePart]
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,

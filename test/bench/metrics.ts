@@ -25,6 +25,7 @@ export const METRICS = {
   chunks: count('chunks'),
   perChunk: count('index bytes a chunk', 1),
   newBytes: megabytes('new MB'),
+  ofFirst: count('wire ÷ first', 2),
   share: { title: '% new', digits: 2, scale: 0.01, isMore: false }
 } satisfies Record<string, Metric>
 

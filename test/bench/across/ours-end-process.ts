@@ -3,24 +3,26 @@ import { setTimeout } from 'node:timers/promises'
 import { Host } from '../../../lib/index.js'
 import { serve } from './end.js'
 
-const [name = '', home = '', bootstrap = ''] = process.argv.slice(2)
-const host = await Host.create({ name, home, bootstrap })
+const [hostName = '', home = '', bootstrap = ''] = process.argv.slice(2)
+const host = await Host.create({ name: hostName, home, bootstrap })
 
+/** Each call is about the parcel of a name. */
 serve(
   {
-    add: async (folder) => void (await host.add(folder ?? '', { name: 'image', vm: 'folder' })),
-    invite: async () => (await host.invite('image')).invite,
-    join: async (invite) => void (await host.join(invite ?? '')),
-    connected: () =>
-      until(async () => (await host.status('image')).peers.some((p) => p.isCaughtUp)),
-    suspend: async () => {
-      const { version } = await host.suspend('image')
+    add: async (name = '', folder = '') => void (await host.add(folder, { name, vm: 'folder' })),
+    invite: async (name = '') => (await host.invite(name)).invite,
+    join: async (name = '', invite = '') => void (await host.join(invite, { name })),
+    connected: (name = '') =>
+      until(async () => (await host.status(name)).peers.some((peer) => peer.isCaughtUp)),
+    suspend: async (name = '') => {
+      const { version } = await host.suspend(name)
       return { id: version.id, stored: version.stored }
     },
-    whole: (id) =>
-      until(async () => (await host.log('image')).some((v) => v.id === id && v.isHere)),
-    newest: () => until(async () => (await host.status('image')).heads.some((v) => v.isHere)),
-    resume: async (to) => void (await host.resume('image', { to: to ?? '' }))
+    whole: (name = '', id) =>
+      until(async () => (await host.log(name)).some((known) => known.id === id && known.isHere)),
+    newest: (name = '') =>
+      until(async () => (await host.status(name)).heads.some((head) => head.isHere)),
+    resume: async (name = '', to = '') => void (await host.resume(name, { to }))
   },
   () => host.close()
 )

@@ -13,28 +13,31 @@ export interface HugeFile {
 }
 
 /**
- * A sparse file in which 1 MiB of each 2.5 MiB are pages of 4 KiB that are all different and
- * compress to about a hundred bytes each: 100 GiB have 10.5 million of them. Always the same bytes.
+ * Makes a file longer, up to about `wanted` bytes: 1 MiB of each 2.5 MiB are pages of 4 KiB that
+ * are all different and compress to about a hundred bytes each, the rest is a hole. 100 GiB have
+ * 10.5 million such pages. Always the same bytes.
  */
-export async function writeHugeFile(path: string, wanted: number): Promise<HugeFile> {
-  const runs = Math.max(1, Math.floor(wanted / STEP))
-  const size = runs * STEP
+export async function appendHugeFile(path: string, wanted: number): Promise<HugeFile> {
   const cipher = createCipheriv('aes-128-ctr', Buffer.alloc(16, 7), Buffer.alloc(16))
   const perRun = RUN / PAGE
   const zeros = Buffer.alloc(perRun * DISTINCT)
   const bytes = Buffer.alloc(RUN, 'a page of a guest that has not much in it; ')
-  const file = await open(path, 'w')
+  const file = await open(path, 'a')
+  const start = (await file.stat()).size
+  await file.close()
+  const runs = Math.max(0, Math.floor((wanted - start) / STEP))
+  const image = await open(path, 'r+')
   try {
-    await file.truncate(size)
+    await image.truncate(start + runs * STEP)
     for (let n = 0; n < runs; n++) {
       const distinct = cipher.update(zeros)
       for (let page = 0; page < perRun; page++) {
         distinct.copy(bytes, page * PAGE, page * DISTINCT, (page + 1) * DISTINCT)
       }
-      await file.write(bytes, 0, RUN, n * STEP)
+      await image.write(bytes, 0, RUN, start + n * STEP)
     }
   } finally {
-    await file.close()
+    await image.close()
   }
-  return { size, pages: runs * perRun }
+  return { size: start + runs * STEP, pages: runs * perRun }
 }

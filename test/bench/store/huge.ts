@@ -6,7 +6,7 @@ import type { Bench } from '../part.js'
 import { OURS, type Results } from '../report.js'
 import { oursAt } from '../suspend/ours.js'
 import { sync } from '../sync.js'
-import { writeHugeFile } from './huge-file.js'
+import { appendHugeFile } from './huge-file.js'
 
 const SIZE = 100 * 2 ** 30
 /** The file takes 0.4 of its size, and its store and everybody else need some, too. */
@@ -24,7 +24,7 @@ export async function huge(bench: Bench, results: Results): Promise<void> {
   await mkdir(repo, { recursive: true })
   await mkdir(folder)
   bench.say('writing the huge file')
-  const { size, pages } = await writeHugeFile(join(folder, 'disk.img'), wanted)
+  const { size, pages } = await appendHugeFile(join(folder, 'disk.img'), wanted)
   const keeper = oursAt(bench.dht)
   const place = { repo, folder, version: 1 }
   for (const command of keeper.init(place)) await measure(command)

@@ -2,7 +2,7 @@ import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import NoiseSecretStream from '@hyperswarm/secret-stream'
-import { ReaderPool } from '../../../lib/chunk/reader-pool.js'
+import { WorkerPool } from '../../../lib/chunk/worker-pool.js'
 import { createHome, type Home } from '../../../lib/home.js'
 import { ChunkIndex } from '../../../lib/log/chunk-index.js'
 import { Store } from '../../../lib/log/store.js'
@@ -28,7 +28,7 @@ export class Member {
     const context = {
       store: await Store.open(join(home.dir, 'store')),
       index: await ChunkIndex.open(join(home.dir, 'index'), identity.index),
-      pool: new ReaderPool(),
+      pool: new WorkerPool(),
       identity,
       hostName: name,
       stateDir: join(home.dir, 'parcels'),
@@ -41,7 +41,7 @@ export class Member {
 
   /** A new parcel of this host, which lets the others in. */
   async found(name: string, dir: string, others: readonly Member[]): Promise<Parcel> {
-    const path = await aFolder(dir, name)
+    const path = await aFolder(dir, `${name}-${this.home.name}`)
     const parcel = await Parcel.create(this.#context, { name, driver: 'folder', path })
     this.parcels.push(parcel)
     for (const { home } of others) await parcel.admit(home.identity.publicKey)
@@ -61,7 +61,7 @@ export class Member {
   }
 
   async commit(parcel: Parcel, dir: string): Promise<void> {
-    const path = parcel.path ?? (await aFolder(dir, `${parcel.name}-${this.home.name}`))
+    const path = await aFolder(dir, `${parcel.name}-${this.home.name}`)
     const exclude = (): boolean => false
     const what = { path, roles: {}, exclude, facts: {}, message: '', compress: true }
     await parcel.commit(what, WORK)
@@ -95,12 +95,14 @@ export async function bring(from: Parcel, to: Parcel): Promise<void> {
       }
     }
   }
-  const wanted = from.headIds()
   for (;;) {
     replicate()
-    const known = wanted.map((id) => to.history.get(id))
-    const here = await Promise.all(known.map((each) => each !== null && to.isHere(each)))
-    if (here.every(Boolean)) break
+    const wanted = from.logs().filter(({ isOwn }) => isOwn)
+    const isWhole = wanted.every(({ key, length }) => {
+      const here = to.logs().find((log) => log.key.equals(key))
+      return here !== undefined && here.contiguousLength >= length
+    })
+    if (isWhole) break
     await setTimeout(5)
   }
   a.destroy()
