@@ -1,0 +1,12 @@
+import { fileURLToPath } from 'node:url'
+import { SOFTWARE } from '../../lib/index.js'
+
+export const OUR_VERSION = SOFTWARE.replace(/.* /, '')
+
+/** What the daemon is started with; hyperdrive gets it as well. */
+export const NODE_FLAGS = ['--max-semi-space-size=32']
+
+/** One of the programs of the bench, as the daemon would be run: give it `import.meta.url`. */
+export function ourProgram(path: string, from: string, ...args: string[]): [string, ...string[]] {
+  return [process.execPath, ...NODE_FLAGS, fileURLToPath(new URL(path, from)), ...args]
+}

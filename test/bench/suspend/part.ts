@@ -1,0 +1,111 @@
+import { mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { describeImages, makeImages, sizesFor, type Images } from '../image.js'
+import { diskUsage, warm } from '../machine.js'
+import { measure, type Command } from '../measure.js'
+import type { Bench, Part } from '../part.js'
+import { Results, type PartReport } from '../report.js'
+import { requireSame } from '../same.js'
+import { sync } from '../sync.js'
+import { borg } from './borg.js'
+import { casync } from './casync.js'
+import type { Keeper, Place } from './keeper.js'
+import { oursAt, plainAt } from './ours.js'
+import { restic } from './restic.js'
+
+const NOTES = [
+  'CPU and memory are those of the whole process, start and end included; memory of the largest one.',
+  'restic and borg do not look into a file whose size and times are as they were; the others read it again.',
+  'restic 0.14 has no sparse restore and writes the holes as well.',
+  'The image is read once before each step (nothing waits for the disk to read), and all is synced.'
+]
+
+export const suspendPart: Part = {
+  name: 'suspend',
+  about: 'store an image, store it again after changes, again unchanged, and bring it back',
+  run
+}
+
+async function run(bench: Bench): Promise<PartReport> {
+  bench.say('making the image')
+  const images = await makeImages(bench.dir, sizesFor(bench.data))
+  const plain = plainAt(bench.dht)
+  const keepers = [oursAt(bench.dht), restic, borg, casync, plain].filter((keeper) => {
+    if (!bench.wants(keeper.name, keeper !== plain)) return false
+    const version = keeper.version()
+    bench.saw(keeper.name, version, keeper.how)
+    return version !== null
+  })
+  const results = new Results()
+  for (let run = 1; run <= bench.runs; run++) {
+    for (const keeper of keepers) await keep(keeper, images, { bench, results, run })
+  }
+  return results.report('suspend', describeImages(images), NOTES)
+}
+
+async function keep(
+  keeper: Keeper,
+  images: Images,
+  { bench, results, run }: { bench: Bench; results: Results; run: number }
+): Promise<void> {
+  const repo = join(bench.dir, 'repo')
+  const folder = join(bench.dir, 'folder')
+  const out = join(bench.dir, 'out')
+  const disk = join(folder, 'disk.img')
+  for (const dir of [repo, folder, out]) await mkdir(dir)
+  const place: Place = { repo, folder, version: 0 }
+
+  const step = async (task: string, command: Command, data: number): Promise<void> => {
+    bench.say(`run ${run}, ${keeper.name}: ${task}`)
+    const before = await diskUsage(repo)
+    await warm(disk)
+    sync()
+    const { wall, cpu, rss, stdout } = await measure(command)
+    sync()
+    const stored = (await diskUsage(repo)) - before
+    results.add(task, keeper.name, {
+      wall,
+      cpu,
+      rss,
+      ...(task === RESTORE ? {} : { stored }),
+      ...(data === 0 ? {} : { speed: data / wall })
+    })
+    if (keeper.call !== undefined) {
+      results.add(task, `${keeper.name}, the call alone`, keeper.call(stdout))
+    }
+  }
+  const store = (): Command => {
+    place.version++
+    return keeper.store(place)
+  }
+
+  await rename(images.before, disk)
+  try {
+    await writeFile(join(folder, 'note'), 'before')
+    for (const command of keeper.init(place)) await measure(command)
+    await step('first suspend', store(), images.data)
+  } finally {
+    await rename(disk, images.before)
+  }
+  await rename(images.after, disk)
+  try {
+    // Newer than the image: borg never trusts the times of the newest file.
+    await writeFile(join(folder, 'note'), 'after')
+    await step('second, after the changes', store(), 0)
+    await step('third, unchanged', store(), 0)
+    await step(RESTORE, keeper.restore(place, out), images.data)
+    await requireRestored(disk, out)
+  } finally {
+    await rename(disk, images.after)
+  }
+  for (const dir of [repo, folder, out]) await rm(dir, { recursive: true })
+}
+
+const RESTORE = 'restore to files'
+
+async function requireRestored(disk: string, out: string): Promise<void> {
+  const paths = await readdir(out, { recursive: true })
+  const restored = paths.find((path) => path.endsWith('disk.img'))
+  if (restored === undefined) throw new Error('the image was not restored')
+  requireSame(disk, join(out, restored))
+}
