@@ -102,12 +102,7 @@ export class WorkerPool {
     const waiting = [...threads.flatMap(({ sent }) => sent), ...this.#urgent, ...this.#reads]
     this.#urgent.length = 0
     this.#reads.length = 0
-    const ended = threads.map(({ worker }) => {
-      // A thread that nothing waits for could end together with the process, before it says so.
-      worker.ref()
-      return worker.terminate()
-    })
-    await Promise.all(ended)
+    await Promise.all(threads.map(({ worker }) => worker.terminate()))
     for (const { reject } of waiting) reject(interrupted())
   }
 
@@ -160,6 +155,8 @@ export class WorkerPool {
   }
 
   #settle(thread: Thread, { result, error }: Done): void {
+    // Once closed, the end of the thread itself is waited for.
+    if (this.#isClosed) return
     const waiting = thread.sent.shift()
     if (thread.sent.length === 0) thread.worker.unref()
     if (error === null) waiting?.resolve(result)
