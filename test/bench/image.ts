@@ -28,6 +28,16 @@ export interface Images {
   chunks: number
 }
 
+/** Why no image can be made and measured here, in one line; null when it can. */
+export function missingForImages(): string | null {
+  if (process.platform !== 'linux') return 'the bench measures on Linux alone'
+  for (const program of ['mke2fs', 'debugfs']) {
+    const { error } = spawnSync(program, ['-V'], { env: environment() })
+    if (error !== undefined) return `no ${program}: apt install e2fsprogs`
+  }
+  return null
+}
+
 /** 1.1 GB of files in 2 GiB, and 137 MB of changes, or the same in small. */
 export function sizesFor(megabytes: number): ImageSizes {
   const data = megabytes * 1e6
@@ -35,7 +45,7 @@ export function sizesFor(megabytes: number): ImageSizes {
   return { image, data, change: Math.floor(data / 8) }
 }
 
-/** `--data 1100` is the bench; less is for trying it out. */
+/** The images in one line, for the reader of the results. */
 export function describeImages({ sizes, data, allocated, differing, chunks }: Images): string {
   return (
     `an ext4 image of ${(sizes.image / 2 ** 20).toFixed(0)} MiB holding ${mb(data)} MB of files ` +
@@ -117,7 +127,7 @@ async function change(
   const output = run('debugfs', '-w', '-f', script, path)
   if (/could not|no space|not found/i.test(output)) throw new Error(`debugfs: ${output}`)
   await rm(script)
-  const check = spawnSync('e2fsck', ['-fn', path], { encoding: 'utf8' })
+  const check = spawnSync('e2fsck', ['-fn', path], { env: environment(), encoding: 'utf8' })
   if (check.status !== null && check.status > 3) throw new Error(`e2fsck: ${check.stdout}`)
 }
 
@@ -141,12 +151,20 @@ async function compare(a: string, b: string): Promise<{ differing: number; chunk
 }
 
 function run(program: string, ...args: string[]): string {
-  const path = `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin`
-  const env = { ...process.env, PATH: path, E2FSPROGS_FAKE_TIME: '1700000000' }
-  const made = spawnSync(program, args, { env, encoding: 'utf8', maxBuffer: 2 ** 28 })
+  const made = spawnSync(program, args, {
+    env: environment(),
+    encoding: 'utf8',
+    maxBuffer: 2 ** 28
+  })
   if (made.error !== undefined) throw made.error
   if (made.status !== 0) throw new Error(`${program} failed: ${made.stdout}${made.stderr}`)
   return made.stdout + made.stderr
+}
+
+/** mke2fs and the like are in a folder that a plain user's PATH often lacks. */
+function environment(): NodeJS.ProcessEnv {
+  const path = `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin`
+  return { ...process.env, PATH: path, E2FSPROGS_FAKE_TIME: '1700000000' }
 }
 
 function mb(bytes: number): string {

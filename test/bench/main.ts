@@ -1,6 +1,7 @@
 // The bench: what this machine's files and programs make of us and of others, in one sitting.
 //   npm run bench [-- PART…] [--runs N] [--data MB] [--tools A,B] [--huge] [--json] [--out FILE]
-// It installs nothing; a tool that is not there is said to be "not present".
+// It installs nothing; a tool that is not there is said to be "not present". README.md, beside this
+// file, says more.
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'

@@ -1,5 +1,6 @@
 import { mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { setTimeout } from 'node:timers/promises'
 import { describeImages, makeImages, sizesFor, type Images } from '../image.js'
 import { diskUsage, warm } from '../machine.js'
 import { measure, type Command } from '../measure.js'
@@ -89,7 +90,9 @@ async function keep(
   }
   await rename(images.after, disk)
   try {
-    // Newer than the image: borg never trusts the times of the newest file.
+    // Newer than the image by more than a clock's tick: borg never trusts the times of the newest
+    // file, and would read an image that is unchanged again.
+    await setTimeout(50)
     await writeFile(join(folder, 'note'), 'after')
     await step('second, after the changes', store(), 0)
     await step('third, unchanged', store(), 0)

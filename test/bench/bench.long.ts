@@ -1,0 +1,17 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { bench, skip } from './small-run.js'
+
+test('the bench measures the store', { skip }, async () => {
+  const { parts } = await bench('store')
+  const tasks = parts[0]?.tasks ?? []
+  const [first, , index] = tasks
+  assert.ok((first?.tools[0]?.figures['times']?.median ?? 0) >= 1, 'what is stored is written')
+  assert.ok((index?.tools[0]?.figures['perChunk']?.median ?? 0) > 0)
+  assert.equal(tasks.length, 8)
+})
+
+test('the bench measures what a suspend is told', { skip }, async () => {
+  const { parts } = await bench('tracked')
+  assert.equal(parts[0]?.tasks.length, 2)
+})
