@@ -168,7 +168,10 @@ async function writeOne(
   writeAround(handle.fd, chunk, at, holes)
 }
 
-/** Nanoseconds as seconds since 1970, the way utimes takes them. */
+/**
+ * Nanoseconds as seconds since 1970, the way utimes takes them: a double, cut to microseconds.
+ * From the middle of a microsecond no rounding falls into the one before.
+ */
 export function seconds(mtime: bigint): number {
-  return Number(mtime / 1_000n) / 1e6
+  return (Number(mtime / 1_000n) + 0.5) / 1e6
 }
