@@ -1,9 +1,10 @@
 import { chunkId, pageHash } from '../chunk/id.js'
 import { ParcelError } from '../errors.js'
 import { entryIds, type Entry, type Place } from '../format/entry.js'
-import { chunkCount, chunkLength, PAGE_FANOUT, SUBPAGE_SIZE } from '../format/limits.js'
-import { decodeIdPage, decodePlacePage } from '../format/page.js'
+import { chunkCount, chunkLength, SUBPAGE_SIZE } from '../format/limits.js'
+import { decodeIdPage, decodePlacePage, type IdPage, type PlacePage } from '../format/page.js'
 import type { ItemSource } from './items.js'
+import { heightOf, spanOf } from './shape.js'
 
 export interface LeafEntry {
   entry: Entry
@@ -19,66 +20,94 @@ export interface Leaf {
   entries: LeafEntry[] | null
 }
 
+/** A page of a file's trees with all that is below it; `hash` null: a run of holes that has no page. */
+export interface Subtree {
+  hash: Buffer | null
+  place: Place | null
+}
+
+/** The trees of a file of a version. */
+export interface FileTree {
+  /** Bytes. */
+  size: number
+  root: Buffer | null
+  /** Where the top place page is. */
+  place: Place | null
+}
+
 /**
  * Walks a file's trees, leaf by leaf, in order. Every id page is checked against the hash that
  * names it, from the signed root down; place pages are hints, and a wrong one shows as a chunk
  * that does not have its id. Throws INTEGRITY, UNREACHABLE.
  */
-export async function* leaves(
-  source: ItemSource,
-  tree: { size: number; root: Buffer | null; place: Place | null }
-): AsyncGenerator<Leaf> {
+export async function* leaves(source: ItemSource, tree: FileTree): AsyncGenerator<Leaf> {
   const count = chunkCount(tree.size)
   if (count === 0) return
-  let span = PAGE_FANOUT
-  let level = 0
-  while (span < count) {
-    span *= PAGE_FANOUT
-    level++
-  }
-  yield* subtree(source, level, tree.root, tree.place, 0, count)
+  const top = { hash: tree.root, place: tree.place }
+  yield* below(source, top, { level: heightOf(count), first: 0, count })
 }
 
-async function* subtree(
+async function* below(
   source: ItemSource,
-  level: number,
-  hash: Buffer | null,
-  place: Place | null,
-  first: number,
-  count: number
+  subtree: Subtree,
+  range: { level: number; first: number; count: number }
 ): AsyncGenerator<Leaf> {
-  if (hash === null) {
+  const { level, first, count } = range
+  if (subtree.hash === null) {
     yield { first, count, entries: null }
-    return
-  }
-  if (place === null) throw damaged('a page has no place')
-  const places = decodePlacePage(await source.read(place))
-  const bytes = await source.read(places.idPage)
-  if (!pageHash(bytes).equals(hash)) throw damaged('a page does not have its hash')
-  const page = decodeIdPage(bytes)
-  if (page.level !== level || places.level !== level) throw damaged('a page of another height')
-  if (page.level === 0 && places.level === 0) {
-    if (page.entries.length !== count || places.items.length !== count) {
-      throw damaged('a leaf of another length')
+  } else if (level === 0) {
+    yield { first, count, entries: await readLeaf(source, subtree, count) }
+  } else {
+    const span = spanOf(level - 1)
+    for (const [i, child] of (await readInner(source, subtree, level, count)).entries()) {
+      const left = Math.min(span, count - i * span)
+      yield* below(source, child, { level: level - 1, first: first + i * span, count: left })
     }
-    const items = places.items
-    yield {
-      first,
-      count,
-      entries: page.entries.map((entry, i) => ({ entry, places: items[i] ?? [] }))
-    }
-    return
   }
+}
+
+/** The `count` entries of a leaf that has a page. Throws INTEGRITY, UNREACHABLE. */
+export async function readLeaf(
+  source: ItemSource,
+  subtree: Subtree,
+  count: number
+): Promise<LeafEntry[]> {
+  const { page, places } = await readPages(source, subtree)
+  if (page.level !== 0 || places.level !== 0) throw damaged('a page of another height')
+  if (page.entries.length !== count || places.items.length !== count) {
+    throw damaged('a leaf of another length')
+  }
+  const items = places.items
+  return page.entries.map((entry, i) => ({ entry, places: items[i] ?? [] }))
+}
+
+/** The children of a page of `level` over `count` chunks. Throws INTEGRITY, UNREACHABLE. */
+export async function readInner(
+  source: ItemSource,
+  subtree: Subtree,
+  level: number,
+  count: number
+): Promise<Subtree[]> {
+  const { page, places } = await readPages(source, subtree)
   if (page.level === 0 || places.level === 0) throw damaged('a page of another height')
-  const span = PAGE_FANOUT ** level
-  const expected = Math.ceil(count / span)
+  if (page.level !== level || places.level !== level) throw damaged('a page of another height')
+  const expected = Math.ceil(count / spanOf(level - 1))
   if (page.children.length !== expected || places.children.length !== expected) {
     throw damaged('a page of another length')
   }
-  for (const [i, child] of page.children.entries()) {
-    const left = Math.min(span, count - i * span)
-    yield* subtree(source, level - 1, child, places.children[i] ?? null, first + i * span, left)
-  }
+  const known = places.children
+  return page.children.map((hash, i) => ({ hash, place: known[i] ?? null }))
+}
+
+async function readPages(
+  source: ItemSource,
+  { hash, place }: Subtree
+): Promise<{ page: IdPage; places: PlacePage }> {
+  if (place === null) throw damaged('a page has no place')
+  const places = decodePlacePage(await source.read(place))
+  const bytes = await source.read(places.idPage)
+  if (hash?.equals(pageHash(bytes)) !== true) throw damaged('a page does not have its hash')
+  return { page: decodeIdPage(bytes), places }
 }
 
 /** The bytes of one chunk, verified against its ids; null for a hole. Zeros are made here. */
@@ -107,10 +136,7 @@ export async function readChunk(
 }
 
 /** Reads a whole stream of bytes that was stored as chunks, such as a file table. */
-export async function* readStream(
-  source: ItemSource,
-  tree: { size: number; root: Buffer | null; place: Place | null }
-): AsyncGenerator<Buffer> {
+export async function* readStream(source: ItemSource, tree: FileTree): AsyncGenerator<Buffer> {
   for await (const leaf of leaves(source, tree)) {
     for (let i = 0; i < leaf.count; i++) {
       const length = chunkLength(tree.size, leaf.first + i)

@@ -3,6 +3,8 @@ import type { Entry, Place } from '../format/entry.js'
 import { PAGE_FANOUT } from '../format/limits.js'
 import { encodeIdPage, encodePlacePage, type IdPage } from '../format/page.js'
 import type { PageSink } from './items.js'
+import { spanOf } from './shape.js'
+import type { Subtree } from './tree-reader.js'
 
 type Pending<T> = T | Promise<T>
 type InnerLevel = Exclude<IdPage['level'], 0>
@@ -40,6 +42,18 @@ export class TreeWriter {
     this.#items.push(places)
     this.#count++
     if (this.#entries.length === PAGE_FANOUT) this.#closeLeaf()
+  }
+
+  /** Entries so far. */
+  get count(): number {
+    return this.#count
+  }
+
+  /** All that stands below a page of `level` in another tree of the file: `count` entries. */
+  pushSubtree(level: number, count: number, { hash, place }: Subtree): void {
+    if (this.#count % spanOf(level) !== 0) throw new RangeError('a page would begin inside another')
+    this.#push(level + 1, hash, place)
+    this.#count += count
   }
 
   /** A run of holes; whole empty leaves are skipped at once. */
