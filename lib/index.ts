@@ -10,6 +10,7 @@ export type {
   SuspendResult,
   VersionInfo
 } from './info.js'
+export { SCANS, type DirtyMap, type Scan } from './parcel/scan.js'
 export { Task, type Progress, type TaskEvent } from './progress.js'
 export { SOFTWARE, VERSION } from './software.js'
 export { PrivateDht } from './swarm/private-dht.js'

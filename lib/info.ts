@@ -1,3 +1,4 @@
+import type { DirtyMap, Scan } from './parcel/scan.js'
 import type { Skipped } from './parcel/walk.js'
 import type { PeerStatus } from './peer-status.js'
 
@@ -46,6 +47,16 @@ export interface ParcelInfo {
 export interface SuspendOptions {
   message?: string
   compress?: boolean
+  /**
+   * `mtime` (default): files whose size, times and inode are as they were at the folder's version
+   * are not read, guest memory always is; `full`: everything is read, whatever `dirty` says.
+   */
+  scan?: Scan
+  /**
+   * For whoever keeps count: all that was written to a file since the folder's version, by its path
+   * in the folder, as [offset, length] in bytes in any order. The rest of the file is not read.
+   */
+  dirty?: DirtyMap
 }
 
 export interface SuspendResult {

@@ -4,6 +4,7 @@ import { ParcelError } from './errors.js'
 import { MAX_TEXT } from './format/limits.js'
 import type { Home } from './home.js'
 import type { SuspendOptions, SuspendResult } from './info.js'
+import type { DirtyMap } from './parcel/scan.js'
 import type { Parcel } from './parcel/parcel.js'
 import type { Work } from './progress.js'
 import type { Driver } from './vmm/driver.js'
@@ -68,12 +69,13 @@ export class ParcelMachine {
    */
   async commit(
     after: 'end' | 'proceed',
-    { message = '', compress = true }: SuspendOptions,
+    { message = '', compress = true, scan = 'mtime', dirty = {} }: SuspendOptions,
     work: Work
   ): Promise<SuspendResult> {
     if (Buffer.byteLength(message) > MAX_TEXT) {
       throw new ParcelError('USAGE', `a message has at most ${MAX_TEXT} bytes`)
     }
+    requireRanges(dirty)
     const parcel = this.#parcel
     const driver = driverNamed(parcel.driver)
     const path = requirePath(parcel)
@@ -85,7 +87,9 @@ export class ParcelMachine {
         exclude: isScratch(driver),
         facts: await driver.facts(described),
         message,
-        compress
+        compress,
+        scan,
+        dirty
       }
       const { version, skipped } = await parcel.commit(request, work)
       return { version: await describeVersion(parcel, version, this.#home), skipped }
@@ -117,6 +121,14 @@ export class ParcelMachine {
       if (driver.statePaths.includes(entry.path.toString())) return true
     }
     return false
+  }
+}
+
+function requireRanges(dirty: DirtyMap): void {
+  for (const [path, ranges] of Object.entries(dirty)) {
+    const wrong = ranges.find((range) => !range.every((n) => Number.isSafeInteger(n) && n >= 0))
+    if (wrong === undefined) continue
+    throw new ParcelError('USAGE', `not a range of ${path}: [${wrong.join(', ')}]`)
   }
 }
 

@@ -1,5 +1,5 @@
-import type { Command } from 'commander'
-import { ParcelError } from '../../lib/index.js'
+import { Option, type Command } from 'commander'
+import { ParcelError, SCANS, type Scan } from '../../lib/index.js'
 import { follow, verb } from '../context.js'
 import { bytes, duration } from '../terminal.js'
 import { shortId } from '../text.js'
@@ -20,15 +20,24 @@ function define(program: Command, name: 'suspend' | 'checkpoint', description: s
     .description(description)
     .argument('<name>', 'the parcel')
     .option('-m, --message <text>', 'a word about this version', '')
+    .addOption(
+      new Option('--scan <how>', 'mtime: skip files that look unchanged; full: read all')
+        .choices(SCANS)
+        .default('mtime')
+    )
     .option('--no-compress', 'store as it is, for comparison')
     .addHelpText('after', `\nExample: hyperparcel ${name} work -m "before the upgrade"`)
   verb(command, async (context, self) => {
     const [parcel = ''] = self.args
-    const { message, compress } = self.opts<{ message: string; compress: boolean }>()
+    const { message, compress, scan } = self.opts<{
+      message: string
+      compress: boolean
+      scan: Scan
+    }>()
     const started = performance.now()
     const result = await context.client.call(
       name,
-      { name: parcel, message, compress },
+      { name: parcel, message, compress, scan },
       follow(context)
     )
     const ms = performance.now() - started

@@ -1,8 +1,10 @@
 import { spawn } from 'node:child_process'
 import type { BigIntStats } from 'node:fs'
+import { Readable } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
 import { ParcelError } from '../errors.js'
 
-/** A range of a file that is allocated, in bytes. */
+/** A range of a file, in bytes: one that is allocated, or one that was written. */
 export interface Extent {
   start: number
   end: number
@@ -10,15 +12,18 @@ export interface Extent {
 
 /**
  * lseek(2) with SEEK_DATA (3) and SEEK_HOLE (4), which Node does not offer. perl is on every
- * Debian and every Mac; it gets the open file as descriptor 3 and the seeks are all that it does.
+ * Debian and every Mac; it gets the open file as descriptor 3 and the ranges to look at, and the
+ * seeks are all that it does.
  */
 const SEEK = `
 open(my $f, '<&=', 3) or die "$!\\n";
-my ($at, $size) = (0, -s $f);
-while ($at < $size) {
-  my $data = sysseek($f, $at, 3); last unless defined $data; $data += 0;
-  my $hole = sysseek($f, $data, 4); die "$!\\n" unless defined $hole;
-  print "$data $hole\\n"; $at = $hole + 0;
+while (<STDIN>) {
+  my ($at, $end) = split;
+  while ($at < $end) {
+    my $data = sysseek($f, $at, 3); last unless defined $data; $data += 0; last if $data >= $end;
+    my $hole = sysseek($f, $data, 4); die "$!\\n" unless defined $hole; $hole += 0;
+    print "$data ", $hole < $end ? $hole : $end, "\\n"; $at = $hole;
+  }
 }`
 
 /** Whether a file has holes at all; the others need no look at their extents. */
@@ -27,13 +32,19 @@ export function isSparse(stats: Pick<BigIntStats, 'blocks' | 'size'>): boolean {
 }
 
 /**
- * The allocated ranges of an open file, ascending; holes between them. A stream, for a file may
- * have millions. It moves the descriptor's offset: read by position.
+ * What is allocated of an open file, or of some ranges of it (ascending, apart from each other),
+ * ascending; holes between. A stream, for a file may have millions. It moves the descriptor's
+ * offset: read by position.
  */
-export async function* extents(fd: number): AsyncGenerator<Extent> {
-  const child = spawn('perl', ['-e', SEEK], { stdio: ['ignore', 'pipe', 'pipe', fd] })
-  const { stdout, stderr } = child
-  if (stdout === null || stderr === null) throw new Error('asked for pipes')
+export async function* extents(
+  fd: number,
+  within: Iterable<Extent> = [{ start: 0, end: Number.MAX_SAFE_INTEGER }]
+): AsyncGenerator<Extent> {
+  const child = spawn('perl', ['-e', SEEK], { stdio: ['pipe', 'pipe', 'pipe', fd] })
+  const { stdin, stdout, stderr } = child
+  if (stdin === null || stdout === null || stderr === null) throw new Error('asked for pipes')
+  // When perl ends early its status tells why.
+  pipeline(Readable.from(linesOf(within)), stdin).catch(() => {})
   let complaint = ''
   stderr.setEncoding('utf8').on('data', (text: string) => (complaint += text))
   const ended = new Promise<number | null>((resolve, reject) => {
@@ -62,4 +73,8 @@ export async function* extents(fd: number): AsyncGenerator<Extent> {
   } finally {
     child.kill()
   }
+}
+
+function* linesOf(ranges: Iterable<Extent>): Generator<string> {
+  for (const { start, end } of ranges) yield `${start} ${end}\n`
 }

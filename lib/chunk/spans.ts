@@ -2,9 +2,12 @@ import { CHUNK_SIZE, chunkCount, chunkLength, SUBPAGE_SIZE } from '../format/lim
 import type { Extent } from './extents.js'
 import { SEGMENT_SIZE } from './buffers.js'
 
-/** A run of chunks that are holes altogether, or of chunks to read with the mask of holes of each. */
+/**
+ * A run of chunks that are holes altogether, or that are as they were, or of chunks to read with
+ * the mask of holes of each.
+ */
 export type Span =
-  { kind: 'holes'; count: number } | { kind: 'data'; chunk: number; masks: number[] }
+  { kind: 'holes' | 'same'; count: number } | { kind: 'data'; chunk: number; masks: number[] }
 
 const MOST = SEGMENT_SIZE / CHUNK_SIZE
 
@@ -18,7 +21,10 @@ export function* wholeFile(size: number): Generator<Span> {
 }
 
 /** Turns a file's extents into spans that cover it, in order, each at most a segment long. */
-export async function* spans(extents: AsyncIterable<Extent>, size: number): AsyncGenerator<Span> {
+export async function* spans(
+  extents: AsyncIterable<Extent> | Iterable<Extent>,
+  size: number
+): AsyncGenerator<Span> {
   /** Chunks before this one are in spans already. */
   let next = 0
   let masks: number[] = []
@@ -50,6 +56,54 @@ export async function* spans(extents: AsyncIterable<Extent>, size: number): Asyn
   yield* flush()
   const count = chunkCount(size)
   if (count > next) yield { kind: 'holes', count: count - next }
+}
+
+/**
+ * Whole chunks that some ranges touch, as ascending ranges apart from each other that end with the
+ * file: what has to be read of a file of `size` bytes, which had `before`, when just that was written.
+ */
+export function touched(written: Iterable<Extent>, before: number, size: number): Extent[] {
+  // A last chunk of another length is another chunk.
+  const rest = before === size ? [] : [{ start: Math.min(before, size) - 1, end: size }]
+  const all = [...written, ...rest]
+  const runs: Extent[] = []
+  for (const { start, end } of all.toSorted((a, b) => a.start - b.start)) {
+    if (end <= start || start >= size) continue
+    const from = Math.max(0, start - (start % CHUNK_SIZE))
+    const to = Math.min(size, Math.ceil(end / CHUNK_SIZE) * CHUNK_SIZE)
+    const last = runs.at(-1)
+    if (last !== undefined && from <= last.end) last.end = Math.max(last.end, to)
+    else runs.push({ start: from, end: to })
+  }
+  return runs
+}
+
+/** The same spans, with holes outside of the `touched` runs said to be as they were. */
+export async function* sameOutside(
+  spans: AsyncIterable<Span>,
+  runs: readonly Extent[]
+): AsyncGenerator<Span> {
+  let chunk = 0
+  let n = 0
+  for await (const span of spans) {
+    if (span.kind === 'data') {
+      yield span
+      chunk += span.masks.length
+      continue
+    }
+    const end = chunk + span.count
+    while (chunk < end) {
+      const run = runs[n]
+      const from = run === undefined ? end : Math.min(end, run.start / CHUNK_SIZE)
+      if (from > chunk) yield { kind: 'same', count: from - chunk }
+      chunk = Math.max(chunk, from)
+      if (run === undefined) continue
+      const to = Math.min(end, chunkCount(run.end))
+      if (to > chunk) yield { kind: 'holes', count: to - chunk }
+      chunk = Math.max(chunk, to)
+      if (chunkCount(run.end) <= chunk) n++
+    }
+  }
 }
 
 /** Bits of the 4 KiB pages of a chunk that an extent does not touch. */

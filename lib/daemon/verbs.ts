@@ -2,6 +2,7 @@ import { z } from 'zod'
 import { ParcelError } from '../errors.js'
 import type { Host } from '../host.js'
 import type { ResumeOptions } from '../info.js'
+import { SCANS } from '../parcel/scan.js'
 import type { Task, TaskEvent } from '../progress.js'
 
 /** What a verb may do besides returning its result. */
@@ -15,7 +16,12 @@ const text = z.string().max(4_096)
 const ms = z.number().int().min(0).max(86_400_000)
 const nothing = z.strictObject({})
 const named = z.strictObject({ name: text })
-const commit = z.strictObject({ name: text, message: text, compress: z.boolean() })
+const commit = z.strictObject({
+  name: text,
+  message: text,
+  compress: z.boolean(),
+  scan: z.enum(SCANS).optional()
+})
 
 /** Everything the daemon does for others, by name: parameters checked, result as JSON. */
 export const verbs = {
@@ -40,11 +46,11 @@ export const verbs = {
     await host.stop(name)
     return {}
   }),
-  suspend: verb(commit, ({ name, ...options }, context) =>
-    follow(context.host.suspend(name, options), context)
+  suspend: verb(commit, ({ name, scan = 'mtime', ...options }, context) =>
+    follow(context.host.suspend(name, { ...options, scan }), context)
   ),
-  checkpoint: verb(commit, ({ name, ...options }, context) =>
-    follow(context.host.checkpoint(name, options), context)
+  checkpoint: verb(commit, ({ name, scan = 'mtime', ...options }, context) =>
+    follow(context.host.checkpoint(name, { ...options, scan }), context)
   ),
   resume: verb(
     z.strictObject({

@@ -4,7 +4,7 @@ import { printable } from '../format/file-table.js'
 import { walk, type Skipped } from './walk.js'
 
 /** Check-outs set mtimes through a double: they come back within this many ns. */
-const MTIME_TOLERANCE = 2_000n
+export const MTIME_TOLERANCE = 2_000n
 
 /**
  * Throws CONFLICT if a folder has something that its version has not: a file added, gone, or

@@ -1,13 +1,13 @@
 import type { WorkerPool } from '../chunk/worker-pool.js'
-import { ParcelError } from '../errors.js'
 import { CORE_PREFIX, type ChunkIndex } from '../log/chunk-index.js'
 import { CoreTable } from '../log/core-table.js'
-import { PackReader } from '../log/pack-reader.js'
 import type { Work } from '../progress.js'
 import { contents } from './contents.js'
+import type { FileStamps } from './file-stamps.js'
 import type { Known } from './history.js'
 import type { LogSet } from './log-set.js'
 import { materialise } from './materialise.js'
+import { packsOf } from './version-packs.js'
 
 export interface CheckOutOptions {
   set: LogSet
@@ -19,16 +19,19 @@ export interface CheckOutOptions {
   work: Work
 }
 
-/** Writes a version that is here into `dir`, whole or not at all. Throws INTEGRITY, UNREACHABLE, DISK_FULL. */
+/**
+ * Writes a version that is here into `dir`, whole or not at all; returns by what its files are
+ * known again. Throws INTEGRITY, UNREACHABLE, DISK_FULL.
+ */
 export async function checkOut(
   { id, version }: Known,
   dir: string,
   { set, pool, index, beforeSwap, work }: CheckOutOptions
-): Promise<void> {
+): Promise<FileStamps> {
   const places = set.history.places(id)
   const cores = new CoreTable(places.cores)
   const source = packsOf(cores, set)
-  await materialise(dir, {
+  return materialise(dir, {
     source,
     pool,
     contents: () => contents(source, version, places),
@@ -42,19 +45,5 @@ export async function checkOut(
         }))
       ),
     beforeSwap
-  })
-}
-
-/** The contents of a version that is here, for comparing a folder with it. */
-export function contentsOf({ id, version }: Known, set: LogSet): ReturnType<typeof contents> {
-  const places = set.history.places(id)
-  return contents(packsOf(new CoreTable(places.cores), set), version, places)
-}
-
-function packsOf(cores: CoreTable, set: LogSet): PackReader {
-  return new PackReader(cores, async (key) => {
-    const log = set.get(key)
-    if (log !== null) return log
-    throw new ParcelError('UNREACHABLE', 'a log that this version needs is not known here yet')
   })
 }

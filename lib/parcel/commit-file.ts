@@ -1,25 +1,36 @@
 import { constants } from 'node:fs'
 import { open, type FileHandle } from 'node:fs/promises'
 import type { BigIntStats } from 'node:fs'
-import { extents, isSparse } from '../chunk/extents.js'
+import { extents, isSparse, type Extent } from '../chunk/extents.js'
 import { chunkId, isZero } from '../chunk/id.js'
 import type { Segment, WorkerPool } from '../chunk/worker-pool.js'
-import { spans, wholeFile, type Span } from '../chunk/spans.js'
+import { sameOutside, spans, touched, wholeFile, type Span } from '../chunk/spans.js'
 import type { Place } from '../format/entry.js'
-import { CHUNK_SIZE } from '../format/limits.js'
+import { CHUNK_SIZE, chunkCount } from '../format/limits.js'
+import type { BaseTree } from '../image/base-tree.js'
 import { TreeWriter, type Tree } from '../image/tree-writer.js'
 import type { PackWriter, Stream } from '../log/pack-writer.js'
+import { isYoung, stampOf, systemTime, type FileStamp } from './file-stamps.js'
 
+const WORTH_A_SYNC = 1_048_576n
 /** Segments read ahead of the one that is being stored. */
 const READ_AHEAD = 4
 
 /** A file that would not stand still while it was read. */
 export class ChangingFile extends Error {}
 
+/** What a file was in the version before, and all that was written to it since. */
+export interface Tracked {
+  base: BaseTree
+  written: readonly Extent[]
+}
+
 export interface CommitFileOptions {
   writer: PackWriter
   pool: WorkerPool
   stream: Stream
+  /** null: nobody kept count, so all of it is read. */
+  tracked: Tracked | null
   signal: AbortSignal
   onBytes: (bytes: number) => void
 }
@@ -31,15 +42,17 @@ export interface CommitFileOptions {
 export async function commitFile(
   absolute: Buffer,
   options: CommitFileOptions
-): Promise<{ tree: Tree; stats: BigIntStats }> {
+): Promise<{ tree: Tree; stats: BigIntStats; stamp: FileStamp | null }> {
   const flags = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK
   const handle = await open(absolute, flags)
   try {
+    const isSynced = await syncYoung(handle)
     const before = await handle.stat({ bigint: true })
     if (!before.isFile()) throw new ChangingFile('it was replaced by something else')
     const tree = new TreeWriter(options.writer)
     const isSmall = before.size <= BigInt(CHUNK_SIZE) && !isSparse(before)
-    if (isSmall) await storeSmall(handle, Number(before.size), tree, options)
+    if (isSmall && options.tracked === null)
+      await storeSmall(handle, Number(before.size), tree, options)
     else await storeContents(handle, before, tree, options)
     const after = await handle.stat({ bigint: true })
     if (
@@ -49,10 +62,23 @@ export async function commitFile(
     ) {
       throw new ChangingFile('it changed while it was read')
     }
-    return { tree: tree.end(), stats: after }
+    return { tree: tree.end(), stats: after, stamp: stampOf(after, systemTime(), isSynced) }
   } finally {
     await handle.close()
   }
+}
+
+/**
+ * Has the system write back what a program may have put into a mapped file: its next write then
+ * changes the file's times. Many small files would take too long; they are read once more.
+ */
+async function syncYoung(handle: FileHandle): Promise<boolean> {
+  const stats = await handle.stat({ bigint: true })
+  if (stats.size < WORTH_A_SYNC || !isYoung(stats, systemTime())) return false
+  return handle.datasync().then(
+    () => true,
+    () => false
+  )
 }
 
 /** A file of one chunk: not worth a trip to a worker and a buffer of a whole segment. */
@@ -77,6 +103,7 @@ async function storeSmall(
 }
 
 type Read = { span: Span & { kind: 'data' }; segment: Promise<Segment> }
+type Unread = { span: Span & { count: number } }
 
 async function storeContents(
   handle: FileHandle,
@@ -85,12 +112,12 @@ async function storeContents(
   options: CommitFileOptions
 ): Promise<void> {
   const size = Number(stats.size)
-  const plan = isSparse(stats) ? spans(extents(handle.fd), size) : wholeFile(size)
-  const ahead: (Read | { span: Span & { kind: 'holes' } })[] = []
+  const plan = planOf(handle.fd, stats, options.tracked)
+  const ahead: (Read | Unread)[] = []
   try {
     for await (const span of plan) {
       options.signal.throwIfAborted()
-      if (span.kind === 'holes') {
+      if (span.kind !== 'data') {
         ahead.push({ span })
       } else {
         const offset = span.chunk * CHUNK_SIZE
@@ -108,8 +135,20 @@ async function storeContents(
   }
 }
 
+/** What to read of a file, and what to take as it was. */
+function planOf(
+  fd: number,
+  stats: BigIntStats,
+  tracked: Tracked | null
+): AsyncIterable<Span> | Iterable<Span> {
+  const size = Number(stats.size)
+  if (tracked === null) return isSparse(stats) ? spans(extents(fd), size) : wholeFile(size)
+  const runs = touched(tracked.written, tracked.base.size, size)
+  return sameOutside(spans(isSparse(stats) ? extents(fd, runs) : runs, size), runs)
+}
+
 async function storeNext(
-  ahead: (Read | { span: Span & { kind: 'holes' } })[],
+  ahead: (Read | Unread)[],
   tree: TreeWriter,
   size: number,
   options: CommitFileOptions
@@ -117,7 +156,9 @@ async function storeNext(
   const next = ahead.shift()
   if (next === undefined) return
   if (!('segment' in next)) {
-    tree.pushHoles(next.span.count)
+    const { kind, count } = next.span
+    if (kind === 'holes') tree.pushHoles(count)
+    else await options.tracked?.base.copy(tree, tree.count + count, chunkCount(size))
     return
   }
   const segment = await next.segment

@@ -1,3 +1,4 @@
+import type { BigIntStats } from 'node:fs'
 import { readlink } from 'node:fs/promises'
 import { ParcelError } from '../errors.js'
 import { Writer } from '../format/codec.js'
@@ -6,11 +7,15 @@ import { encodeFileEntry, printable, type FileEntry, type FileRole } from '../fo
 import { CHUNK_SIZE } from '../format/limits.js'
 import { writeOptionalPlace, type StreamRef } from '../format/meta-record.js'
 import type { WorkerPool } from '../chunk/worker-pool.js'
+import { BaseTree } from '../image/base-tree.js'
 import { StreamWriter } from '../image/stream-writer.js'
 import type { PackWriter, Stream } from '../log/pack-writer.js'
 import { OrderedWindow } from '../ordered-window.js'
 import type { Work } from '../progress.js'
-import { ChangingFile, commitFile } from './commit-file.js'
+import { isUnchanged, type BaseFile, type BaseFiles } from './base-files.js'
+import { ChangingFile, commitFile, type Tracked } from './commit-file.js'
+import { FileStamps, type FileStamp } from './file-stamps.js'
+import type { DirtyMap } from './scan.js'
 import { isAccessError, reason, walk, type Found, type Skipped } from './walk.js'
 
 /** What storing a folder gave: everything a version record and its places need. */
@@ -21,6 +26,7 @@ export interface Committed {
   bytes: number
   /** What is not in the version although it is in the folder. */
   skipped: Skipped[]
+  stamps: FileStamps
 }
 
 export interface CommitOptions {
@@ -30,6 +36,10 @@ export interface CommitOptions {
   roles: Readonly<Record<string, FileRole>>
   /** Files that are nobody's business, such as a monitor's left-overs. */
   exclude: (path: string) => boolean
+  /** The version that the folder continues; null to read everything. */
+  base: BaseFiles | null
+  /** Files of which it is known what was written to them. */
+  dirty: DirtyMap
   work: Work
 }
 
@@ -49,7 +59,8 @@ export async function commitFolder(root: string, options: CommitOptions): Promis
   }
   const total = await measure(root)
   const table = new StreamWriter(writer)
-  const places: Promise<Place | null>[] = []
+  const places: (Place | null | Promise<Place | null>)[] = []
+  const stamps = new FileStamps()
   let files = 0
   let bytes = 0
   let done = 0
@@ -63,14 +74,16 @@ export async function commitFolder(root: string, options: CommitOptions): Promis
     if (stored.entry.type !== 'file') return
     files++
     bytes += stored.entry.size
-    if (stored.place !== null) places.push(stored.place)
+    places.push(stored.place)
+    stamps.push(stored.stamp)
     await writer.ready()
   }
   const window = new OrderedWindow<Stored>(SMALL_AT_ONCE, list)
   for await (const found of walk(root, skip)) {
     work.signal.throwIfAborted()
     if (options.exclude(found.path.toString('utf8'))) continue
-    const stored = storeOne(found, { ...options, onBytes, skip })
+    const before = (await options.base?.at(found.path)) ?? null
+    const stored = storeOne(found, before, { ...options, onBytes, skip })
     // A large file reads ahead by itself; small ones wait for the disk side by side.
     await window.push(stored, found.stats.size > BigInt(CHUNK_SIZE))
   }
@@ -86,27 +99,37 @@ export async function commitFolder(root: string, options: CommitOptions): Promis
     roots,
     files,
     bytes,
-    skipped
+    skipped,
+    stamps
   }
 }
 
-type Stored = { entry: FileEntry; place: Promise<Place | null> | null } | null
+type Stored = {
+  entry: FileEntry
+  place: Place | null | Promise<Place | null>
+  stamp: FileStamp | null
+} | null
 
 interface StoreOptions extends CommitOptions {
   onBytes: (bytes: number) => void
   skip: (skipped: Skipped) => void
 }
 
-async function storeOne(found: Found, options: StoreOptions): Promise<Stored> {
+async function storeOne(
+  found: Found,
+  before: BaseFile | null,
+  options: StoreOptions
+): Promise<Stored> {
   const { path, absolute, stats } = found
   const common = { path, mode: Number(stats.mode & 0o7777n), mtime: stats.mtimeNs, extensions: [] }
+  const nowhere = { place: null, stamp: null }
   try {
-    if (stats.isDirectory()) return { entry: { ...common, type: 'folder' }, place: null }
+    if (stats.isDirectory()) return { entry: { ...common, type: 'folder' }, ...nowhere }
     if (stats.isSymbolicLink()) {
       const target = await readlink(absolute, { encoding: 'buffer' })
-      return { entry: { ...common, type: 'symlink', target }, place: null }
+      return { entry: { ...common, type: 'symlink', target }, ...nowhere }
     }
-    return await storeFile(found, options)
+    return await storeFile(found, before, options)
   } catch (error) {
     const isAboutThisFile = error instanceof ChangingFile || isAccessError(error)
     if (!isAboutThisFile) throw error
@@ -121,19 +144,29 @@ async function storeOne(found: Found, options: StoreOptions): Promise<Stored> {
 }
 
 async function storeFile(
-  { path, absolute }: Found,
-  { writer, pool, roles, work, onBytes }: StoreOptions
-): Promise<{ entry: FileEntry; place: Promise<Place | null> }> {
-  const role = roles[path.toString('utf8')] ?? 'file'
-  const stream: Stream = role === 'memory' || role === 'device' ? 'memory' : 'disk'
+  { path, absolute, stats: found }: Found,
+  before: BaseFile | null,
+  { writer, pool, roles, base, dirty, work, onBytes }: StoreOptions
+): Promise<Stored> {
+  const name = path.toString('utf8')
+  const role = roles[name] ?? 'file'
+  const isState = role === 'memory' || role === 'device'
+  const ranges = Object.hasOwn(dirty, name) ? dirty[name] : undefined
+  // Guest memory is mapped by its monitor: it is written to without a trace in the times.
+  if (before !== null && ranges === undefined && !isState && isUnchanged(before, found)) {
+    onBytes(allocated(found))
+    return { ...before, entry: { ...before.entry, mode: modeOf(found), role } }
+  }
+  let tracked = trackedOf(before, base, ranges)
   for (let attempt = 1; ; attempt++) {
     try {
-      const options = { writer, pool, stream, signal: work.signal, onBytes }
-      const { tree, stats } = await commitFile(absolute, options)
+      const stream: Stream = isState ? 'memory' : 'disk'
+      const options = { writer, pool, stream, tracked, signal: work.signal, onBytes }
+      const { tree, stats, stamp } = await commitFile(absolute, options)
       const entry: FileEntry = {
         type: 'file',
         path,
-        mode: Number(stats.mode & 0o7777n),
+        mode: modeOf(stats),
         mtime: stats.mtimeNs,
         extensions: [],
         role,
@@ -141,12 +174,39 @@ async function storeFile(
         size: Number(stats.size),
         root: tree.root
       }
-      return { entry, place: tree.place }
+      return { entry, place: tree.place, stamp }
     } catch (error) {
+      if (tracked !== null && isUnreadable(error)) {
+        work.note(`read whole: ${printable(path)}: what it was cannot be read`)
+        tracked = null
+        continue
+      }
       if (!(error instanceof ChangingFile) || attempt === ATTEMPTS) throw error
       work.note(`read again: ${printable(path)}: ${error.message}`)
     }
   }
+}
+
+function trackedOf(
+  before: BaseFile | null,
+  base: BaseFiles | null,
+  ranges: DirtyMap[string] | undefined
+): Tracked | null {
+  if (before === null || base === null || ranges === undefined) return null
+  const { entry, place } = before
+  return {
+    base: new BaseTree(base.source, { size: entry.size, root: entry.root, place }),
+    written: ranges.map(([offset, length]) => ({ start: offset, end: offset + length }))
+  }
+}
+
+function modeOf({ mode }: BigIntStats): number {
+  return Number(mode & 0o7777n)
+}
+
+/** Whether the earlier version failed us, not the file or the store. */
+function isUnreadable(error: unknown): boolean {
+  return error instanceof ParcelError && ['INTEGRITY', 'UNREACHABLE'].includes(error.code)
 }
 
 async function storeRoots(writer: PackWriter, places: (Place | null)[]): Promise<StreamRef> {
@@ -165,12 +225,15 @@ async function measure(root: string): Promise<number> {
   let total = 0
   try {
     for await (const { stats } of walk(root, () => {})) {
-      if (!stats.isFile()) continue
-      const allocated = stats.blocks * 512n
-      total += Number(allocated < stats.size ? allocated : stats.size)
+      if (stats.isFile()) total += allocated(stats)
     }
   } catch (error) {
     throw ParcelError.from(error, `cannot read ${root}`)
   }
   return total
+}
+
+function allocated({ blocks, size }: BigIntStats): number {
+  const bytes = blocks * 512n
+  return Number(bytes < size ? bytes : size)
 }

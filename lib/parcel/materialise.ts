@@ -1,6 +1,7 @@
 import { execFile } from 'node:child_process'
 import { chmod, lstat, lutimes, mkdir, rename, rm, statfs, symlink, utimes } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
+import { setTimeout } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { ParcelError } from '../errors.js'
 import type { FileEntry } from '../format/file-table.js'
@@ -10,6 +11,7 @@ import { syncFolder } from '../keys/at-rest.js'
 import { OrderedWindow } from '../ordered-window.js'
 import type { Work } from '../progress.js'
 import type { Content } from './contents.js'
+import { FileStamps, systemTime, type FileStamp } from './file-stamps.js'
 import { walk } from './walk.js'
 import { seconds, writeFile, type WriteFileOptions } from './write-file.js'
 
@@ -26,8 +28,9 @@ export interface MaterialiseOptions extends Omit<WriteFileOptions, 'onBytes'> {
 /**
  * Writes a version into `dir`, whole or not at all: it is built beside `dir` under another name,
  * synced, and takes its place by a rename. What was in `dir` before is gone only after that.
+ * Returns the stamps of its files.
  */
-export async function materialise(dir: string, options: MaterialiseOptions): Promise<void> {
+export async function materialise(dir: string, options: MaterialiseOptions): Promise<FileStamps> {
   const partial = partialOf(dir)
   const previous = previousOf(dir)
   try {
@@ -36,9 +39,11 @@ export async function materialise(dir: string, options: MaterialiseOptions): Pro
     await removeTree(partial)
     await mkdir(partial)
     await keepMode(dir, partial)
-    await writeContents(partial, total, options)
+    const stamps = await writeContents(partial, total, options)
     await syncFiles(partial)
-    options.work.signal.throwIfAborted()
+    const { signal } = options.work
+    await setTimeout(stamps.untilSettled(systemTime()), undefined, { signal })
+    stamps.keepSettled(systemTime())
     await options.beforeSwap()
     const hadPrevious = await moveAside(dir, previous)
     try {
@@ -49,6 +54,7 @@ export async function materialise(dir: string, options: MaterialiseOptions): Pro
     }
     await syncFolder(dirname(dir))
     await removeTree(previous)
+    return stamps
   } catch (error) {
     await removeTree(partial).catch(() => {})
     throw ParcelError.from(error, `cannot write ${dir}`)
@@ -91,15 +97,16 @@ async function writeContents(
   root: string,
   total: number,
   options: MaterialiseOptions
-): Promise<void> {
+): Promise<FileStamps> {
   const { work } = options
+  const stamps = new FileStamps()
   const folders: { path: Buffer; entry: FileEntry }[] = []
   let done = 0
   const onBytes = (count: number): void => {
     done += count
     work.report({ step: 'writing', done, total: Math.max(total, done), unit: 'bytes' })
   }
-  const files = new OrderedWindow(SMALL_AT_ONCE, async () => {})
+  const files = new OrderedWindow<FileStamp>(SMALL_AT_ONCE, async (stamp) => stamps.push(stamp))
   const links: { path: Buffer; entry: FileEntry & { type: 'symlink' } }[] = []
   for await (const content of options.contents()) {
     work.signal.throwIfAborted()
@@ -125,6 +132,7 @@ async function writeContents(
     await chmod(path, entry.mode)
     await utimes(path, seconds(entry.mtime), seconds(entry.mtime))
   }
+  return stamps
 }
 
 /**

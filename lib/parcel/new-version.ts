@@ -6,9 +6,15 @@ import { CoreTable } from '../log/core-table.js'
 import type { Log } from '../log/log.js'
 import { PackWriter } from '../log/pack-writer.js'
 import type { Work } from '../progress.js'
+import { BaseFiles } from './base-files.js'
 import { commitFolder } from './commit.js'
+import { contents } from './contents.js'
 import type { ParcelContext } from './context.js'
-import type { History } from './history.js'
+import { FileStamps } from './file-stamps.js'
+import type { Known } from './history.js'
+import type { LogSet } from './log-set.js'
+import type { DirtyMap, Scan } from './scan.js'
+import { packsOf } from './version-packs.js'
 import type { Skipped } from './walk.js'
 
 export interface CommitRequest {
@@ -18,6 +24,9 @@ export interface CommitRequest {
   facts: Record<string, string>
   message: string
   compress: boolean
+  /** Default `mtime`. With `full` the dirty map does not count either. */
+  scan?: Scan
+  dirty?: DirtyMap
 }
 
 /** A version that no record names yet. */
@@ -26,6 +35,8 @@ export interface NewVersion {
   places: Omit<Places, 'version'>
   /** What is in the folder but not in the version. */
   skipped: Skipped[]
+  /** By which unchanged files are known again. */
+  stamps: FileStamps
 }
 
 export interface NewVersionOptions {
@@ -33,7 +44,7 @@ export interface NewVersionOptions {
   driver: string
   /** The version that the folder continues. */
   base: Buffer | null
-  history: History
+  set: LogSet
   /** This host's own `data` log. */
   data: Log
   context: ParcelContext
@@ -45,14 +56,14 @@ export interface NewVersionOptions {
 /** Puts a folder's contents into the log; nothing refers to them yet. */
 export async function storeVersion(
   request: CommitRequest,
-  { parcel, driver, base, history, data, context, saveMarks, work }: NewVersionOptions
+  { parcel, driver, base, set, data, context, saveMarks, work }: NewVersionOptions
 ): Promise<NewVersion> {
   const { index, pool, identity, clock, store } = context
   // A parent need not be known here; it only helps to store less.
-  const parent = base === null ? null : history.get(base)
+  const parent = base === null ? null : set.history.get(base)
   const heads = new Map<string, CoreHead>()
   for (const head of parent?.version.cores ?? []) heads.set(prefix(head.key), head)
-  const cores = new CoreTable(parent === null ? [] : history.places(parent.id).cores)
+  const cores = new CoreTable(parent === null ? [] : set.history.places(parent.id).cores)
   const writer = new PackWriter({
     log: data,
     pool,
@@ -63,8 +74,9 @@ export async function storeVersion(
     compress: request.compress,
     flush: () => store.flush()
   })
-  const { roles, exclude } = request
-  const options = { writer, pool, roles, exclude, work }
+  const { roles, exclude, scan, dirty = {} } = request
+  const files = parent === null || scan === 'full' ? null : await baseFiles(parent, set, context)
+  const options = { writer, pool, roles, exclude, base: files, dirty, work }
   const stored = await commitFolder(request.path, options).catch(async (error: unknown) => {
     // What was appended is durable and will be found by the next try.
     await writer
@@ -89,7 +101,18 @@ export async function storeVersion(
     extensions: []
   }
   const places = { cores: [...cores.keys], table: stored.table.place, roots: stored.roots }
-  return { version, places, skipped: stored.skipped }
+  return { version, places, skipped: stored.skipped, stamps: stored.stamps }
+}
+
+async function baseFiles(
+  { id, version }: Known,
+  set: LogSet,
+  { stateDir, identity }: ParcelContext
+): Promise<BaseFiles> {
+  const places = set.history.places(id)
+  const source = packsOf(new CoreTable(places.cores), set)
+  const stamps = await FileStamps.load(stateDir, identity.atRest, set.parcel, id)
+  return new BaseFiles(source, contents(source, version, places), stamps)
 }
 
 function prefix(key: Buffer): string {

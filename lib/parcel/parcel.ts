@@ -6,9 +6,10 @@ import { Keyring, type EpochKeys } from '../keys/keyring.js'
 import type { Log } from '../log/log.js'
 import type { Work } from '../progress.js'
 import { Availability } from './availability.js'
-import { checkOut, contentsOf } from './check-out.js'
+import { checkOut } from './check-out.js'
 import type { ParcelContext } from './context.js'
 import { Control, signGenesis } from './control.js'
+import type { FileStamps } from './file-stamps.js'
 import { History, signVersion, type Known } from './history.js'
 import {
   announcementsOf,
@@ -22,6 +23,7 @@ import { storeVersion, type CommitRequest } from './new-version.js'
 import { OwnLogs } from './own-logs.js'
 import { dueReceipts } from './receipts.js'
 import { SavedState } from './saved-state.js'
+import { contentsOf } from './version-packs.js'
 import type { Skipped } from './walk.js'
 import { WorkingFolder } from './working-folder.js'
 
@@ -193,11 +195,11 @@ export class Parcel {
    */
   commit(request: CommitRequest, work: Work): Promise<{ version: Known; skipped: Skipped[] }> {
     return this.#exclusive(async () => {
-      const { version, places, skipped } = await storeVersion(request, {
+      const { version, places, skipped, stamps } = await storeVersion(request, {
         parcel: this.id,
         driver: this.driver,
         base: this.folder.base,
-        history: this.history,
+        set: this.#set,
         data: this.#own.require().data,
         context: this.#context,
         saveMarks: () => this.#own.saveMarks(),
@@ -214,6 +216,7 @@ export class Parcel {
       ])
       await this.#context.store.flush()
       await this.folder.settle(id, request.path)
+      await this.#keepStamps(stamps, signed.id)
       await this.#set.refresh()
       const known = this.history.get(signed.id)
       if (known === null) throw new ParcelError('FAILED', 'the new version cannot be read back')
@@ -228,7 +231,7 @@ export class Parcel {
   checkOut(known: Known, dir: string, beforeSwap: () => Promise<void>, work: Work): Promise<void> {
     const version = known.id.toString('hex')
     return this.#exclusive(async () => {
-      await checkOut(known, dir, {
+      const stamps = await checkOut(known, dir, {
         set: this.#set,
         pool: this.#context.pool,
         index: this.#context.index,
@@ -239,6 +242,7 @@ export class Parcel {
         work
       })
       await this.folder.settle(version, dir)
+      await this.#keepStamps(stamps, known.id)
     })
   }
 
@@ -259,6 +263,12 @@ export class Parcel {
     const run = this.#busy.then(work)
     this.#busy = run.catch(() => {})
     return run
+  }
+
+  /** Without them the next commit reads everything, and is as good. */
+  async #keepStamps(stamps: FileStamps, version: Buffer): Promise<void> {
+    const { stateDir, identity } = this.#context
+    await stamps.save(stateDir, identity.atRest, this.id, version).catch(() => {})
   }
 
   async #load(): Promise<void> {

@@ -9,6 +9,7 @@ import { CHUNK_SIZE, chunkLength } from '../format/limits.js'
 import { leaves, readChunk, type Leaf, type LeafEntry } from '../image/tree-reader.js'
 import type { PackReader } from '../log/pack-reader.js'
 import type { Work } from '../progress.js'
+import type { FileStamp } from './file-stamps.js'
 
 /** Leaves whose chunks are gathered by pack, so that each pack is opened once for all of them. */
 const WINDOW = 8
@@ -38,13 +39,13 @@ interface Extraction {
   ids: Buffer[]
 }
 
-/** Writes a file of a version, with its holes, mode and time. Nothing unverified is written. */
+/** Writes a file of a version, with its holes, mode and time. Nothing unverified is written. Returns its stamp. */
 export async function writeFile(
   path: Buffer,
   entry: FileEntry & { type: 'file' },
   place: Place | null,
   options: WriteFileOptions
-): Promise<void> {
+): Promise<FileStamp> {
   const handle = await open(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600)
   try {
     await handle.truncate(entry.size)
@@ -59,6 +60,8 @@ export async function writeFile(
     }
     await handle.chmod(entry.mode)
     await handle.utimes(seconds(entry.mtime), seconds(entry.mtime))
+    const { ino, ctimeNs } = await handle.stat({ bigint: true })
+    return { ino, ctime: ctimeNs }
   } finally {
     await handle.close()
   }

@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import * as fc from 'fast-check'
 import type { Extent } from '../../lib/chunk/extents.js'
 import { SEGMENT_SIZE } from '../../lib/chunk/buffers.js'
-import { spans, wholeFile, type Span } from '../../lib/chunk/spans.js'
+import { sameOutside, spans, touched, wholeFile, type Span } from '../../lib/chunk/spans.js'
 import { CHUNK_SIZE, chunkCount, chunkLength, SUBPAGE_SIZE } from '../../lib/format/limits.js'
 import { collect } from './collect.js'
 
@@ -53,7 +53,8 @@ function model(extents: readonly Extent[], size: number): (number | null)[] {
 function flatten(all: readonly Span[]): (number | null)[] {
   const chunks: (number | null)[] = []
   for (const span of all) {
-    if (span.kind === 'holes') {
+    if (span.kind !== 'data') {
+      assert.equal(span.kind, 'holes')
       assert.ok(span.count > 0, 'an empty run of holes')
       chunks.push(...Array.from({ length: span.count }, () => null))
     } else {
@@ -108,4 +109,68 @@ test('a hole of 2^46 bytes is one span', async () => {
   const [holes, data] = await collect(spans(stream(extents), size))
   assert.deepEqual(holes, { kind: 'holes', count: size / CHUNK_SIZE - 1 })
   assert.deepEqual(data, { kind: 'data', chunk: size / CHUNK_SIZE - 1, masks: [0x7fff] })
+})
+
+test('touched runs are the whole chunks that a write, or another size, reaches', async () => {
+  await fc.assert(
+    fc.property(layout, offset(MAX), ({ size, extents }, before) => {
+      const runs = touched(extents.toReversed(), before, size)
+      const isTouched = (chunk: number): boolean => {
+        const [from, to] = [chunk * CHUNK_SIZE, chunk * CHUNK_SIZE + chunkLength(size, chunk)]
+        return extents.some(({ start, end }) => start < to && end > from)
+      }
+      for (let chunk = 0; chunk < chunkCount(size); chunk++) {
+        const from = chunk * CHUNK_SIZE
+        const isIn = runs.some(({ start, end }) => start <= from && end > from)
+        if (isTouched(chunk)) assert.ok(isIn, `chunk ${chunk} is written`)
+        const isSame =
+          before === size || (chunk < chunkCount(before) - 1 && from + CHUNK_SIZE <= size)
+        if (!isSame && (chunk >= Math.floor(before / CHUNK_SIZE) || from + CHUNK_SIZE > size)) {
+          assert.ok(isIn, `chunk ${chunk} has another length`)
+        }
+        if (before === size && !isTouched(chunk)) assert.ok(!isIn, `chunk ${chunk} is as it was`)
+      }
+      for (const [n, { start, end }] of runs.entries()) {
+        assert.equal(start % CHUNK_SIZE, 0)
+        assert.ok(end === size || end % CHUNK_SIZE === 0)
+        assert.ok(start > (runs[n - 1]?.end ?? -1))
+      }
+    })
+  )
+})
+
+test('outside of touched runs all is as it was, inside the holes are holes', async () => {
+  await fc.assert(
+    fc.asyncProperty(layout, layout, async ({ size, extents }, { extents: written }) => {
+      const runs = touched(written, size, size)
+      const clipped = extents.flatMap(({ start, end }) =>
+        runs.flatMap((run) => {
+          const [from, to] = [Math.max(start, run.start), Math.min(end, run.end)]
+          return from < to ? [{ start: from, end: to }] : []
+        })
+      )
+      const all = await collect(
+        sameOutside(
+          spans(
+            clipped.toSorted((a, b) => a.start - b.start),
+            size
+          ),
+          runs
+        )
+      )
+      const whole = model(extents, size)
+      let chunk = 0
+      for (const span of all) {
+        const count = span.kind === 'data' ? span.masks.length : span.count
+        for (let n = 0; n < count; n++, chunk++) {
+          const at = chunk * CHUNK_SIZE
+          const isIn = runs.some(({ start, end }) => start <= at && end > at)
+          assert.equal(span.kind === 'same', !isIn)
+          if (span.kind === 'data') assert.equal(span.masks[n], whole[chunk])
+          if (span.kind === 'holes') assert.equal(whole[chunk], null)
+        }
+      }
+      assert.equal(chunk, chunkCount(size))
+    })
+  )
 })

@@ -164,3 +164,13 @@ test('a folder left by a crash between the two renames is put back', async (t) =
   await user.ok('ls')
   assert.equal(await readFile(place.path('files/precious'), 'utf8'), 'not suspended')
 })
+
+test('--scan full reads what looks unchanged; another word is exit 2', async (t) => {
+  const { user } = await filesOf(t)
+  await user.ok('suspend', 'files', '--scan', 'mtime')
+  await user.ok('suspend', 'files', '--scan', 'full')
+  const { code, stderr } = await user.run('suspend', 'files', '--scan', 'some')
+  assert.equal(code, 2)
+  assert.match(stderr, /mtime, full/)
+  assert.match(await user.ok('suspend', '--help'), /--scan <how>.*mtime/s)
+})

@@ -9,6 +9,7 @@ import { Store } from '../../lib/log/store.js'
 import type { Known } from '../../lib/parcel/history.js'
 import { loadStates } from '../../lib/parcel/local-state.js'
 import type { ParcelContext } from '../../lib/parcel/context.js'
+import type { CommitRequest } from '../../lib/parcel/new-version.js'
 import { Parcel } from '../../lib/parcel/parcel.js'
 import type { Work } from '../../lib/progress.js'
 import { onEnd } from '../support/on-end.js'
@@ -67,8 +68,12 @@ export class TestParcel {
     return this.#parcel
   }
 
-  async commit(work: Partial<Work> = {}, path = this.folder): Promise<Known> {
-    const what = { path, roles: {}, exclude: () => false, facts: {}, message: '', compress: true }
+  async commit(
+    work: Partial<Work> = {},
+    path = this.folder,
+    how: Pick<CommitRequest, 'scan' | 'dirty' | 'roles'> = { roles: {} }
+  ): Promise<Known> {
+    const what = { path, exclude: () => false, facts: {}, message: '', compress: true, ...how }
     const { version } = await this.parcel.commit(what, { ...WORK, ...work })
     return version
   }
