@@ -1,12 +1,12 @@
-import { CHUNK_SIZE } from '../format/limits.js'
-import { keyedHash } from '../keys/hash.js'
+import { CHUNK_SIZE, CHUNKING, type Chunking } from '../format/limits.js'
+import { fastKeyedHash, keyedHash } from '../keys/hash.js'
 import { NS } from '../keys/namespaces.js'
 
 const ZEROS = Buffer.alloc(CHUNK_SIZE)
 
-/** BLAKE2b-256 of a chunk's plaintext under a fixed domain key. */
-export function chunkId(chunk: Buffer): Buffer {
-  return keyedHash(NS.chunk, chunk)
+/** The hash of a chunk's plaintext under a fixed domain key. */
+export function chunkId(chunk: Buffer, chunking: Chunking = CHUNKING): Buffer {
+  return chunking === 1 ? keyedHash(NS.chunk, chunk) : fastKeyedHash(NS.chunk, chunk)
 }
 
 /** The hash of a manifest page, id or place. */

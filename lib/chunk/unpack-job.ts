@@ -1,6 +1,6 @@
 import { writeSync } from 'node:fs'
 import { ParcelError } from '../errors.js'
-import { ENVELOPE_BYTES, HASH_BYTES, SUBPAGE_SIZE } from '../format/limits.js'
+import { ENVELOPE_BYTES, HASH_BYTES, SUBPAGE_SIZE, type Chunking } from '../format/limits.js'
 import { decodePack, rawLength } from '../format/pack.js'
 import { unpad } from '../format/padding.js'
 import { openBlock, type SealingKey } from '../keys/seal.js'
@@ -27,12 +27,14 @@ export interface UnpackJob {
   core: Uint8Array
   index: number
   writes: readonly ChunkWrite[]
+  /** How the files are cut. */
+  chunking: Chunking
   /** 32 bytes a write. */
   ids: Uint8Array
 }
 
 /** Throws INTEGRITY; errors of the file system as they are. */
-export function unpack({ block, sealing, core, index, writes, ids }: UnpackJob): void {
+export function unpack({ block, sealing, core, index, writes, chunking, ids }: UnpackJob): void {
   const sealed = Buffer.from(block)
   const plain = sealed.subarray(ENVELOPE_BYTES)
   openBlock(sealed, sealing, core, index, plain)
@@ -50,7 +52,7 @@ export function unpack({ block, sealing, core, index, writes, ids }: UnpackJob):
     if (item.length !== length) throw damaged('a chunk of another length')
     const chunk = raw.subarray(start, start + length)
     const id = wanted.subarray(n * HASH_BYTES, (n + 1) * HASH_BYTES)
-    if (!chunkId(chunk).equals(id)) throw damaged('a chunk does not have its id')
+    if (!chunkId(chunk, chunking).equals(id)) throw damaged('a chunk does not have its id')
     writeAround(fd, chunk, at, holes)
   }
 }

@@ -37,11 +37,12 @@ export function readExtensions(reader: Reader, what: string): Extension[] {
   })
 }
 
-/** Reads the format number in front of a record. */
-export function readFormat(reader: Reader, known: number, what: string): void {
+/** Reads the format number in front of a record: one from 1 to `known`. */
+export function readFormat(reader: Reader, known: number, what: string): number {
   const format = reader.varint()
   if (format > known) throw newerFormat(what)
   if (format < 1) reader.fail('format 0')
+  return format
 }
 
 function newerFormat(what: string): ParcelError {

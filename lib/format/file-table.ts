@@ -1,7 +1,7 @@
 import { ParcelError } from '../errors.js'
 import { Reader, Writer } from './codec.js'
 import { readExtensions, writeExtensions, type Extension } from './extension.js'
-import { HASH_BYTES, MAX_FILE_SIZE, MAX_PATH_BYTES } from './limits.js'
+import { HASH_BYTES, MAX_FILE_SIZE, MAX_PATH_BYTES, type Chunking } from './limits.js'
 
 export type FileRole = 'file' | 'config' | 'disk' | 'nvram' | 'memory' | 'device' | 'log'
 
@@ -17,10 +17,16 @@ interface Common {
 
 /**
  * One line of a version's file table. `root` is the hash of the top page of the file's id tree,
- * null when it has none (empty, or one hole); `chunking` is how it is cut (1: fixed 64 KiB).
+ * null when it has none (empty, or one hole); `chunking` is how it is cut and named.
  */
 export type FileEntry =
-  | (Common & { type: 'file'; role: FileRole; chunking: 1; size: number; root: Buffer | null })
+  | (Common & {
+      type: 'file'
+      role: FileRole
+      chunking: Chunking
+      size: number
+      root: Buffer | null
+    })
   | (Common & { type: 'folder' })
   | (Common & { type: 'symlink'; target: Buffer })
 
@@ -60,14 +66,13 @@ export function decodeFileEntry(bytes: Uint8Array): FileEntry {
   const mtime = seconds * NS + BigInt(reader.varint(999_999_999))
   if (type === 'file') {
     const role = ROLES[reader.u8()] ?? reader.fail('an unknown role of a file')
-    const chunking = reader.u8()
-    if (chunking !== 1) reader.fail(`unknown chunking ${chunking}`)
+    const chunking = readChunking(reader)
     const size = reader.varint(MAX_FILE_SIZE)
     const root = reader.fixed(HASH_BYTES)
     const extensions = readExtensions(reader, 'file table')
     reader.end()
     const known = root.equals(NO_ROOT) ? null : root
-    return { type, path, mode, mtime, extensions, role, chunking: 1, size, root: known }
+    return { type, path, mode, mtime, extensions, role, chunking, size, root: known }
   }
   const target = type === 'symlink' ? reader.sized(MAX_PATH_BYTES) : null
   const extensions = readExtensions(reader, 'file table')
@@ -76,6 +81,11 @@ export function decodeFileEntry(bytes: Uint8Array): FileEntry {
     return { type: 'folder', path, mode, mtime, extensions }
   }
   return { type, path, mode, mtime, extensions, target }
+}
+
+function readChunking(reader: Reader): Chunking {
+  const chunking = reader.u8()
+  return chunking === 1 || chunking === 2 ? chunking : reader.fail(`unknown chunking ${chunking}`)
 }
 
 /**

@@ -1,7 +1,15 @@
 /** Every size that a format fixes, and every bound on what is accepted from disk or network. */
 
-/** Version of all formats below; a reader refuses a larger one with NEWER_FORMAT. */
+/** Version of all formats but that of versions, which CHUNKING is; a reader refuses a larger one with NEWER_FORMAT. */
 export const FORMAT = 1
+
+/**
+ * How a file is cut and its chunks are named: by BLAKE2b (1) or by BLAKE3 (2), both in chunks of
+ * CHUNK_SIZE. A version's own streams are cut by the number of its format.
+ */
+export type Chunking = 1 | 2
+/** What is written; both are read. */
+export const CHUNKING: Chunking = 2
 
 /** Files are cut into aligned chunks of this many bytes; only a file's last chunk is shorter. */
 export const CHUNK_SIZE = 65_536

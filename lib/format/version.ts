@@ -1,7 +1,7 @@
 import { Reader, Writer } from './codec.js'
 import { readExtensions, readFormat, writeExtensions, type Extension } from './extension.js'
 import {
-  FORMAT,
+  CHUNKING,
   HASH_BYTES,
   KEY_BYTES,
   MAX_CORES,
@@ -9,7 +9,8 @@ import {
   MAX_FACTS,
   MAX_PARENTS,
   MAX_TABLE_SIZE,
-  MAX_TEXT
+  MAX_TEXT,
+  type Chunking
 } from './limits.js'
 
 /** A state of a core that a signed record vouches for. */
@@ -26,6 +27,8 @@ export interface CoreHead {
  * all `data` cores that hold anything of it.
  */
 export interface Version {
+  /** How the file table and the roots are cut; the record's format number. */
+  chunking: Chunking
   parcel: Buffer
   author: Buffer
   parents: Buffer[]
@@ -48,7 +51,7 @@ const NO_ROOT = Buffer.alloc(HASH_BYTES)
 /** The canonical bytes: equal versions have equal bytes. */
 export function encodeVersion(version: Version): Buffer {
   const writer = new Writer(512)
-  writer.varint(FORMAT)
+  writer.varint(version.chunking)
   writer.fixed(version.parcel, HASH_BYTES).fixed(version.author, KEY_BYTES)
   const parents = version.parents.toSorted((a, b) => Buffer.compare(a, b))
   writer.list(parents, (parent) => writer.fixed(parent, HASH_BYTES))
@@ -66,7 +69,7 @@ export function encodeVersion(version: Version): Buffer {
 
 export function decodeVersion(bytes: Uint8Array): Version {
   const reader = new Reader(bytes, 'version record')
-  readFormat(reader, FORMAT, 'version')
+  const chunking = readFormat(reader, CHUNKING, 'version') === 1 ? 1 : CHUNKING
   const parcel = reader.fixed(HASH_BYTES)
   const author = reader.fixed(KEY_BYTES)
   const parents = reader.list(MAX_PARENTS, () => reader.fixed(HASH_BYTES))
@@ -92,6 +95,7 @@ export function decodeVersion(bytes: Uint8Array): Version {
   const extensions = readExtensions(reader, 'version')
   reader.end()
   return {
+    chunking,
     parcel,
     author,
     parents,

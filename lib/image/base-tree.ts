@@ -21,7 +21,7 @@ export class BaseTree {
   /** By level: the inner page that was read last. */
   readonly #inner = new Map<number, { first: number; children: Subtree[] }>()
 
-  constructor(source: ItemSource, { size, root, place }: FileTree) {
+  constructor(source: ItemSource, { size, root, place }: Omit<FileTree, 'chunking'>) {
     this.#source = source
     this.size = size
     this.#count = chunkCount(size)

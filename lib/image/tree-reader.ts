@@ -1,7 +1,7 @@
 import { chunkId, pageHash } from '../chunk/id.js'
 import { ParcelError } from '../errors.js'
 import { entryIds, type Entry, type Place } from '../format/entry.js'
-import { chunkCount, chunkLength, SUBPAGE_SIZE } from '../format/limits.js'
+import { chunkCount, chunkLength, SUBPAGE_SIZE, type Chunking } from '../format/limits.js'
 import { decodeIdPage, decodePlacePage, type IdPage, type PlacePage } from '../format/page.js'
 import type { ItemSource } from './items.js'
 import { heightOf, spanOf } from './shape.js'
@@ -30,6 +30,7 @@ export interface Subtree {
 export interface FileTree {
   /** Bytes. */
   size: number
+  chunking: Chunking
   root: Buffer | null
   /** Where the top place page is. */
   place: Place | null
@@ -40,7 +41,10 @@ export interface FileTree {
  * names it, from the signed root down; place pages are hints, and a wrong one shows as a chunk
  * that does not have its id. Throws INTEGRITY, UNREACHABLE.
  */
-export async function* leaves(source: ItemSource, tree: FileTree): AsyncGenerator<Leaf> {
+export async function* leaves(
+  source: ItemSource,
+  tree: Omit<FileTree, 'chunking'>
+): AsyncGenerator<Leaf> {
   const count = chunkCount(tree.size)
   if (count === 0) return
   const top = { hash: tree.root, place: tree.place }
@@ -114,7 +118,7 @@ async function readPages(
 export async function readChunk(
   source: ItemSource,
   { entry, places }: LeafEntry,
-  length: number
+  { length, chunking }: { length: number; chunking: Chunking }
 ): Promise<Buffer | null> {
   if (entry.kind === 'hole') return null
   if (entry.kind === 'zero') return Buffer.alloc(length)
@@ -123,7 +127,8 @@ export async function readChunk(
   const items = await Promise.all(
     places.map(async (place, i) => {
       const bytes = await source.read(place)
-      if (ids[i]?.equals(chunkId(bytes)) !== true) throw damaged('a chunk does not have its id')
+      if (ids[i]?.equals(chunkId(bytes, chunking)) !== true)
+        throw damaged('a chunk does not have its id')
       return bytes
     })
   )
@@ -137,11 +142,13 @@ export async function readChunk(
 
 /** Reads a whole stream of bytes that was stored as chunks, such as a file table. */
 export async function* readStream(source: ItemSource, tree: FileTree): AsyncGenerator<Buffer> {
+  const { chunking } = tree
   for await (const leaf of leaves(source, tree)) {
     for (let i = 0; i < leaf.count; i++) {
       const length = chunkLength(tree.size, leaf.first + i)
       const entry = leaf.entries?.[i]
-      const chunk = entry === undefined ? null : await readChunk(source, entry, length)
+      const chunk =
+        entry === undefined ? null : await readChunk(source, entry, { length, chunking })
       yield chunk ?? Buffer.alloc(length)
     }
   }

@@ -1,5 +1,5 @@
 import { decompress } from '../chunk/compress.js'
-import type { ChunkWrite } from '../chunk/unpack-job.js'
+import type { UnpackJob } from '../chunk/unpack-job.js'
 import type { WorkerPool } from '../chunk/worker-pool.js'
 import { ParcelError } from '../errors.js'
 import type { Place } from '../format/entry.js'
@@ -49,13 +49,12 @@ export class PackReader {
    */
   async extract(
     { core, block: index }: { core: number; block: number },
-    writes: readonly ChunkWrite[],
-    ids: Uint8Array,
+    { writes, chunking, ids }: Pick<UnpackJob, 'writes' | 'chunking' | 'ids'>,
     pool: WorkerPool
   ): Promise<void> {
     const log = await this.#openLog(this.#cores.key(core))
     const { block, sealing } = await log.readSealed(index, { wait: this.#wait })
-    await pool.unpack({ block: owned(block), sealing, core: log.key, index, writes, ids })
+    await pool.unpack({ block: owned(block), sealing, core: log.key, index, writes, chunking, ids })
   }
 
   #pack({ core, block }: Place): Promise<OpenedPack> {

@@ -4,7 +4,7 @@ import { ParcelError } from '../errors.js'
 import { Writer } from '../format/codec.js'
 import type { Place } from '../format/entry.js'
 import { encodeFileEntry, printable, type FileEntry, type FileRole } from '../format/file-table.js'
-import { CHUNK_SIZE } from '../format/limits.js'
+import { CHUNK_SIZE, CHUNKING } from '../format/limits.js'
 import { writeOptionalPlace, type StreamRef } from '../format/meta-record.js'
 import type { WorkerPool } from '../chunk/worker-pool.js'
 import { BaseTree } from '../image/base-tree.js'
@@ -170,7 +170,7 @@ async function storeFile(
         mtime: stats.mtimeNs,
         extensions: [],
         role,
-        chunking: 1,
+        chunking: CHUNKING,
         size: Number(stats.size),
         root: tree.root
       }
@@ -194,6 +194,8 @@ function trackedOf(
 ): Tracked | null {
   if (before === null || base === null || ranges === undefined) return null
   const { entry, place } = before
+  // Chunks that are named in another way cannot stand beside those that come now.
+  if (entry.chunking !== CHUNKING) return null
   return {
     base: new BaseTree(base.source, { size: entry.size, root: entry.root, place }),
     written: ranges.map(([offset, length]) => ({ start: offset, end: offset + length }))

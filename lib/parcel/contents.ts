@@ -24,9 +24,12 @@ export async function* contents(
   version: Version,
   places: Places
 ): AsyncGenerator<Content> {
+  const { chunking } = version
   const checker = new TableChecker()
-  const table = new ByteReader(readStream(source, { ...version.table, place: places.table }))
-  const roots = new ByteReader(readStream(source, places.roots))
+  const table = new ByteReader(
+    readStream(source, { ...version.table, chunking, place: places.table })
+  )
+  const roots = new ByteReader(readStream(source, { ...places.roots, chunking }))
   for (;;) {
     const line = await table.line()
     if (line === null) return

@@ -1,4 +1,5 @@
 import type { FileRole } from '../format/file-table.js'
+import { CHUNKING } from '../format/limits.js'
 import type { Places } from '../format/meta-record.js'
 import type { CoreHead, Version } from '../format/version.js'
 import { CORE_PREFIX } from '../log/chunk-index.js'
@@ -86,7 +87,8 @@ export async function storeVersion(
     throw error
   })
   heads.set(prefix(data.key), await data.head())
-  const version = {
+  const version: Version = {
+    chunking: CHUNKING,
     parcel,
     author: identity.publicKey,
     parents: base === null ? [] : [base],

@@ -6,7 +6,13 @@ import type { WorkerPool } from '../chunk/worker-pool.js'
 import { entryIds, type Place } from '../format/entry.js'
 import type { FileEntry } from '../format/file-table.js'
 import { CHUNK_SIZE, chunkLength } from '../format/limits.js'
-import { leaves, readChunk, type Leaf, type LeafEntry } from '../image/tree-reader.js'
+import {
+  leaves,
+  readChunk,
+  type FileTree,
+  type Leaf,
+  type LeafEntry
+} from '../image/tree-reader.js'
 import type { PackReader } from '../log/pack-reader.js'
 import type { Work } from '../progress.js'
 import type { FileStamp } from './file-stamps.js'
@@ -49,11 +55,12 @@ export async function writeFile(
   const handle = await open(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600)
   try {
     await handle.truncate(entry.size)
-    const tree = { size: entry.size, root: entry.root, place }
+    const { size, chunking, root } = entry
+    const tree = { size, chunking, root, place }
     // A small file shares its pack with others, which the reader keeps open for them.
     if (entry.size <= CHUNK_SIZE) {
       for await (const leaf of leaves(options.source, tree)) {
-        await writeWindow([leaf], handle, entry.size, options)
+        await writeWindow([leaf], handle, tree, options)
       }
     } else {
       await writeLarge(handle, tree, options)
@@ -69,14 +76,14 @@ export async function writeFile(
 
 async function writeLarge(
   handle: FileHandle,
-  tree: Parameters<typeof leaves>[1],
+  tree: FileTree,
   options: WriteFileOptions
 ): Promise<void> {
   let window: Leaf[] = []
   let unsynced = 0
   let syncing: Promise<void> = Promise.resolve()
   const flush = async (): Promise<void> => {
-    unsynced += await writeWindow(window, handle, tree.size, options)
+    unsynced += await writeWindow(window, handle, tree, options)
     window = []
     if (unsynced < SYNC_BYTES) return
     unsynced = 0
@@ -101,7 +108,7 @@ async function writeLarge(
 async function writeWindow(
   window: readonly Leaf[],
   handle: FileHandle,
-  size: number,
+  { size, chunking }: FileTree,
   options: WriteFileOptions
 ): Promise<number> {
   const { source, pool, work, onItems, onBytes } = options
@@ -127,7 +134,8 @@ async function writeWindow(
         pack.ids.push(id)
       } else {
         work.signal.throwIfAborted()
-        await writeOne(handle, one, index * CHUNK_SIZE, length, source)
+        const chunk = await readChunk(source, one, { length, chunking })
+        if (chunk !== null) writeAround(handle.fd, chunk, index * CHUNK_SIZE, holesOf(one))
         onBytes(length)
       }
     }
@@ -136,8 +144,9 @@ async function writeWindow(
   const extractNext = async (): Promise<void> => {
     for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
       work.signal.throwIfAborted()
-      await source.extract(next.place, next.writes, Buffer.concat(next.ids), pool)
-      onBytes(next.writes.reduce((sum, { length }) => sum + length, 0))
+      const { place, writes } = next
+      await source.extract(place, { writes, chunking, ids: Buffer.concat(next.ids) }, pool)
+      onBytes(writes.reduce((sum, { length }) => sum + length, 0))
     }
   }
   // The descriptor must stay open while a thread writes to it.
@@ -157,18 +166,8 @@ function packAt(packs: Map<string, Extraction>, place: Place): Extraction {
   return pack
 }
 
-async function writeOne(
-  handle: FileHandle,
-  one: LeafEntry,
-  at: number,
-  length: number,
-  source: PackReader
-): Promise<void> {
-  const chunk = await readChunk(source, one, length)
-  if (chunk === null) return
-  const { entry } = one
-  const holes = entry.kind === 'chunk' || entry.kind === 'zero' ? entry.holes : 0
-  writeAround(handle.fd, chunk, at, holes)
+function holesOf({ entry }: LeafEntry): number {
+  return entry.kind === 'chunk' || entry.kind === 'zero' ? entry.holes : 0
 }
 
 /**

@@ -3,6 +3,7 @@ import type { ControlBody, ControlRecord, MemberRole } from '../../lib/format/co
 import type { CoreHeader } from '../../lib/format/core-header.js'
 import type { Entry, Place } from '../../lib/format/entry.js'
 import type { Extension } from '../../lib/format/extension.js'
+import type { Chunking } from '../../lib/format/limits.js'
 import type { FileEntry, FileRole } from '../../lib/format/file-table.js'
 import type { MetaRecord, Places } from '../../lib/format/meta-record.js'
 import type { Pack } from '../../lib/format/pack.js'
@@ -108,13 +109,14 @@ const common = {
   mtime: fc.bigInt({ min: -62_135_596_800_000_000_000n, max: 2n ** 66n }),
   extensions
 }
+const chunking = fc.constantFrom<Chunking[]>(1, 2)
 const roles: FileRole[] = ['file', 'config', 'disk', 'nvram', 'memory', 'device', 'log']
 export const fileEntry: fc.Arbitrary<FileEntry> = fc.oneof(
   record({
     ...common,
     type: fc.constant('file' as const),
     role: fc.constantFrom(...roles),
-    chunking: fc.constant(1 as const),
+    chunking,
     size: fc.integer({ min: 0, max: 2 ** 48 }),
     root: fc.oneof(none, hash)
   }),
@@ -123,6 +125,7 @@ export const fileEntry: fc.Arbitrary<FileEntry> = fc.oneof(
 )
 
 export const version: fc.Arbitrary<Version> = record({
+  chunking,
   parcel: key,
   author: key,
   parents,

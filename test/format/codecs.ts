@@ -37,6 +37,8 @@ export interface AnyCodec {
   recode: (bytes: Buffer) => Buffer | null
   /** Where the format number stands; null in what has none. */
   formatAt: number | null
+  /** The largest format number that is read. */
+  newest: number
   /** Whether bytes behind the last field are an error. */
   endsExactly: boolean
 }
@@ -46,7 +48,11 @@ function codec<T>(
   values: fc.Arbitrary<T>,
   encode: (value: T) => Buffer,
   decode: (bytes: Buffer) => T,
-  { formatAt = null, endsExactly = true }: Partial<Pick<AnyCodec, 'formatAt' | 'endsExactly'>> = {}
+  {
+    formatAt = null,
+    newest = 1,
+    endsExactly = true
+  }: Partial<Pick<AnyCodec, 'formatAt' | 'newest' | 'endsExactly'>> = {}
 ): AnyCodec {
   return {
     name,
@@ -54,6 +60,7 @@ function codec<T>(
     decode,
     recode: (bytes) => Buffer.from(encode(decode(bytes))),
     formatAt,
+    newest,
     endsExactly
   }
 }
@@ -79,6 +86,7 @@ const metaCodec: AnyCodec = {
     return record.type === 'unknown' ? null : encodeMetaRecord(record)
   },
   formatAt: null,
+  newest: 1,
   endsExactly: true
 }
 
@@ -88,7 +96,7 @@ export const CODECS: readonly AnyCodec[] = [
   codec('id page', any.idPage, encodeIdPage, decodeIdPage),
   codec('place page', any.placePage, encodePlacePage, decodePlacePage),
   codec('file table line', any.fileEntry, encodeFileEntry, decodeLine),
-  codec('version', any.version, encodeVersion, decodeVersion, { formatAt: 0 }),
+  codec('version', any.version, encodeVersion, decodeVersion, { formatAt: 0, newest: 2 }),
   metaCodec,
   codec('control record', any.controlRecord, encodeControlRecord, decodeControlRecord, {
     formatAt: 0

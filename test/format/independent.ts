@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { blake3 as blake3Of } from '@noble/hashes/blake3.js'
 import sodium from 'sodium-native'
 
 /**
@@ -19,6 +20,11 @@ export function namespace(name: string): Buffer {
 /** H(key; parts) of the README. */
 export function hash(key: Buffer, ...parts: Buffer[]): Buffer {
   return blake2b(parts, key)
+}
+
+/** BLAKE3(key; bytes) of the README. */
+export function blake3(key: Buffer, bytes: Buffer): Buffer {
+  return Buffer.from(blake3Of(bytes, { key }))
 }
 
 export function sealingKey(

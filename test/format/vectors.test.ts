@@ -8,6 +8,7 @@ import { decodePack, rawLength } from '../../lib/format/pack.js'
 import { pad, unpad } from '../../lib/format/padding.js'
 import { parseInvite } from '../../lib/format/pairing.js'
 import { Identity } from '../../lib/keys/identity.js'
+import { fastKeyedHash } from '../../lib/keys/hash.js'
 import { Keyring } from '../../lib/keys/keyring.js'
 import { primitives } from '../vectors/primitives.js'
 import { records } from '../vectors/records.js'
@@ -17,6 +18,7 @@ import { CODECS } from './codecs.js'
 import {
   hash,
   namespace,
+  blake3,
   openBlock,
   paddedLength,
   sealingKey,
@@ -110,10 +112,28 @@ test('namespaces are the hashes of their names', async () => {
 })
 
 test('ids of chunks and hashes of pages follow from the text of the format alone', async () => {
-  const shape = { kind: z.enum(['chunk', 'page']), length: z.number(), fill: z.number(), id: bytes }
-  for (const { kind: what, length, fill, id } of await load('hashes', z.object(shape))) {
+  const shape = {
+    kind: z.enum(['chunk', 'page']),
+    chunking: z.number().optional(),
+    length: z.number(),
+    fill: z.number(),
+    id: bytes
+  }
+  for (const { kind: what, chunking, length, fill, id } of await load('hashes', z.object(shape))) {
     const key = namespace(what === 'chunk' ? 'chunk id' : 'manifest page')
-    assert.deepEqual(hash(key, Buffer.alloc(length, fill)), id)
+    const of = chunking === 2 ? blake3 : hash
+    assert.deepEqual(of(key, Buffer.alloc(length, fill)), id)
+  }
+})
+
+test('BLAKE3 is the one of its published vectors', () => {
+  const key = Buffer.from('whats the Elvish word for friend')
+  const published: [length: number, hash: string][] = [
+    [0, '92b2b75604ed3c761f9d6f62392c8a9227ad0ea3f09573e783f1498a4ed60d26'],
+    [1, '6d7878dfff2f485635d39013278ae14f1454b8c0a3a2d34bc1ab38228a80c95b']
+  ]
+  for (const [length, hash] of published) {
+    assert.equal(fastKeyedHash(key, Buffer.alloc(length)).toString('hex'), hash)
   }
 })
 

@@ -4,7 +4,7 @@ import { test } from 'node:test'
 import * as fc from 'fast-check'
 import { chunkId } from '../../lib/chunk/id.js'
 import type { Entry, Place } from '../../lib/format/entry.js'
-import { CHUNK_SIZE, SUBPAGE_SIZE } from '../../lib/format/limits.js'
+import { CHUNK_SIZE, CHUNKING, SUBPAGE_SIZE, type Chunking } from '../../lib/format/limits.js'
 import { readChunk, readStream } from '../../lib/image/tree-reader.js'
 import { StreamWriter } from '../../lib/image/stream-writer.js'
 import { PageStore } from './page-store.js'
@@ -53,7 +53,7 @@ test('a chunk under up to four patches is what a page-by-page model says', async
         }
       }
       const entry: Entry = { kind: 'patched', base: base.id, patches }
-      const chunk = await readChunk(pages, { entry, places }, length)
+      const chunk = await readChunk(pages, { entry, places }, of(length))
       assert.ok(chunk?.equals(expected))
       // The pages in the store stay what they were.
       assert.deepEqual(chunkId(await pages.read(base.place)), base.id)
@@ -62,14 +62,18 @@ test('a chunk under up to four patches is what a page-by-page model says', async
   )
 })
 
+function of(length: number): { length: number; chunking: Chunking } {
+  return { length, chunking: CHUNKING }
+}
+
 test('holes, zeros and chunks', async () => {
   const pages = new PageStore()
   const { id, place } = await put(pages, randomBytes(5_000))
-  assert.equal(await readChunk(pages, { entry: { kind: 'hole' }, places: [] }, 5_000), null)
-  const zero = await readChunk(pages, { entry: { kind: 'zero', holes: 1 }, places: [] }, 5_000)
+  assert.equal(await readChunk(pages, { entry: { kind: 'hole' }, places: [] }, of(5_000)), null)
+  const zero = await readChunk(pages, { entry: { kind: 'zero', holes: 1 }, places: [] }, of(5_000))
   assert.deepEqual(zero, Buffer.alloc(5_000))
   const chunk = { entry: { kind: 'chunk', id, holes: 0 }, places: [place] } as const
-  assert.deepEqual(await readChunk(pages, { ...chunk, places: [place] }, 5_000), pages.items[0])
+  assert.deepEqual(await readChunk(pages, { ...chunk, places: [place] }, of(5_000)), pages.items[0])
 })
 
 test('what is not what the entry says is refused', async () => {
@@ -95,7 +99,7 @@ test('what is not what the entry says is refused', async () => {
     ['a base of another length', patched(1, patch.id), [a.place, patch.place], 4_096]
   ]
   for (const [what, entry, places, length] of wrong) {
-    await assert.rejects(readChunk(pages, { entry, places }, length), DAMAGED, what)
+    await assert.rejects(readChunk(pages, { entry, places }, of(length)), DAMAGED, what)
   }
   const short = await put(pages, randomBytes(SUBPAGE_SIZE))
   const beyond: Entry = {
@@ -104,7 +108,7 @@ test('what is not what the entry says is refused', async () => {
     patches: [{ mask: 2, id: patch.id }]
   }
   const places = [short.place, patch.place]
-  await assert.rejects(readChunk(pages, { entry: beyond, places }, SUBPAGE_SIZE), DAMAGED)
+  await assert.rejects(readChunk(pages, { entry: beyond, places }, of(SUBPAGE_SIZE)), DAMAGED)
 })
 
 test('a stream comes back, however it was written', async () => {
@@ -125,7 +129,7 @@ test('a stream comes back, however it was written', async () => {
       }
       const { root, place } = writer.end()
       const read: Buffer[] = []
-      const tree = { size: writer.size, root, place: await place }
+      const tree = { size: writer.size, chunking: CHUNKING, root, place: await place }
       for await (const chunk of readStream(pages, tree)) read.push(chunk)
       assert.ok(Buffer.concat(read).equals(Buffer.concat(pieces)))
     }),

@@ -10,6 +10,7 @@ const AUTHOR = Identity.create()
 
 function version(fields: Partial<Version> = {}): Version {
   return {
+    chunking: 2,
     parcel: PARCEL,
     author: AUTHOR.publicKey,
     parents: [],

@@ -12,7 +12,7 @@ test('a version of a newer format is said to be one, and the older ones stay rea
   await writeFile(join(made.folder, 'file'), 'old')
   const old = await made.commit()
   const bytes = encodeVersion({ ...old.version, parents: [old.id] })
-  bytes[0] = 2
+  bytes[0] = 3
   const signature = made.identity.sign(NS.versionSignature, bytes)
   const meta = made.parcel.logs().find(({ kind }) => kind === 'meta')
   await meta?.append([[encodeMetaRecord({ type: 'version', bytes, signature })]])

@@ -2,7 +2,7 @@ import sodium from 'sodium-native'
 import { chunkId, pageHash } from '../../lib/chunk/id.js'
 import { Writer } from '../../lib/format/codec.js'
 import { encodeCoreHeader, type CoreKind } from '../../lib/format/core-header.js'
-import { ENVELOPE_BYTES } from '../../lib/format/limits.js'
+import { ENVELOPE_BYTES, type Chunking } from '../../lib/format/limits.js'
 import { bucket, pad } from '../../lib/format/padding.js'
 import { keyedHash } from '../../lib/keys/hash.js'
 import { NS } from '../../lib/keys/namespaces.js'
@@ -17,10 +17,14 @@ const KINDS: CoreKind[] = ['control', 'meta', 'data']
 
 const varints = [0, 1, 127, 128, 300, 16_383, 16_384, 2 ** 32 - 1, 2 ** 32, 2 ** 53 - 1]
 
-function hashCase(kind: 'chunk' | 'page', length: number, fill: number) {
-  const bytes = Buffer.alloc(length, fill)
-  const id = kind === 'chunk' ? chunkId(bytes) : pageHash(bytes)
-  return { kind, length, fill, id: id.toString('hex') }
+function chunkCase(chunking: Chunking, length: number, fill: number) {
+  const id = chunkId(Buffer.alloc(length, fill), chunking)
+  return { kind: 'chunk', chunking, length, fill, id: id.toString('hex') }
+}
+
+function pageCase(length: number, fill: number) {
+  const id = pageHash(Buffer.alloc(length, fill))
+  return { kind: 'page', length, fill, id: id.toString('hex') }
 }
 
 function derived(kind: CoreKind) {
@@ -83,11 +87,13 @@ export function primitives(): Record<string, VectorFile> {
       Object.entries(NS).map(([use, value]) => ({ use, value }))
     ),
     hashes: file('Ids of chunks and hashes of pages of `length` bytes that are all `fill`.', [
-      hashCase('chunk', 1, 0),
-      hashCase('chunk', 4_096, 7),
-      hashCase('chunk', 65_536, 255),
-      hashCase('page', 1, 0),
-      hashCase('page', 100, 7)
+      ...([1, 2] as const).flatMap((chunking) => [
+        chunkCase(chunking, 1, 0),
+        chunkCase(chunking, 4_096, 7),
+        chunkCase(chunking, 65_536, 255)
+      ]),
+      pageCase(1, 0),
+      pageCase(100, 7)
     ]),
     keys: file('What follows from the secrets of an epoch.', [
       {

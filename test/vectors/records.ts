@@ -38,6 +38,7 @@ const SEALED =
 
 const versions: Version[] = [
   {
+    chunking: 1,
     parcel,
     author: author.publicKey,
     parents: [],
@@ -52,6 +53,7 @@ const versions: Version[] = [
     extensions: []
   },
   {
+    chunking: 2,
     parcel,
     author: author.publicKey,
     parents: [count(0x02), count(0x01)],

@@ -89,7 +89,7 @@ const lines: FileEntry[] = [
     type: 'file',
     path: Buffer.from('empty'),
     role: 'file',
-    chunking: 1,
+    chunking: 2,
     size: 0,
     root: null
   },
