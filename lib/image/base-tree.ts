@@ -1,3 +1,4 @@
+import type { Entry } from '../format/entry.js'
 import { chunkCount } from '../format/limits.js'
 import type { ItemSource } from './items.js'
 import { heightOf, spanOf } from './shape.js'
@@ -20,6 +21,7 @@ export class BaseTree {
   readonly #root: Subtree
   /** By level: the inner page that was read last. */
   readonly #inner = new Map<number, { first: number; children: Subtree[] }>()
+  #leaf: { first: number; entries: LeafEntry[] | null } | null = null
 
   constructor(source: ItemSource, { size, root, place }: Omit<FileTree, 'chunking'>) {
     this.#source = source
@@ -40,7 +42,7 @@ export class BaseTree {
       const level = this.#largest(first, to, total)
       if (level === null) {
         const start = first - (first % spanOf(0))
-        const entries = await this.#leaf(start)
+        const entries = await this.#entries(start)
         const end = Math.min(to, start + spanOf(0))
         for (let chunk = first; chunk < end; chunk++) {
           const one = entries?.[chunk - start]
@@ -52,6 +54,18 @@ export class BaseTree {
         tree.pushSubtree(level, count, await this.#subtree(level, first))
       }
     }
+  }
+
+  /** What stands at `count` chunks from `first` on; null for a hole, or behind the end. */
+  async entries(first: number, count: number): Promise<(Entry | null)[]> {
+    const found: (Entry | null)[] = []
+    for (let chunk = first; chunk < first + count; chunk++) {
+      const start = chunk - (chunk % spanOf(0))
+      const leaf = chunk < this.#count ? await this.#entries(start) : null
+      const entry = leaf?.[chunk - start]?.entry ?? null
+      found.push(entry?.kind === 'hole' ? null : entry)
+    }
+    return found
   }
 
   /** Level of the largest page that begins at `first` and holds the same chunks in both trees. */
@@ -83,10 +97,14 @@ export class BaseTree {
     return children
   }
 
-  /** null: all holes. */
-  async #leaf(first: number): Promise<LeafEntry[] | null> {
+  /** Of the leaf that begins at `first`; null: all holes. */
+  async #entries(first: number): Promise<LeafEntry[] | null> {
+    if (this.#leaf?.first === first) return this.#leaf.entries
     const subtree = await this.#subtree(0, first)
-    if (subtree.hash === null) return null
-    return readLeaf(this.#source, subtree, Math.min(spanOf(0), this.#count - first))
+    const count = Math.min(spanOf(0), this.#count - first)
+    const isHole = subtree.hash === null
+    const entries = isHole ? null : await readLeaf(this.#source, subtree, count)
+    this.#leaf = { first, entries }
+    return entries
   }
 }

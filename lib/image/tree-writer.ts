@@ -98,7 +98,7 @@ export class TreeWriter {
     const hash = pageHash(bytes)
     const place = async (): Promise<Place> => {
       const idPage = await this.#sink.add('ids', hash, bytes)
-      const known = await Promise.all(items.map((places) => Promise.all(places)))
+      const known = await settled(items)
       return this.#addPlaces(encodePlacePage({ level: 0, idPage, items: known }))
     }
     this.#push(1, hash, start(place))
@@ -136,6 +136,16 @@ export class TreeWriter {
   #addPlaces(bytes: Buffer): Promise<Place> {
     return this.#sink.add('places', pageHash(bytes), bytes)
   }
+}
+
+/** Most places are known at once: then there is nothing to wait for. */
+async function settled(items: Pending<Place>[][]): Promise<Place[][]> {
+  if (items.every((places) => places.every(isKnown))) return items.map((all) => all.filter(isKnown))
+  return Promise.all(items.map((places) => Promise.all(places)))
+}
+
+function isKnown(place: Pending<Place>): place is Place {
+  return !(place instanceof Promise)
 }
 
 /** Starts the work now; whoever awaits the result later sees its failure. */

@@ -63,7 +63,7 @@ export class PackWriter {
   readonly #options: PackWriterOptions
   readonly #open = new Map<Stream, OpenPack>()
   /** Items put but not yet in the index. */
-  readonly #pending = new Map<string, Promise<Place>>()
+  readonly #pending = new Map<string, Place | Promise<Place>>()
   readonly #queue: ClosedPack[] = []
   readonly #ownCore: number
   #next: number
@@ -121,7 +121,7 @@ export class PackWriter {
   }
 
   /** Writes an item that `find` did not know. The place is known as soon as the pack is closed. */
-  put(stream: Stream, id: Buffer, bytes: Buffer): Promise<Place> {
+  put(stream: Stream, id: Buffer, bytes: Buffer): Place | Promise<Place> {
     const known = this.#pending.get(name(id))
     if (known !== undefined) return known
     const room = SIZES[stream]
@@ -141,14 +141,21 @@ export class PackWriter {
    * Writes the chunks of a whole segment, none of which `find` knew: its buffer becomes a pack as
    * it is. null, and nothing done, when that cannot be.
    */
-  putSegment(stream: Stream, ids: readonly Buffer[], segment: Segment): Promise<Place>[] | null {
+  putSegment(stream: Stream, ids: readonly Buffer[], segment: Segment): Place[] | null {
     const names = new Set(ids.map(name))
     const isPack = SIZES[stream] === SEGMENT_SIZE && segment.bytes.byteLength === SEGMENT_SIZE
-    if (!isPack || names.size !== ids.length) return null
+    if (!isPack || names.size !== ids.length || this.#failure !== null) return null
     for (const each of names) if (this.#pending.has(each)) return null
     const pack = this.#newPack(stream, segment.take())
     const length = SEGMENT_SIZE / ids.length
-    const places = ids.map((id) => this.#list(pack, id, length))
+    const [core, block] = [this.#ownCore, this.#next]
+    const places = ids.map((id, ordinal) => {
+      const place = { core, block, ordinal }
+      pack.items.push({ id, length })
+      this.#pending.set(name(id), place)
+      return place
+    })
+    pack.bytes = SEGMENT_SIZE
     this.#send(pack)
     return places
   }

@@ -8,6 +8,7 @@ import { sameOutside, spans, touched, wholeFile, type Span } from '../chunk/span
 import type { Place } from '../format/entry.js'
 import { CHUNK_SIZE, chunkCount } from '../format/limits.js'
 import type { BaseTree } from '../image/base-tree.js'
+import { names, TreeUpdate } from '../image/tree-update.js'
 import { TreeWriter, type Tree } from '../image/tree-writer.js'
 import type { PackWriter, Stream } from '../log/pack-writer.js'
 import { isYoung, stampOf, systemTime, type FileStamp } from './file-stamps.js'
@@ -19,18 +20,17 @@ const READ_AHEAD = 4
 /** A file that would not stand still while it was read. */
 export class ChangingFile extends Error {}
 
-/** What a file was in the version before, and all that was written to it since. */
-export interface Tracked {
-  base: BaseTree
-  written: readonly Extent[]
+/** What a file was in the version before; `written`: all that was written to it since, if that is known. */
+export interface Before {
+  tree: BaseTree
+  written: readonly Extent[] | null
 }
 
 export interface CommitFileOptions {
   writer: PackWriter
   pool: WorkerPool
   stream: Stream
-  /** null: nobody kept count, so all of it is read. */
-  tracked: Tracked | null
+  before: Before | null
   signal: AbortSignal
   onBytes: (bytes: number) => void
 }
@@ -51,7 +51,7 @@ export async function commitFile(
     if (!before.isFile()) throw new ChangingFile('it was replaced by something else')
     const tree = new TreeWriter(options.writer)
     const isSmall = before.size <= BigInt(CHUNK_SIZE) && !isSparse(before)
-    if (isSmall && options.tracked === null)
+    if (isSmall && options.before === null)
       await storeSmall(handle, Number(before.size), tree, options)
     else await storeContents(handle, before, tree, options)
     const after = await handle.stat({ bigint: true })
@@ -112,7 +112,8 @@ async function storeContents(
   options: CommitFileOptions
 ): Promise<void> {
   const size = Number(stats.size)
-  const plan = planOf(handle.fd, stats, options.tracked)
+  const plan = planOf(handle.fd, stats, options.before)
+  const update = new TreeUpdate(tree, options.before?.tree ?? null, chunkCount(size))
   const ahead: (Read | Unread)[] = []
   try {
     for await (const span of plan) {
@@ -126,9 +127,10 @@ async function storeContents(
         segment.catch(() => {})
         ahead.push({ span, segment })
       }
-      if (ahead.length > READ_AHEAD) await storeNext(ahead, tree, size, options)
+      if (ahead.length > READ_AHEAD) await storeNext(ahead, update, size, options)
     }
-    while (ahead.length > 0) await storeNext(ahead, tree, size, options)
+    while (ahead.length > 0) await storeNext(ahead, update, size, options)
+    await update.end()
   } finally {
     // The descriptor must stay open while a worker reads it.
     await Promise.allSettled(ahead.map((next) => ('segment' in next ? next.segment : null)))
@@ -139,17 +141,20 @@ async function storeContents(
 function planOf(
   fd: number,
   stats: BigIntStats,
-  tracked: Tracked | null
+  before: Before | null
 ): AsyncIterable<Span> | Iterable<Span> {
   const size = Number(stats.size)
-  if (tracked === null) return isSparse(stats) ? spans(extents(fd), size) : wholeFile(size)
-  const runs = touched(tracked.written, tracked.base.size, size)
+  const written = before?.written ?? null
+  if (before === null || written === null) {
+    return isSparse(stats) ? spans(extents(fd), size) : wholeFile(size)
+  }
+  const runs = touched(written, before.tree.size, size)
   return sameOutside(spans(isSparse(stats) ? extents(fd, runs) : runs, size), runs)
 }
 
 async function storeNext(
   ahead: (Read | Unread)[],
-  tree: TreeWriter,
+  update: TreeUpdate,
   size: number,
   options: CommitFileOptions
 ): Promise<void> {
@@ -157,8 +162,8 @@ async function storeNext(
   if (next === undefined) return
   if (!('segment' in next)) {
     const { kind, count } = next.span
-    if (kind === 'holes') tree.pushHoles(count)
-    else await options.tracked?.base.copy(tree, tree.count + count, chunkCount(size))
+    if (kind === 'holes') await update.pushHoles(count)
+    else update.same(count)
     return
   }
   const segment = await next.segment
@@ -168,7 +173,7 @@ async function storeNext(
     segment.release()
     throw new ChangingFile('it became shorter while it was read')
   }
-  await storeSegment(segment, masks, tree, options)
+  await storeSegment(segment, masks, update, options)
   options.onBytes(expected)
   await options.writer.ready()
 }
@@ -176,22 +181,29 @@ async function storeNext(
 async function storeSegment(
   segment: Segment,
   masks: readonly number[],
-  tree: TreeWriter,
+  update: TreeUpdate,
   { writer, stream }: CommitFileOptions
 ): Promise<void> {
+  const was = await update.was(masks.length)
   const ids = masks.map((_, n) => segment.id(n))
-  const known = await writer.find(ids)
+  const isSame = masks.map((holes, n) => names(was[n] ?? null, ids[n] ?? null, holes))
+  const known = await writer.find(ids.map((id, n) => (isSame[n] === true ? null : id)))
   const fresh = ids.flatMap((id, n) => (id !== null && (known[n] ?? null) === null ? [id] : []))
-  const whole = fresh.length === ids.length ? writer.putSegment(stream, fresh, segment) : null
+  const isNew = fresh.length === ids.length && !isSame.includes(true)
+  const whole = isNew ? writer.putSegment(stream, fresh, segment) : null
   for (const [n, holes] of masks.entries()) {
     const id = ids[n] ?? null
-    if (id === null) {
-      tree.push({ kind: 'zero', holes }, [])
-      continue
+    if (isSame[n] === true) {
+      update.same(1)
+    } else if (id === null) {
+      await update.push({ kind: 'zero', holes }, [])
+    } else {
+      // Once it is a pack, the segment's buffer is not ours any more.
+      const put = (): Place | Promise<Place> =>
+        writer.put(stream, id, segment.bytes.subarray(n * CHUNK_SIZE, (n + 1) * CHUNK_SIZE))
+      const place = whole?.[n] ?? known[n] ?? put()
+      await update.push({ kind: 'chunk', id, holes }, [place])
     }
-    const put = (): Promise<Place> =>
-      writer.put(stream, id, segment.bytes.subarray(n * CHUNK_SIZE, (n + 1) * CHUNK_SIZE))
-    tree.push({ kind: 'chunk', id, holes }, [whole?.[n] ?? known[n] ?? put()])
   }
   if (whole === null) segment.release()
 }

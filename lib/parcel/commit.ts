@@ -13,9 +13,9 @@ import type { PackWriter, Stream } from '../log/pack-writer.js'
 import { OrderedWindow } from '../ordered-window.js'
 import type { Work } from '../progress.js'
 import { isUnchanged, type BaseFile, type BaseFiles } from './base-files.js'
-import { ChangingFile, commitFile, type Tracked } from './commit-file.js'
+import { ChangingFile, commitFile, type Before } from './commit-file.js'
 import { FileStamps, type FileStamp } from './file-stamps.js'
-import type { DirtyMap } from './scan.js'
+import type { DirtyMap, Scan } from './scan.js'
 import { isAccessError, reason, walk, type Found, type Skipped } from './walk.js'
 
 /** What storing a folder gave: everything a version record and its places need. */
@@ -36,8 +36,9 @@ export interface CommitOptions {
   roles: Readonly<Record<string, FileRole>>
   /** Files that are nobody's business, such as a monitor's left-overs. */
   exclude: (path: string) => boolean
-  /** The version that the folder continues; null to read everything. */
+  /** The version that the folder continues; null for the first. */
   base: BaseFiles | null
+  scan: Scan
   /** Files of which it is known what was written to them. */
   dirty: DirtyMap
   work: Work
@@ -146,22 +147,24 @@ async function storeOne(
 async function storeFile(
   { path, absolute, stats: found }: Found,
   before: BaseFile | null,
-  { writer, pool, roles, base, dirty, work, onBytes }: StoreOptions
+  { writer, pool, roles, base, scan, dirty, work, onBytes }: StoreOptions
 ): Promise<Stored> {
   const name = path.toString('utf8')
   const role = roles[name] ?? 'file'
   const isState = role === 'memory' || role === 'device'
-  const ranges = Object.hasOwn(dirty, name) ? dirty[name] : undefined
+  const isTracked = scan !== 'full' && Object.hasOwn(dirty, name)
+  const ranges = isTracked ? dirty[name] : undefined
   // Guest memory is mapped by its monitor: it is written to without a trace in the times.
-  if (before !== null && ranges === undefined && !isState && isUnchanged(before, found)) {
+  const maySkip = scan === 'mtime' && !isTracked && !isState
+  if (before !== null && maySkip && isUnchanged(before, found)) {
     onBytes(allocated(found))
     return { ...before, entry: { ...before.entry, mode: modeOf(found), role } }
   }
-  let tracked = trackedOf(before, base, ranges)
+  let earlier = earlierOf(before, base, ranges)
   for (let attempt = 1; ; attempt++) {
     try {
       const stream: Stream = isState ? 'memory' : 'disk'
-      const options = { writer, pool, stream, tracked, signal: work.signal, onBytes }
+      const options = { writer, pool, stream, before: earlier, signal: work.signal, onBytes }
       const { tree, stats, stamp } = await commitFile(absolute, options)
       const entry: FileEntry = {
         type: 'file',
@@ -176,9 +179,9 @@ async function storeFile(
       }
       return { entry, place: tree.place, stamp }
     } catch (error) {
-      if (tracked !== null && isUnreadable(error)) {
+      if (earlier !== null && isUnreadable(error)) {
         work.note(`read whole: ${printable(path)}: what it was cannot be read`)
-        tracked = null
+        earlier = null
         continue
       }
       if (!(error instanceof ChangingFile) || attempt === ATTEMPTS) throw error
@@ -187,18 +190,20 @@ async function storeFile(
   }
 }
 
-function trackedOf(
+/** What a file was, where that can save anything. */
+function earlierOf(
   before: BaseFile | null,
   base: BaseFiles | null,
   ranges: DirtyMap[string] | undefined
-): Tracked | null {
-  if (before === null || base === null || ranges === undefined) return null
+): Before | null {
+  if (before === null || base === null) return null
   const { entry, place } = before
   // Chunks that are named in another way cannot stand beside those that come now.
   if (entry.chunking !== CHUNKING) return null
+  if (ranges === undefined && entry.size <= CHUNK_SIZE) return null
   return {
-    base: new BaseTree(base.source, { size: entry.size, root: entry.root, place }),
-    written: ranges.map(([offset, length]) => ({ start: offset, end: offset + length }))
+    tree: new BaseTree(base.source, { size: entry.size, root: entry.root, place }),
+    written: ranges?.map(([offset, length]) => ({ start: offset, end: offset + length })) ?? null
   }
 }
 

@@ -75,9 +75,9 @@ export async function storeVersion(
     compress: request.compress,
     flush: () => store.flush()
   })
-  const { roles, exclude, scan, dirty = {} } = request
-  const files = parent === null || scan === 'full' ? null : await baseFiles(parent, set, context)
-  const options = { writer, pool, roles, exclude, base: files, dirty, work }
+  const { roles, exclude, scan = 'mtime', dirty = {} } = request
+  const files = parent === null ? null : await baseFiles(parent, set, context)
+  const options = { writer, pool, roles, exclude, base: files, scan, dirty, work }
   const stored = await commitFolder(request.path, options).catch(async (error: unknown) => {
     // What was appended is durable and will be found by the next try.
     await writer

@@ -4,6 +4,7 @@ import { test } from 'node:test'
 import * as fc from 'fast-check'
 import { CHUNK_SIZE } from '../../lib/format/limits.js'
 import { BaseTree } from '../../lib/image/base-tree.js'
+import { TreeUpdate } from '../../lib/image/tree-update.js'
 import { TreeWriter } from '../../lib/image/tree-writer.js'
 import { load, PageStore, store, type Placed } from './page-store.js'
 
@@ -109,4 +110,42 @@ test('a page of the earlier version that is damaged is INTEGRITY', async () => {
   for (const item of pages.items) item.fill(1, item.byteLength - 1)
   const base = new BaseTree(pages, tree)
   await assert.rejects(base.copy(new TreeWriter(pages), 5, 300), { code: 'INTEGRITY' })
+})
+
+test('an update takes over what it says is the same, however it is mixed', async () => {
+  const step = fc.tuple(
+    fc.constantFrom('same', 'new', 'holes'),
+    fc.constantFrom(1, 3, 127, 128, 300)
+  )
+  await fc.assert(
+    fc.asyncProperty(runs, fc.array(step, { maxLength: 12 }), async (layout, steps) => {
+      const pages = new PageStore()
+      const old = file(700, layout)
+      const base = new BaseTree(pages, await store(pages, old))
+      const total = steps.reduce((sum, [, count]) => sum + count, 0)
+      const writer = new TreeWriter(pages)
+      const update = new TreeUpdate(writer, base, total)
+      const wanted: Placed[] = []
+      for (const [kind, count] of steps) {
+        const was = await update.was(count)
+        for (let n = 0; n < count; n++) {
+          const before = old[wanted.length]
+          const entry = was[n] ?? null
+          assert.deepEqual(entry, before?.entry.kind === 'hole' ? null : (before?.entry ?? null))
+          const one = kind === 'new' ? chunk(9_000_000 + wanted.length) : HOLE
+          const isSame = kind === 'same' && before !== undefined
+          if (isSame) update.same(1)
+          else if (one.entry.kind === 'hole') await update.pushHoles(1)
+          else await update.push(one.entry, one.places)
+          wanted.push(isSame ? before : one)
+        }
+      }
+      await update.end()
+      const { root, place } = writer.end()
+      const tree = { size: total * CHUNK_SIZE, root, place: await place }
+      assert.deepEqual(await load(pages, tree), wanted)
+      assert.deepEqual(root, (await store(new PageStore(), wanted)).root)
+    }),
+    { numRuns: 60 }
+  )
 })
