@@ -16,6 +16,12 @@ export interface ReadOptions {
   timeout?: number
 }
 
+/** Blocks from `start` to before `end`. */
+export interface BlockRange {
+  start: number
+  end: number
+}
+
 /**
  * One core whose every block is sealed. The only place that appends to or reads from a hypercore,
  * so no block can be written in the clear or be served unverified.
@@ -29,6 +35,9 @@ export class Log {
   #appending: Promise<unknown> = Promise.resolve()
   /** Length that this process has appended to or found at the start. */
   #ownLength: number
+  /** Ascending by start. */
+  #dropped: readonly BlockRange[] = []
+  readonly #dropListeners = new Set<() => void>()
 
   constructor(
     core: Hypercore,
@@ -64,9 +73,9 @@ export class Log {
     return this.#core.length > this.#ownLength
   }
 
-  /** Blocks from the first on without a gap. */
+  /** Blocks from the first on without a gap, but for dropped ones. */
   get contiguousLength(): number {
-    return this.#core.contiguousLength
+    return this.#firstMissing(this.#core.contiguousLength)
   }
 
   /** How many peers replicate this core now. */
@@ -158,8 +167,35 @@ export class Log {
     return block
   }
 
-  has(start: number, end = start + 1): Promise<boolean> {
-    return start >= end ? Promise.resolve(true) : this.#core.has(start, end)
+  /** Whether all blocks in [start, end) are here, or dropped. */
+  has(start: number, end = start + 1): boolean {
+    return start >= end || this.#firstMissing(start) >= end
+  }
+
+  /** Whether the writer has said that it does not need a block. */
+  isDropped(index: number): boolean {
+    return this.#dropped.some(({ start, end }) => start <= index && index < end)
+  }
+
+  /**
+   * Blocks that the writer does not need any more: nobody waits for them. In an own log they are
+   * cleared; the store gives their space back when it is compacted.
+   */
+  async drop(ranges: readonly BlockRange[]): Promise<void> {
+    const fresh = ranges.filter(({ start, end }) => start < end && !this.#isCovered(start, end))
+    if (fresh.length === 0) return
+    this.#dropped = [...this.#dropped, ...fresh].toSorted((a, b) => a.start - b.start)
+    for (const listener of this.#dropListeners) listener()
+    if (!this.isOwn) return
+    // Never the last block: the tree hash could not be told without it.
+    for (const { start, end } of fresh)
+      await this.#core.clear(start, Math.min(end, this.length - 1))
+  }
+
+  /** Calls back when blocks were dropped. Returns how to stop. */
+  onDrop(listener: () => void): () => void {
+    this.#dropListeners.add(listener)
+    return () => this.#dropListeners.delete(listener)
   }
 
   /** The signed state of the log at a length that is here. */
@@ -168,13 +204,31 @@ export class Log {
     return { key: this.key, fork: this.#core.fork, length, treeHash }
   }
 
-  /** Blocks in [start, end) that are not here. */
-  async missing(start: number, end: number, most = Infinity): Promise<number[]> {
+  /** Blocks in [start, end) that are not here, and not dropped. */
+  missing(start: number, end: number, most = Infinity): number[] {
     const missing: number[] = []
-    for (let index = start; index < end && missing.length < most; index++) {
-      if (!(await this.#core.has(index))) missing.push(index)
+    let index = this.#firstMissing(start)
+    while (index < end && missing.length < most) {
+      missing.push(index)
+      index = this.#firstMissing(index + 1)
     }
     return missing
+  }
+
+  /** From `from` on; the length when nothing is missing. */
+  #firstMissing(from: number): number {
+    for (let at = from; at < this.length;) {
+      const unset = this.#core.core.bitfield.firstUnset(at)
+      if (unset === -1 || unset >= this.length) break
+      const dropped = this.#dropped.find(({ start, end }) => start <= unset && unset < end)
+      if (dropped === undefined) return unset
+      at = dropped.end
+    }
+    return Math.max(from, this.length)
+  }
+
+  #isCovered(start: number, end: number): boolean {
+    return this.#dropped.some((known) => known.start <= start && end <= known.end)
   }
 
   /** Asks peers for blocks; true when all are here, false when it was cancelled or failed. */

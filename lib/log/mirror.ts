@@ -11,7 +11,7 @@ const SLICE = 1_024
 export class Mirror {
   readonly log: Log
   readonly #onWhole: () => void
-  readonly #stopListening: () => void
+  readonly #stops: readonly (() => void)[]
   #isRunning = false
   #isAgain = false
   #isClosed = false
@@ -20,13 +20,18 @@ export class Mirror {
   constructor(log: Log, onWhole: () => void) {
     this.log = log
     this.#onWhole = onWhole
-    this.#stopListening = log.onAppend(() => this.#run())
+    const onDrop = (): void => {
+      // It may be waiting for just these blocks, which nobody sends any more.
+      this.#run()
+      this.#cancel()
+    }
+    this.#stops = [log.onAppend(() => this.#run()), log.onDrop(onDrop)]
     this.#run()
   }
 
   close(): void {
     this.#isClosed = true
-    this.#stopListening()
+    for (const stop of this.#stops) stop()
     this.#cancel()
   }
 
@@ -56,7 +61,7 @@ export class Mirror {
     const { length } = this.log
     let from = this.log.contiguousLength
     while (from < length) {
-      const blocks = await this.log.missing(from, length, SLICE)
+      const blocks = this.log.missing(from, length, SLICE)
       const last = blocks.at(-1)
       if (last === undefined) break
       const { done, cancel } = this.log.fetch(blocks)

@@ -47,11 +47,13 @@ export interface PackWriterOptions {
   parcel: Buffer
   index: ChunkIndex
   cores: CoreTable
-  /** Length of a known core here by the first bytes of its key; 0 for one that cannot be referred to. */
-  lengthOf: (core: Buffer) => number
+  /** Whether the version may refer to a block of the core whose key begins with these bytes. */
+  mayRefer: (core: Buffer, block: number) => boolean
   compress: boolean
   /** Makes the log durable up to here. */
   flush: () => Promise<void>
+  /** Throws DISK_FULL when there is no room for so many bytes more. */
+  requireRoom: (bytes: number) => Promise<void>
 }
 
 /**
@@ -70,6 +72,7 @@ export class PackWriter {
   #inFlight = 0
   #finding = 0
   #unflushed = 0
+  #flushingBytes = 0
   #unindexed: { id: Buffer; location: Location }[] = []
   #draining: Promise<void> | null = null
   #flushing: Promise<void> = Promise.resolve()
@@ -190,11 +193,9 @@ export class PackWriter {
 
   #place(location: Location | null): Place | null {
     if (location === null) return null
-    const { cores, lengthOf, log } = this.#options
-    const isOwn = location.core.equals(log.key.subarray(0, CORE_PREFIX))
-    const length = isOwn ? log.length : lengthOf(location.core)
+    const { cores, mayRefer } = this.#options
     const core = cores.find(location.core)
-    if (core === null || location.block >= length) return null
+    if (core === null || !mayRefer(location.core, location.block)) return null
     return { core, block: location.block, ordinal: location.ordinal }
   }
 
@@ -254,7 +255,7 @@ export class PackWriter {
   }
 
   async #appendBatch(): Promise<void> {
-    const { log } = this.#options
+    const { log, requireRoom } = this.#options
     const batch: ClosedPack[] = []
     const blocks: PackedBlock[] = []
     let bytes = 0
@@ -268,6 +269,8 @@ export class PackWriter {
     }
     const [first] = batch
     if (first === undefined) return
+    // What is not flushed yet will be written once more.
+    await requireRoom(bytes + this.#unflushed + this.#flushingBytes)
     await log.appendSealed(
       blocks.map((block) => block.bytes),
       first.index
@@ -298,6 +301,7 @@ export class PackWriter {
     const { index, parcel, flush } = this.#options
     const items = this.#unindexed
     this.#unindexed = []
+    this.#flushingBytes = this.#unflushed
     this.#unflushed = 0
     // A store that failed or was closed may never answer.
     if (items.length === 0 || this.#failure !== null) return
@@ -307,6 +311,7 @@ export class PackWriter {
     } catch (error) {
       this.#fail(error)
     }
+    this.#flushingBytes = 0
     for (const { id } of items) this.#pending.delete(name(id))
   }
 

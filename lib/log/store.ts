@@ -10,6 +10,8 @@ import { Log } from './log.js'
 
 /** With less than this free, a failed write is taken for a full disk. */
 const ROOM = 64 * 1024 * 1024
+/** What a flush and a compaction may write beside the blocks themselves. */
+const TIDYING = 16 * 1024 * 1024
 /** Opening writes out what the write-ahead log holds: a write buffer, and some. */
 const LEAST_ROOM = 40 * 1024 * 1024
 
@@ -89,6 +91,20 @@ export class Store {
     }
   }
 
+  /** Throws DISK_FULL when writing `bytes` more would leave too little for the store to tidy up. */
+  async requireRoom(bytes: number): Promise<void> {
+    if ((await this.#free()) < bytes + TIDYING) throw this.#full()
+  }
+
+  /** Gives the space of cleared blocks back to the disk. */
+  async reclaim(): Promise<void> {
+    try {
+      await this.#storage.compact()
+    } catch (error) {
+      throw await this.#writeFailure(error)
+    }
+  }
+
   /**
    * A write that fails leaves RocksDB refusing all others until it is opened anew, and does not
    * say why; a disk with no room to speak of says it.
@@ -97,10 +113,14 @@ export class Store {
     this.isBroken = true
     this.#isFull ||= (await this.#free()) <= ROOM
     if (!this.#isFull) return ParcelError.from(error, 'cannot write to the store')
+    return this.#full(error)
+  }
+
+  #full(cause?: unknown): ParcelError {
     return new ParcelError(
       'DISK_FULL',
       `the disk of ${this.#dir} is full: free some space and do it again`,
-      error
+      cause
     )
   }
 

@@ -20,7 +20,7 @@ export class Availability {
     for (const head of version.cores) {
       const log = this.#set.get(head.key)
       if (log === null || log.length < head.length) return false
-      if (!(await log.has(log.contiguousLength, head.length))) return false
+      if (!log.has(log.contiguousLength, head.length)) return false
     }
     return true
   }

@@ -23,6 +23,12 @@ export interface Announced {
   signed: SignedRecord
 }
 
+export interface Drop {
+  /** In hex. */
+  author: string
+  ranges: readonly { start: number; end: number }[]
+}
+
 /**
  * The signed records of a parcel's `control` logs, from all hosts, as one DAG. What follows from
  * them (who is a member, which cores are whose, who holds what) depends on the set of records
@@ -36,6 +42,8 @@ export class Control {
   readonly #counts = new Map<string, number>()
   /** Authors of receipts, by version. */
   readonly #receipts = new Map<string, Set<string>>()
+  /** By core, in hex. */
+  readonly #drops = new Map<string, Drop[]>()
   #members: Map<string, MemberRole> | null = null
   #incarnations: Announced[] | null = null
 
@@ -70,6 +78,11 @@ export class Control {
     if (record.body.type === 'receipt') {
       const version = record.body.version.toString('hex')
       this.#receipts.set(version, (this.#receipts.get(version) ?? new Set()).add(author))
+    }
+    if (record.body.type === 'drop') {
+      const core = record.body.core.toString('hex')
+      const drops = this.#drops.get(core) ?? []
+      this.#drops.set(core, [...drops, { author, ranges: record.body.ranges }])
     }
     if (!this.#referred.has(name)) this.#heads.set(name, id)
     for (const parent of record.parents) {
@@ -110,6 +123,11 @@ export class Control {
     const signed = this.#receipts.get(version.toString('hex')) ?? new Set<string>()
     const members = this.members()
     return new Set([...signed].filter((host) => members.has(host)))
+  }
+
+  /** Who said which blocks of a core, in hex, are not needed any more; it only ever grows. */
+  drops(core: string): readonly Drop[] {
+    return this.#drops.get(core) ?? []
   }
 
   #findIncarnations(): Announced[] {

@@ -19,6 +19,8 @@ interface OpenLog {
   host: string
   /** The next block to read records from. */
   cursor: number
+  /** How many of its writer's `drop` records have been heeded. */
+  drops: number
   stop: () => void
 }
 
@@ -123,6 +125,7 @@ export class LogSet {
           if (open.log.kind !== 'data') grew = (await this.#readRecords(open)) || grew
         }
         grew = (await this.#openAnnounced()) || grew
+        await this.#heedDrops()
         if (!grew) continue
         this.#isStale = true
         this.#callbacks.onChange()
@@ -161,6 +164,18 @@ export class LogSet {
     return grew
   }
 
+  /** What a host's control log says of its data logs, and of nobody else's. */
+  async #heedDrops(): Promise<void> {
+    for (const [key, open] of this.#logs) {
+      if (open.log.kind !== 'data') continue
+      const drops = this.control.drops(key)
+      for (; open.drops < drops.length; open.drops++) {
+        const drop = drops[open.drops]
+        if (drop?.author === open.host) await open.log.drop(drop.ranges)
+      }
+    }
+  }
+
   #attach(log: Log, host: string, isMirrored: boolean): void {
     const { onWhole, onRollback } = this.#callbacks
     const stops = [
@@ -182,7 +197,7 @@ export class LogSet {
       for (const each of stops) each()
       mirror?.close()
     }
-    this.#logs.set(log.key.toString('hex'), { log, host, cursor: 0, stop })
+    this.#logs.set(log.key.toString('hex'), { log, host, cursor: 0, drops: 0, stop })
   }
 
   #failed(error: unknown): void {
@@ -191,7 +206,7 @@ export class LogSet {
 
   async #readRecords(open: OpenLog): Promise<boolean> {
     const from = open.cursor
-    while (!this.#isClosed && open.cursor < open.log.length && (await open.log.has(open.cursor))) {
+    while (!this.#isClosed && open.cursor < open.log.length && open.log.has(open.cursor)) {
       const index = open.cursor
       try {
         const body = await open.log.read(index)

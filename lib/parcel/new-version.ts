@@ -1,3 +1,4 @@
+import { ParcelError } from '../errors.js'
 import type { FileRole } from '../format/file-table.js'
 import { CHUNKING } from '../format/limits.js'
 import type { Places } from '../format/meta-record.js'
@@ -49,15 +50,15 @@ export interface NewVersionOptions {
   /** This host's own `data` log. */
   data: Log
   context: ParcelContext
-  /** Called when it fails with whole packs in the log, which stay there. */
-  saveMarks: () => Promise<void>
+  /** Called when it fails with packs in the log from block `from` on, and maybe more until `ended` settles. */
+  onFailure: (error: ParcelError, from: number, ended: Promise<void>) => Promise<void>
   work: Work
 }
 
 /** Puts a folder's contents into the log; nothing refers to them yet. */
 export async function storeVersion(
   request: CommitRequest,
-  { parcel, driver, base, set, data, context, saveMarks, work }: NewVersionOptions
+  { parcel, driver, base, set, data, context, onFailure, work }: NewVersionOptions
 ): Promise<NewVersion> {
   const { index, pool, identity, clock, store } = context
   // A parent need not be known here; it only helps to store less.
@@ -65,25 +66,28 @@ export async function storeVersion(
   const heads = new Map<string, CoreHead>()
   for (const head of parent?.version.cores ?? []) heads.set(prefix(head.key), head)
   const cores = new CoreTable(parent === null ? [] : set.history.places(parent.id).cores)
+  const logs = new Map(set.logs().map((log) => [prefix(log.key), log]))
+  const from = data.length
   const writer = new PackWriter({
     log: data,
     pool,
     parcel,
     index,
     cores,
-    lengthOf: (core) => heads.get(prefix(core))?.length ?? 0,
+    mayRefer: (core, block) => {
+      const log = logs.get(prefix(core))
+      const length = log === data ? data.length : (heads.get(prefix(core))?.length ?? 0)
+      return log !== undefined && block < length && !log.isDropped(block)
+    },
     compress: request.compress,
-    flush: () => store.flush()
+    flush: () => store.flush(),
+    requireRoom: (bytes) => store.requireRoom(bytes)
   })
   const { roles, exclude, scan = 'mtime', dirty = {} } = request
   const files = parent === null ? null : await baseFiles(parent, set, context)
   const options = { writer, pool, roles, exclude, base: files, scan, dirty, work }
   const stored = await commitFolder(request.path, options).catch(async (error: unknown) => {
-    // What was appended is durable and will be found by the next try.
-    await writer
-      .end()
-      .then(saveMarks)
-      .catch(() => {})
+    await onFailure(ParcelError.from(error), from, writer.end()).catch(() => {})
     throw error
   })
   heads.set(prefix(data.key), await data.head())

@@ -1,5 +1,7 @@
+import { chunkId } from '../chunk/id.js'
 import { ParcelError } from '../errors.js'
 import type { ControlBody } from '../format/control-record.js'
+import { encodePackHeader } from '../format/pack.js'
 import type { SignedRecord } from '../format/wire.js'
 import type { Keyring } from '../keys/keyring.js'
 import type { ParcelContext } from './context.js'
@@ -78,6 +80,23 @@ export class OwnLogs {
     }
     await this.#context.store.flush()
     await this.saveMarks()
+  }
+
+  /**
+   * Gives up the last blocks of the `data` log, from `from` on, which no version names, and gives
+   * their space back. Said first: a block that is gone and not said to be is a damaged log.
+   */
+  async giveBack(from: number): Promise<void> {
+    const { data } = this.require()
+    const range = { start: from, end: data.length }
+    if (range.start >= range.end) return
+    // A log's last block cannot be cleared, nor the file on disk that a large one shares with others.
+    const last = Buffer.alloc(1)
+    const items = [{ id: chunkId(last), length: last.byteLength }]
+    await data.append([[encodePackHeader('chunks', 'none', items), last]])
+    await this.say([{ type: 'drop', core: data.key, ranges: [range] }])
+    await data.drop([range])
+    await this.#context.store.reclaim()
   }
 
   /** Saves the local state with how long the logs are now: all of that must be durable. */

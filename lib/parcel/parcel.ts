@@ -202,7 +202,7 @@ export class Parcel {
         set: this.#set,
         data: this.#own.require().data,
         context: this.#context,
-        saveMarks: () => this.#own.saveMarks(),
+        onFailure: (error, from, ended) => this.#abandon(error, from, ended),
         work
       })
       const signed = signVersion(this.#context.identity, version)
@@ -263,6 +263,17 @@ export class Parcel {
     const run = this.#busy.then(work)
     this.#busy = run.catch(() => {})
     return run
+  }
+
+  /** What becomes of the packs of a commit that failed. */
+  async #abandon(error: ParcelError, from: number, ended: Promise<void>): Promise<void> {
+    const isWritten = await ended.then(
+      () => true,
+      () => false
+    )
+    if (error.code === 'DISK_FULL' && !this.#context.store.isBroken) await this.#own.giveBack(from)
+    // They are durable and will be found by the next try.
+    else if (isWritten) await this.#own.saveMarks()
   }
 
   /** Without them the next commit reads everything, and is as good. */

@@ -5,6 +5,7 @@ declare module 'hypercore-storage' {
       options: { blobGarbageCollectionAgeCutOff: number; writeBufferSize?: number }
     )
     readonly db: { flush(): Promise<void> }
+    compact(): Promise<void>
     ready(): Promise<void>
     close(): Promise<void>
   }

@@ -35,6 +35,9 @@ declare module 'hypercore' {
     ): Promise<{ length: number }>
     get(index: number, options?: { wait?: boolean; timeout?: number }): Promise<Buffer | null>
     has(start: number, end?: number): Promise<boolean>
+    clear(start: number, end: number): Promise<unknown>
+    /** `firstUnset` is -1 when all blocks from there on are here. */
+    readonly core: { readonly bitfield: { firstUnset(from: number): number } }
     update(options?: { wait?: boolean }): Promise<boolean>
     treeHash(length?: number): Promise<Buffer>
     download(range: { blocks: readonly number[] }): Download

@@ -1,9 +1,21 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { mkdir, mkdtemp, readdir, readFile, rm, rmdir, symlink, writeFile } from 'node:fs/promises'
+import {
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  rmdir,
+  statfs,
+  symlink,
+  writeFile
+} from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
+import { eventually } from '../support/hosts.js'
 import { onEnd } from '../support/on-end.js'
 import { randomFile } from './blob.js'
 import { objects, Place } from './place.js'
@@ -29,6 +41,11 @@ async function smallDisk(t: TestContext, mebibytes: number): Promise<string> {
   return dir
 }
 
+async function used(dir: string): Promise<number> {
+  const { blocks, bfree, bsize } = await statfs(dir)
+  return (blocks - bfree) * bsize
+}
+
 test(
   'a full disk under the store: exit 14, old versions stay, and it goes on when there is space',
   { skip: NO_MOUNT },
@@ -44,6 +61,7 @@ test(
     const first = String((await user.result('suspend', 'files'))['id'])
     await writeFile(join(disk, 'ballast'), Buffer.alloc(48 << 20))
     await randomFile(place.path('files/big'), 128)
+    let folder = place.path('files')
     for (let round = 0; round < 2; round++) {
       assert.match(await user.fails(14, 'suspend', 'files'), /full/)
       const log = objects(await user.ok('log', 'files', '--json'))
@@ -54,6 +72,8 @@ test(
       const to = place.path(`old${round}`)
       await user.ok('resume', 'files', '--version', first, '--force', '--to', to)
       assert.equal(await readFile(join(to, 'a'), 'utf8'), 'first')
+      await rename(join(folder, 'big'), join(to, 'big'))
+      folder = to
     }
     await rm(join(disk, 'ballast'))
     await rm(place.path('old1'), { recursive: true })
@@ -69,6 +89,47 @@ test(
     assert.equal(await user.daemonPid(), pid, 'the daemon was restarted')
     await user.killDaemon()
     assert.equal(objects(await user.ok('log', 'files', '--json')).length, 2)
+    assert.deepEqual((await user.result('status', 'files'))['problems'], [])
+  }
+)
+
+test(
+  'a disk that fills up in the middle of a suspend: its space is given back, other hosts catch up',
+  { skip: NO_MOUNT },
+  async (t) => {
+    const disk = await smallDisk(t, 256)
+    const place = await Place.make(t)
+    const [user, other] = [await place.host('one'), await place.host('two')]
+    await symlink(disk, join(user.home, 'store'))
+    await place.write('files/a', 'first')
+    await user.ok('add', place.path('files'), '--name', 'files')
+    await user.ok('suspend', 'files')
+    const { invite } = await user.result('invite', 'files')
+    await other.ok('join', String(invite))
+    const before = await used(disk)
+    await randomFile(place.path('files/big'), 400)
+    for (let round = 0; round < 2; round++) {
+      assert.match(await user.fails(14, 'suspend', 'files'), /full/)
+      // About 200 MiB were written. A file of the store, of 32 MiB, may hold something that counts,
+      // and the store makes room for its next one.
+      const isBack = async (): Promise<true | null> => {
+        return (await used(disk)) - before < 80 << 20 ? true : null
+      }
+      await eventually(isBack, 'the space of what was stored is given back')
+    }
+    await rm(place.path('files/big'))
+    await place.write('files/small', 'second')
+    const { id } = await user.result('suspend', 'files')
+    // The other host has some of what was given up, or waits for it, or for none of it.
+    await eventually(async () => {
+      const [head] = objects(await other.ok('log', 'files', '--json'))
+      return head?.['id'] === id && head?.['isHere'] === true ? true : null
+    }, 'the other host has the new version')
+    await other.ok('resume', 'files', '--to', place.path('copy'))
+    assert.equal(await readFile(place.path('copy/small'), 'utf8'), 'second')
+    await user.killDaemon()
+    const [head] = objects(await user.ok('log', 'files', '--json'))
+    assert.equal(head?.['isHere'], true)
     assert.deepEqual((await user.result('status', 'files'))['problems'], [])
   }
 )

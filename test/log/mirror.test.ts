@@ -158,3 +158,27 @@ test('a log of another host cannot be written with a forged fork', LIMIT, async 
   await assert.rejects(log.append([[Buffer.from('x')]]), { code: 'FAILED' })
   assert.equal((await log.head()).fork, 0)
 })
+
+test('a mirror does not wait for blocks that their writer has dropped', LIMIT, async (t) => {
+  const { log: own } = await aLog(t)
+  await write(own, 200, 100)
+  await own.drop([{ start: 50, end: 150 }])
+  assert.equal(own.contiguousLength, own.length)
+  assert.ok(own.has(0, own.length))
+  assert.ok(own.isDropped(50) && own.isDropped(149) && !own.isDropped(150))
+  await assert.rejects(own.read(60), { code: 'UNREACHABLE' })
+  const { log, whole: times } = await mirrored(t, join(await scratch(t), 'm'), own.key)
+  connect(t, [own], [log])
+  const isStuck = (): true | null => {
+    return log.missing(0, own.length).length === 100 && log.length === own.length ? true : null
+  }
+  await eventually(isStuck, 'all but the dropped ones came')
+  assert.equal(times(), 0)
+  assert.equal(log.contiguousLength, 50)
+  await log.drop([{ start: 50, end: 150 }])
+  await eventually(() => (times() > 0 ? true : null), 'it is whole')
+  assert.equal(log.contiguousLength, own.length)
+  await write(own, 5)
+  await whole(log, own.length)
+  assert.deepEqual(await log.head(), await own.head())
+})

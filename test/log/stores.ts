@@ -58,9 +58,10 @@ export async function packs(t: TestContext) {
       parcel: PARCEL,
       index,
       cores: new CoreTable([log.key]),
-      lengthOf: () => 0,
+      mayRefer: (_, block) => block < log.length,
       compress,
-      flush: () => store.flush()
+      flush: () => store.flush(),
+      requireRoom: async () => {}
     })
   }
   const reader = (): PackReader => new PackReader(new CoreTable([log.key]), async () => log)
