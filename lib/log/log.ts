@@ -1,5 +1,6 @@
 import type { Duplex } from 'node:stream'
 import type Hypercore from 'hypercore'
+import Protomux from 'protomux'
 import { isDamage, ParcelError } from '../errors.js'
 import type { CoreKind } from '../format/core-header.js'
 import { ENVELOPE_BYTES } from '../format/limits.js'
@@ -272,6 +273,16 @@ export class Log {
   /** Replicates with one peer, over a stream that has been authorised for this parcel. */
   replicate(stream: Duplex): void {
     this.#core.replicate(stream)
+  }
+
+  /** Ends replication over a stream, which goes on with what else it carries. */
+  stopReplicating(stream: Duplex): void {
+    if (stream.destroyed) return
+    const mux = Protomux.from(stream)
+    this.#core.core.replicator.detachFrom(mux)
+    for (const peer of this.#core.peers.filter(({ protomux }) => protomux === mux)) {
+      peer.channel.close()
+    }
   }
 
   async close(): Promise<void> {

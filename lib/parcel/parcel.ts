@@ -266,14 +266,12 @@ export class Parcel {
   }
 
   /** What becomes of the packs of a commit that failed. */
-  async #abandon(error: ParcelError, from: number, ended: Promise<void>): Promise<void> {
-    const isWritten = await ended.then(
-      () => true,
-      () => false
-    )
-    if (error.code === 'DISK_FULL' && !this.#context.store.isBroken) await this.#own.giveBack(from)
+  async #abandon(failure: ParcelError, from: number, ended: Promise<void>): Promise<void> {
+    const [{ status }] = await Promise.allSettled([ended])
+    if (failure.code === 'DISK_FULL' && !this.#context.store.isBroken)
+      await this.#own.giveBack(from)
     // They are durable and will be found by the next try.
-    else if (isWritten) await this.#own.saveMarks()
+    else if (status === 'fulfilled') await this.#own.saveMarks()
   }
 
   /** Without them the next commit reads everything, and is as good. */

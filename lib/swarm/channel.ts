@@ -1,5 +1,5 @@
 import { raw } from 'compact-encoding'
-import type { Connection } from 'hyperswarm'
+import type { Duplex } from 'node:stream'
 import Protomux, { type Message } from 'protomux'
 import { ParcelError } from '../errors.js'
 import {
@@ -15,7 +15,9 @@ import {
 } from '../format/wire.js'
 import { keyedHash } from '../keys/hash.js'
 import { NS } from '../keys/namespaces.js'
+import type { Log } from '../log/log.js'
 import { SOFTWARE } from '../software.js'
+import type { Link } from './link.js'
 import type { SharedParcel } from './shared-parcel.js'
 
 export const PROTOCOL = 'hyperparcel'
@@ -28,8 +30,9 @@ export function channelId(parcel: Buffer): Buffer {
 }
 
 /**
- * One parcel over one connection: replicates its logs, passes on who writes which, and says which
- * versions are the newest here. Opened only for a host that the parcel trusts.
+ * One parcel with one host: replicates its logs over whichever way the link has, passes on who
+ * writes which, and says which versions are the newest here. Opened only for a host that the
+ * parcel trusts.
  */
 export class ParcelChannel {
   readonly host: string
@@ -38,25 +41,23 @@ export class ParcelChannel {
   /** Why nothing can be exchanged, for `status`; null when all is well. */
   refusal: string | null = null
   readonly #parcel: SharedParcel
-  readonly #connection: Connection
-  readonly #stopListening: () => void
+  readonly #link: Link
+  readonly #stops: readonly (() => void)[]
   readonly #announce: Message<Buffer>
   readonly #heads: Message<Buffer>
   readonly #close: () => void
-  readonly #replicated = new Set<string>()
+  /** What logs go over, and which do. */
+  #carrier: Duplex | null = null
+  readonly #replicated = new Map<string, Log>()
   readonly #announced = new Set<string>()
   #sentHeads = ''
   #remoteHeads: Buffer[] | null = null
   #isReady = false
 
   /** null when the channel is open already. */
-  static open(
-    parcel: SharedParcel,
-    connection: Connection,
-    onClose: () => void
-  ): ParcelChannel | null {
+  static open(parcel: SharedParcel, link: Link, onClose: () => void): ParcelChannel | null {
     const handlers: { channel: ParcelChannel | null } = { channel: null }
-    const opened = Protomux.from(connection).createChannel({
+    const opened = Protomux.from(link.connection).createChannel({
       protocol: PROTOCOL,
       id: channelId(parcel.id),
       handshake: raw,
@@ -75,25 +76,26 @@ export class ParcelChannel {
     if (announce === undefined || heads === undefined)
       throw new Error('two messages were asked for')
     const close = (): void => opened.close()
-    handlers.channel = new ParcelChannel(parcel, connection, announce, heads, close)
+    handlers.channel = new ParcelChannel(parcel, link, announce, heads, close)
     opened.open(encodeHello({ min: PROTOCOL_MIN, max: PROTOCOL_MAX, software: SOFTWARE }))
     return handlers.channel
   }
 
   private constructor(
     parcel: SharedParcel,
-    connection: Connection,
+    link: Link,
     announce: Message<Buffer>,
     heads: Message<Buffer>,
     close: () => void
   ) {
-    this.host = connection.remotePublicKey.toString('hex')
+    this.host = link.host
     this.#parcel = parcel
-    this.#connection = connection
+    this.#link = link
     this.#announce = announce
     this.#heads = heads
     this.#close = close
-    this.#stopListening = parcel.onChange(() => this.#update())
+    const update = (): void => this.#update()
+    this.#stops = [parcel.onChange(update), link.onChange(update)]
   }
 
   /** Whether the other side has said what its newest versions are, and they are known here. */
@@ -102,8 +104,9 @@ export class ParcelChannel {
   }
 
   stop(): void {
-    this.#stopListening()
+    for (const stop of this.#stops) stop()
     this.#isReady = false
+    this.#carry(null)
   }
 
   close(): void {
@@ -143,12 +146,7 @@ export class ParcelChannel {
 
   #update(): void {
     if (!this.#isReady) return
-    for (const log of this.#parcel.logs()) {
-      const name = log.key.toString('hex')
-      if (this.#replicated.has(name)) continue
-      this.#replicated.add(name)
-      log.replicate(this.#connection)
-    }
+    this.#carry(this.#link.carrier)
     for (const record of this.#parcel.announcements()) {
       const name = record.signature.toString('hex')
       if (this.#announced.has(name)) continue
@@ -159,6 +157,24 @@ export class ParcelChannel {
     if (heads.toString('latin1') !== this.#sentHeads) {
       this.#sentHeads = heads.toString('latin1')
       this.#heads.send(heads)
+    }
+  }
+
+  /** Replicates all logs over a stream, and over no other: one core never goes two ways at once. */
+  #carry(carrier: Duplex | null): void {
+    if (this.#carrier !== carrier) {
+      for (const log of this.#replicated.values()) {
+        if (this.#carrier !== null) log.stopReplicating(this.#carrier)
+      }
+      this.#replicated.clear()
+      this.#carrier = carrier
+    }
+    if (carrier === null) return
+    for (const log of this.#parcel.logs()) {
+      const name = log.key.toString('hex')
+      if (this.#replicated.has(name)) continue
+      this.#replicated.set(name, log)
+      log.replicate(carrier)
     }
   }
 

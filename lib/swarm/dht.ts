@@ -21,6 +21,10 @@ export function parseBootstrap(text: string): Node[] {
 /** A DHT node for a host. With a bootstrap on loopback it stays on loopback; null is the public DHT. */
 export function createNode(bootstrap: Node[] | null): DHT {
   if (bootstrap === null) return new DHT({})
-  const isLocal = bootstrap.every(({ host }) => host === '127.0.0.1' || host === 'localhost')
-  return isLocal ? new DHT({ bootstrap, host: '127.0.0.1' }) : new DHT({ bootstrap })
+  return isLocal(bootstrap) ? new DHT({ bootstrap, host: '127.0.0.1' }) : new DHT({ bootstrap })
+}
+
+/** Whether all of a DHT is on this machine. */
+export function isLocal(bootstrap: Node[] | null): boolean {
+  return bootstrap?.every(({ host }) => host === '127.0.0.1' || host === 'localhost') === true
 }

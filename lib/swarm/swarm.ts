@@ -4,8 +4,10 @@ import Protomux from 'protomux'
 import type { PeerStatus } from '../peer-status.js'
 import type { KeyPair } from '../keys/identity.js'
 import { ParcelChannel, PROTOCOL, channelId } from './channel.js'
-import { createNode, type Node } from './dht.js'
+import { createNode, isLocal, type Node } from './dht.js'
+import { Link } from './link.js'
 import type { SharedParcel } from './shared-parcel.js'
+import { TcpCarrier } from './tcp.js'
 
 interface Shared {
   parcel: SharedParcel
@@ -23,7 +25,10 @@ const BACKOFFS = [1_000, 3_000, 10_000, 30_000]
  */
 export class Swarm {
   readonly #swarm: Hyperswarm
+  readonly #tcp: TcpCarrier
   readonly #shared = new Map<string, Shared>()
+  /** By host, in hex. */
+  readonly #links = new Map<string, Link>()
   /** Handshakes refused since the start. */
   refused = 0
 
@@ -34,6 +39,7 @@ export class Swarm {
       backoffs: BACKOFFS,
       firewall: (key) => !this.#isTrusted(key.toString('hex'))
     })
+    this.#tcp = new TcpCarrier(keyPair, isLocal(bootstrap) ? '127.0.0.1' : null)
     this.#swarm.on('connection', (connection) => this.#onConnection(connection))
     // hyperswarm bans whom the firewall refuses and never forgets it; trust may come later, and
     // a list of strangers must not grow.
@@ -70,7 +76,8 @@ export class Swarm {
     const channels = this.#shared.get(parcel.id.toString('hex'))?.channels ?? new Map()
     return [...channels.values()].map((channel: ParcelChannel) => ({
       host: channel.host,
-      address: this.#connectionTo(channel.host)?.rawStream.remoteHost ?? '',
+      address: this.#links.get(channel.host)?.connection.rawStream.remoteHost ?? '',
+      carrier: this.#links.get(channel.host)?.carrierName ?? 'udx',
       software: channel.software,
       refusal: channel.refusal,
       isCaughtUp: channel.isCaughtUp
@@ -101,6 +108,7 @@ export class Swarm {
 
   async close(): Promise<void> {
     for (const { parcel } of this.#shared.values()) await this.unshare(parcel)
+    await this.#tcp.close()
     await this.#swarm.destroy()
   }
 
@@ -109,18 +117,16 @@ export class Swarm {
     return false
   }
 
-  #connectionTo(host: string): Connection | undefined {
-    for (const connection of this.#swarm.connections) {
-      if (connection.remotePublicKey.toString('hex') === host) return connection
-    }
-    return undefined
-  }
-
   #onConnection(connection: Connection): void {
     // An ended connection is told to hyperswarm, which tries again; there is nothing else to do.
     connection.on('error', () => {})
     connection.setKeepAlive(5_000)
-    for (const shared of this.#shared.values()) this.#attach(shared, connection)
+    const link = new Link(connection, this.#tcp)
+    this.#links.set(link.host, link)
+    connection.once('close', () => {
+      if (this.#links.get(link.host) === link) this.#links.delete(link.host)
+    })
+    for (const shared of this.#shared.values()) this.#attach(shared, link)
   }
 
   #update(shared: Shared): void {
@@ -128,23 +134,23 @@ export class Swarm {
     for (const [host, channel] of shared.channels) if (!trusted.has(host)) channel.close()
     for (const host of trusted) {
       this.#swarm.joinPeer(Buffer.from(host, 'hex'))
-      const connection = this.#connectionTo(host)
-      if (connection !== undefined) this.#attach(shared, connection)
+      const link = this.#links.get(host)
+      if (link !== undefined) this.#attach(shared, link)
     }
   }
 
-  #attach(shared: Shared, connection: Connection): void {
+  #attach(shared: Shared, link: Link): void {
     const { parcel, channels } = shared
-    const host = connection.remotePublicKey.toString('hex')
+    const { host, connection } = link
     if (!parcel.trusted().has(host) || channels.has(host) || connection.destroyed) return
-    const channel = ParcelChannel.open(parcel, connection, () => {
+    const channel = ParcelChannel.open(parcel, link, () => {
       if (channels.get(host) === channel) channels.delete(host)
     })
     if (channel === null) return
     channels.set(host, channel)
     // The other side may learn of the parcel only later and open the channel then.
     Protomux.from(connection).pair({ protocol: PROTOCOL, id: channelId(parcel.id) }, () =>
-      this.#attach(shared, connection)
+      this.#attach(shared, link)
     )
   }
 }

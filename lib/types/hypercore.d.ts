@@ -1,6 +1,7 @@
 declare module 'hypercore' {
   import type { EventEmitter } from 'node:events'
   import type { Duplex } from 'node:stream'
+  import type Protomux from 'protomux'
 
   export interface Manifest {
     version: number
@@ -11,6 +12,8 @@ declare module 'hypercore' {
 
   export interface Peer {
     remotePublicKey: Buffer
+    readonly protomux: Protomux
+    readonly channel: { close(): void }
   }
 
   export interface Download {
@@ -37,7 +40,10 @@ declare module 'hypercore' {
     has(start: number, end?: number): Promise<boolean>
     clear(start: number, end: number): Promise<unknown>
     /** `firstUnset` is -1 when all blocks from there on are here. */
-    readonly core: { readonly bitfield: { firstUnset(from: number): number } }
+    readonly core: {
+      readonly bitfield: { firstUnset(from: number): number }
+      readonly replicator: { detachFrom(mux: Protomux): void }
+    }
     update(options?: { wait?: boolean }): Promise<boolean>
     treeHash(length?: number): Promise<Buffer>
     download(range: { blocks: readonly number[] }): Download

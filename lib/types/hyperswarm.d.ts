@@ -5,6 +5,7 @@ declare module 'hyperswarm' {
 
   export interface Connection extends Duplex {
     readonly remotePublicKey: Buffer
+    readonly publicKey: Buffer
     readonly rawStream: { readonly remoteHost?: string; readonly rtt?: number }
     setKeepAlive(ms: number): void
   }

@@ -12,12 +12,13 @@ declare module 'protomux' {
 
   export default class Protomux {
     static from(stream: Duplex): Protomux
+    readonly stream: Duplex
     pair(to: { protocol: string; id?: Buffer | null }, notify: (id: Buffer | null) => void): void
     unpair(from: { protocol: string; id?: Buffer | null }): void
     /** null when a channel of this name is open already, or the stream has ended. */
     createChannel(options: {
       protocol: string
-      id: Buffer
+      id?: Buffer | null
       handshake: object
       messages: { encoding: object; onmessage: (value: Buffer) => void }[]
       onopen: (handshake: Buffer) => void

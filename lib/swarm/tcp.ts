@@ -1,0 +1,149 @@
+import NoiseSecretStream from '@hyperswarm/secret-stream'
+import { once } from 'node:events'
+import { connect, createServer, type Server, type Socket } from 'node:net'
+import { TOKEN_BYTES } from '../format/carrier.js'
+import type { KeyPair } from '../keys/identity.js'
+
+/** Whom a token was given to, and what to do when they come. */
+interface Expected {
+  host: Buffer
+  onStream: (stream: NoiseSecretStream) => void
+}
+
+/** Sockets that have not shown who they are; more are refused. */
+const MAX_UNKNOWN = 64
+/** Until a socket has shown who it is, ms. */
+const PATIENCE = 5_000
+const KEEP_ALIVE = 5_000
+const SILENCE = 20_000
+
+/**
+ * Noise streams over TCP between hosts that trust each other already: UDX costs a system call a
+ * packet. Who knocks must first say a token, which only a trusted host was told, and then prove
+ * its key; until then it gets no answer but the handshake.
+ */
+export class TcpCarrier {
+  readonly #keyPair: KeyPair
+  /** Address to listen at; null: all. */
+  readonly #address: string | null
+  readonly #expected = new Map<string, Expected>()
+  readonly #unknown = new Set<Socket>()
+  readonly #streams = new Set<NoiseSecretStream>()
+  #server: Promise<Server | null> | null = null
+  #isClosed = false
+
+  constructor(keyPair: KeyPair, address: string | null) {
+    this.#keyPair = keyPair
+    this.#address = address
+  }
+
+  /** Where it listens; 0 when it cannot. It begins with the first call. */
+  async port(): Promise<number> {
+    this.#server ??= this.#listen()
+    const address = (await this.#server)?.address()
+    return typeof address === 'object' && address !== null ? address.port : 0
+  }
+
+  /** Lets the host that says the token in, if it is who it should be. Returns how to stop. */
+  expect(token: Buffer, expected: Expected): () => void {
+    const name = token.toString('hex')
+    this.#expected.set(name, expected)
+    return () => this.#expected.delete(name)
+  }
+
+  /** null when nobody answers there, or somebody else. */
+  async dial(
+    to: { address: string; port: number; token: Buffer; host: Buffer },
+    signal: AbortSignal
+  ): Promise<NoiseSecretStream | null> {
+    const socket = connect({ host: to.address, port: to.port, noDelay: true, signal })
+    socket.on('error', () => {})
+    socket.setTimeout(PATIENCE, () => socket.destroy())
+    try {
+      await once(socket, 'connect', { signal })
+    } catch {
+      return null
+    }
+    socket.write(to.token)
+    const options = { pattern: 'IK', keyPair: this.#keyPair, remotePublicKey: to.host } as const
+    return this.#opened(new NoiseSecretStream(true, socket, options), socket, to.host)
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true
+    for (const socket of this.#unknown) socket.destroy()
+    for (const stream of this.#streams) stream.destroy()
+    const server = await this.#server
+    if (server === null) return
+    await new Promise((resolve) => server.close(resolve))
+  }
+
+  async #listen(): Promise<Server | null> {
+    const server = createServer({ noDelay: true }, (socket) => this.#onSocket(socket))
+    server.on('error', () => {})
+    server.unref()
+    const bound = once(server, 'listening')
+    server.listen(this.#address === null ? { port: 0 } : { port: 0, host: this.#address })
+    try {
+      await bound
+      return server
+    } catch {
+      return null
+    }
+  }
+
+  #onSocket(socket: Socket): void {
+    socket.on('error', () => {})
+    if (this.#unknown.size >= MAX_UNKNOWN || this.#isClosed) {
+      socket.destroy()
+      return
+    }
+    this.#unknown.add(socket)
+    socket.once('close', () => this.#unknown.delete(socket))
+    // From the first byte on, whatever they send: a slow stranger is gone in time.
+    const timer = setTimeout(() => socket.destroy(), PATIENCE)
+    timer.unref()
+    let heard = Buffer.alloc(0)
+    const onData = (bytes: Buffer): void => {
+      heard = Buffer.concat([heard, bytes])
+      if (heard.byteLength < TOKEN_BYTES) return
+      socket.off('data', onData).pause()
+      const expected = this.#expected.get(heard.toString('hex', 0, TOKEN_BYTES))
+      if (expected === undefined) {
+        socket.destroy()
+        return
+      }
+      const options = { pattern: 'IK', keyPair: this.#keyPair } as const
+      const stream = new NoiseSecretStream(false, socket, options)
+      // A Noise stream drops what comes before it has opened, in this turn of the loop.
+      socket.unshift(heard.subarray(TOKEN_BYTES))
+      setImmediate(() => socket.resume())
+      void this.#opened(stream, socket, expected.host).then((opened) => {
+        clearTimeout(timer)
+        this.#unknown.delete(socket)
+        if (opened !== null) expected.onStream(opened)
+      })
+    }
+    socket.on('data', onData)
+  }
+
+  /** The stream once the other side has proved to be `host`; null when it does not. */
+  async #opened(
+    stream: NoiseSecretStream,
+    socket: Socket,
+    host: Buffer
+  ): Promise<NoiseSecretStream | null> {
+    this.#streams.add(stream)
+    stream.on('error', () => {})
+    stream.once('close', () => this.#streams.delete(stream))
+    const isOpen = await stream.opened
+    if (!isOpen || this.#isClosed || !stream.remotePublicKey.equals(host)) {
+      stream.destroy()
+      return null
+    }
+    socket.setTimeout(0)
+    stream.setKeepAlive(KEEP_ALIVE)
+    stream.setTimeout(SILENCE)
+    return stream
+  }
+}

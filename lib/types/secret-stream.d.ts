@@ -1,0 +1,23 @@
+declare module '@hyperswarm/secret-stream' {
+  import type { Duplex } from 'node:stream'
+
+  export default class NoiseSecretStream extends Duplex {
+    constructor(
+      isInitiator: boolean,
+      rawStream?: Duplex | null,
+      options?: {
+        pattern?: 'IK'
+        keyPair?: { publicKey: Buffer; secretKey: Buffer }
+        /** The initiator's: who must answer. */
+        remotePublicKey?: Buffer
+      }
+    )
+    readonly rawStream: Duplex
+    readonly publicKey: Buffer
+    readonly remotePublicKey: Buffer
+    /** false when it was destroyed before. */
+    readonly opened: Promise<boolean>
+    setKeepAlive(ms: number): void
+    setTimeout(ms: number): void
+  }
+}
