@@ -16,6 +16,7 @@ import { ChunkIndex } from './log/chunk-index.js'
 import { Store } from './log/store.js'
 import { requireName } from './names.js'
 import type { ParcelContext } from './parcel/context.js'
+import { Lookaside } from './parcel/lookaside.js'
 import { readStates } from './parcel/local-state.js'
 import { Parcel } from './parcel/parcel.js'
 import { ParcelList } from './parcel-list.js'
@@ -83,7 +84,19 @@ export class Host {
     const onTraffic = (): void => {
       host.lastTraffic = performance.now()
     }
-    const lent = { store, index, pool, identity, hostName, stateDir, clock, onTraffic, isSuspect }
+    const lookaside = new Lookaside(index)
+    const lent = {
+      store,
+      index,
+      pool,
+      lookaside,
+      identity,
+      hostName,
+      stateDir,
+      clock,
+      onTraffic,
+      isSuspect
+    }
     const host: Host = new Host(home, lent, nodes)
     for (const { error } of failures) host.#parcels.addUnreadable(error)
     for (const state of states) {
@@ -262,6 +275,7 @@ export class Host {
     await this.#pairing.close()
     await this.#swarm.close()
     for (const parcel of this.#parcels.all) await parcel.close()
+    await this.#context.lookaside.close()
     await this.#context.pool.close()
     await this.#context.index.close()
     await this.#context.store.close()

@@ -1,5 +1,5 @@
 import { ENVELOPE_BYTES, HASH_BYTES, LENGTH_BYTES } from '../format/limits.js'
-import { encodePackHeader, type PackKind } from '../format/pack.js'
+import { encodePackHeader, type Codec, type PackKind } from '../format/pack.js'
 import { padInPlace } from '../format/padding.js'
 import { sealBlock, type SealingKey } from '../keys/seal.js'
 import { compressSync, looksCompressible } from './compress.js'
@@ -14,6 +14,8 @@ export interface PackJob {
   ids: Uint8Array
   lengths: Uint32Array
   compress: boolean
+  /** To make a block again that another host has made: its codec and its nonce. */
+  again?: { codec: Codec; nonce: Uint8Array }
   sealing: SealingKey
   core: Uint8Array
   index: number
@@ -44,15 +46,28 @@ export function pack(job: PackJob): PackResult {
     id: Buffer.from(ids.buffer, ids.byteOffset + n * HASH_BYTES, HASH_BYTES),
     length
   }))
-  const frame =
-    job.compress && (!isDoubtful || looksCompressible(bytes)) ? compressSync(bytes) : null
-  if (job.compress) isDoubtful = frame === null
+  const frame = frameOf(job, bytes)
   const header = encodePackHeader(job.of, frame === null ? 'none' : 'zstd', items)
   const block = Buffer.from(out)
   const start = ENVELOPE_BYTES + LENGTH_BYTES
   block.set(header, start)
   block.set(frame ?? bytes, start + header.byteLength)
   const body = header.byteLength + (frame ?? bytes).byteLength
-  const sealed = sealBlock(padInPlace(block, body, ENVELOPE_BYTES), sealing, core, index)
+  const sealed = sealBlock(
+    padInPlace(block, body, ENVELOPE_BYTES),
+    sealing,
+    core,
+    index,
+    job.again?.nonce
+  )
   return { raw, out, length: sealed.byteLength, body }
+}
+
+/** null: the bytes as they are. */
+function frameOf({ compress, again }: PackJob, bytes: Buffer): Buffer | null {
+  if (again !== undefined) return again.codec === 'zstd' ? compressSync(bytes) : null
+  if (!compress || (isDoubtful && !looksCompressible(bytes))) return null
+  const frame = compressSync(bytes)
+  isDoubtful = frame === null
+  return frame
 }

@@ -22,8 +22,8 @@ export interface Pack {
   frame: Buffer
 }
 
-const KINDS: readonly PackKind[] = ['chunks', 'pages']
-const CODECS: readonly Codec[] = ['none', 'zstd']
+export const KINDS: readonly PackKind[] = ['chunks', 'pages']
+export const CODECS: readonly Codec[] = ['none', 'zstd']
 
 /** Everything in front of the frame. */
 export function encodePackHeader(kind: PackKind, codec: Codec, items: readonly PackItem[]): Buffer {

@@ -90,6 +90,11 @@ export class Keyring {
     return sealing
   }
 
+  /** The key of this id; null when this host was never given it. */
+  sealingKeyOf(id: Buffer): SealingKey | null {
+    return this.#byId.get(id.toString('hex')) ?? null
+  }
+
   #derive(keys: EpochKeys, kind: CoreKind): SealingKey | null {
     const secret = kind === 'control' ? keys.controlKey : keys.epochKey
     if (secret === null) return null

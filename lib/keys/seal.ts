@@ -23,7 +23,8 @@ const AT_TAG = AT_NONCE + NONCE_BYTES
 /**
  * Seals a block in place: XChaCha20-Poly1305 (libsodium, detached tag) under a random nonce, bound
  * to the core and the index by associated data. The plaintext stands behind ENVELOPE_BYTES of free
- * space.
+ * space. `again` is the nonce of a block that another host has sealed, to make the very same one
+ * from the very same bytes: under a nonce nothing else may ever be sealed.
  *
  * Envelope: u8 format, 16 bytes key id, 24 bytes nonce, 16 bytes tag, ciphertext.
  */
@@ -31,14 +32,16 @@ export function sealBlock(
   block: Buffer,
   { id, key }: SealingKey,
   core: Uint8Array,
-  index: number
+  index: number,
+  again: Uint8Array | null = null
 ): Buffer {
   const body = block.subarray(ENVELOPE_BYTES)
   const nonce = block.subarray(AT_NONCE, AT_TAG)
   const tag = block.subarray(AT_TAG, ENVELOPE_BYTES)
   block[0] = FORMAT
   block.set(id, AT_KEY_ID)
-  sodium.randombytes_buf(nonce)
+  if (again === null) sodium.randombytes_buf(nonce)
+  else nonce.set(again)
   sodium.crypto_aead_xchacha20poly1305_ietf_encrypt_detached(
     body,
     tag,
@@ -74,6 +77,14 @@ export function openBlock(
     )
   } catch (error) {
     throw damagedBlock(index, error)
+  }
+}
+
+/** Under which key and nonce a block was sealed. */
+export function envelopeOf(block: Buffer): { keyId: Buffer; nonce: Buffer } {
+  return {
+    keyId: Buffer.from(block.subarray(AT_KEY_ID, AT_NONCE)),
+    nonce: Buffer.from(block.subarray(AT_NONCE, AT_TAG))
   }
 }
 

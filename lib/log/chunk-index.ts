@@ -13,6 +13,8 @@ export interface Location {
 }
 
 const KEY_BYTES = 16
+/** In place of a parcel's id: no hash is all zeros. */
+const INDEXED = Buffer.alloc(32)
 const WRITE_BUFFER = 8 * 1024 * 1024
 export const CORE_PREFIX = 8
 
@@ -68,6 +70,27 @@ export class ChunkIndex {
     await batch.flush()
     batch.destroy()
     await Promise.all(puts)
+  }
+
+  /** How many blocks of a core have been indexed from their packs, whoever wrote them. */
+  async indexed(core: Buffer): Promise<number> {
+    const batch = this.#db.read()
+    const value = batch.get(this.#key(INDEXED, core))
+    await batch.flush()
+    batch.destroy()
+    const bytes = await value
+    return bytes === null ? 0 : new Reader(bytes, 'chunk index').varint()
+  }
+
+  async setIndexed(core: Buffer, length: number): Promise<void> {
+    const batch = this.#db.write()
+    const put = batch.put(
+      this.#key(INDEXED, core),
+      Buffer.from(new Writer(8).varint(length).bytes())
+    )
+    await batch.flush()
+    batch.destroy()
+    await put
   }
 
   async close(): Promise<void> {

@@ -5,6 +5,7 @@ import { isDamage, ParcelError } from '../errors.js'
 import type { CoreKind } from '../format/core-header.js'
 import { ENVELOPE_BYTES } from '../format/limits.js'
 import { pad, unpad } from '../format/padding.js'
+import type { ProofNode } from '../format/recipe.js'
 import type { CoreHead } from '../format/version.js'
 import type { KeyPair } from '../keys/identity.js'
 import type { Keyring } from '../keys/keyring.js'
@@ -240,6 +241,28 @@ export class Log {
       () => false
     )
     return { done, cancel: () => download.destroy() }
+  }
+
+  /** The nodes that prove a block to who lacks `nodes` of them. */
+  async proof(index: number, nodes: number): Promise<{ fork: number; nodes: ProofNode[] }> {
+    const { fork, block } = await this.#core.proof({ block: { index, nodes } })
+    return { fork, nodes: block.nodes }
+  }
+
+  /** How many nodes a proof of a block must have for this host. */
+  missingNodes(index: number): Promise<number> {
+    return this.#core.missingNodes(index)
+  }
+
+  /** Stores a block that did not come by replication, if its proof holds; false when it does not. */
+  async insert(index: number, block: Buffer, fork: number, nodes: ProofNode[]): Promise<boolean> {
+    const proof = { fork, block: { index, value: block, nodes } }
+    const none = { hash: null, seek: null, upgrade: null, manifest: null }
+    try {
+      return await this.#core.core.verify({ ...proof, ...none }, null)
+    } catch {
+      return false
+    }
   }
 
   /** Calls back when the log grew, here or by replication. Returns how to stop. */

@@ -6,18 +6,25 @@ const SLICE = 1_024
 /**
  * Keeps a copy of another host's log whole: asks for every block that is missing, and again
  * whenever the log grows. What is here is never fetched again, so a cut transfer goes on where it
- * stopped. `onWhole` is called each time nothing is missing.
+ * stopped. `onWhole` is called each time nothing is missing. `shortcut` may bring blocks in another
+ * way, and returns those that must be fetched.
  */
 export class Mirror {
   readonly log: Log
   readonly #onWhole: () => void
+  readonly #shortcut: (log: Log, blocks: number[]) => Promise<number[]>
   readonly #stops: readonly (() => void)[]
   #isRunning = false
   #isAgain = false
   #isClosed = false
   #cancel: () => void = () => {}
 
-  constructor(log: Log, onWhole: () => void) {
+  constructor(
+    log: Log,
+    onWhole: () => void,
+    shortcut: (log: Log, blocks: number[]) => Promise<number[]> = async (_, blocks) => blocks
+  ) {
+    this.#shortcut = shortcut
     this.log = log
     this.#onWhole = onWhole
     const onDrop = (): void => {
@@ -64,7 +71,9 @@ export class Mirror {
       const blocks = this.log.missing(from, length, SLICE)
       const last = blocks.at(-1)
       if (last === undefined) break
-      const { done, cancel } = this.log.fetch(blocks)
+      const others = await this.#shortcut(this.log, blocks)
+      if (this.#isClosed) return false
+      const { done, cancel } = this.log.fetch(others)
       this.#cancel = cancel
       if (!(await done) || this.#isClosed) return false
       from = last + 1

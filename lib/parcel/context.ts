@@ -2,12 +2,15 @@ import type { WorkerPool } from '../chunk/worker-pool.js'
 import type { Identity } from '../keys/identity.js'
 import type { ChunkIndex } from '../log/chunk-index.js'
 import type { Store } from '../log/store.js'
+import type { Lookaside } from './lookaside.js'
 
 /** What a host lends to each of its parcels. */
 export interface ParcelContext {
   store: Store
   index: ChunkIndex
   pool: WorkerPool
+  /** What all parcels of the host have. */
+  lookaside: Lookaside
   identity: Identity
   hostName: string
   /** Folder of the sealed local states. */

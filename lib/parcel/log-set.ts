@@ -27,6 +27,8 @@ interface OpenLog {
 interface Callbacks {
   /** Records or logs were added. */
   onChange: () => void
+  /** Brings blocks without replication where it can; returns the others. */
+  onMissing: (log: Log, blocks: number[]) => Promise<number[]>
   /** A log of another host has no gap. */
   onWhole: (log: Log) => void
   /** One of our own logs has blocks that this store did not append: it was rolled back. */
@@ -177,7 +179,7 @@ export class LogSet {
   }
 
   #attach(log: Log, host: string, isMirrored: boolean): void {
-    const { onWhole, onRollback } = this.#callbacks
+    const { onWhole, onMissing, onRollback } = this.#callbacks
     const stops = [
       log.onAppend(() => {
         if (!isMirrored && log.isContinuedElsewhere) {
@@ -192,7 +194,7 @@ export class LogSet {
       log.onTraffic(this.#context.onTraffic),
       log.onDownload(() => (this.lastDownload = performance.now()))
     ]
-    const mirror = isMirrored ? new Mirror(log, () => onWhole(log)) : null
+    const mirror = isMirrored ? new Mirror(log, () => onWhole(log), onMissing) : null
     const stop = (): void => {
       for (const each of stops) each()
       mirror?.close()

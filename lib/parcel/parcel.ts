@@ -1,5 +1,6 @@
 import { ParcelError } from '../errors.js'
 import { encodeMetaRecord } from '../format/meta-record.js'
+import type { Question, Recipe } from '../format/recipe.js'
 import type { SignedRecord } from '../format/wire.js'
 import { randomBytes } from '../keys/identity.js'
 import { Keyring, type EpochKeys } from '../keys/keyring.js'
@@ -22,7 +23,9 @@ import { LogSet } from './log-set.js'
 import { storeVersion, type CommitRequest } from './new-version.js'
 import { OwnLogs } from './own-logs.js'
 import { dueReceipts } from './receipts.js'
+import { itemsFor, recipesFor } from './recipes.js'
 import { SavedState } from './saved-state.js'
+import { Synthesis } from './synthesis.js'
 import { contentsOf } from './version-packs.js'
 import type { Skipped } from './walk.js'
 import { WorkingFolder } from './working-folder.js'
@@ -37,6 +40,7 @@ export class Parcel {
   readonly history: History
   readonly control: Control
   readonly availability: Availability
+  readonly synthesis: Synthesis
   readonly folder: WorkingFolder
   readonly #context: ParcelContext
   readonly #set: LogSet
@@ -58,8 +62,11 @@ export class Parcel {
     this.#set = new LogSet({ parcel, control, history, keyring }, context, {
       onChange: () => this.#changed(),
       onWhole: (log) => this.#mirrored(log),
+      onMissing: (log, blocks) => this.synthesis.fill(log, blocks),
       onRollback: (why) => this.#rolledBack(why)
     })
+    this.synthesis = new Synthesis(this.#set, keyring, context.pool, context.lookaside)
+    context.lookaside.add(this.#set)
     this.availability = new Availability(this.#set)
     this.#saved = new SavedState(state, context, control)
     this.#own = new OwnLogs(context, keyring, this.#set, this.#saved)
@@ -172,6 +179,15 @@ export class Parcel {
     let isNew = false
     for (const record of records) isNew = this.control.addAnnouncement(record) || isNew
     if (isNew) await this.#set.refresh()
+  }
+
+  /** Answers a member's question about blocks that are here. */
+  async recipes(question: Question & { kind: 'recipes' }): Promise<(Recipe | null)[]> {
+    return recipesFor(question, this.#set)
+  }
+
+  async items(question: Question & { kind: 'items' }): Promise<Buffer> {
+    return itemsFor(question, this.#set)
   }
 
   /** Calls back when versions, members or what is here changed. Returns how to stop. */

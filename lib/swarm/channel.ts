@@ -18,6 +18,7 @@ import { NS } from '../keys/namespaces.js'
 import type { Log } from '../log/log.js'
 import { SOFTWARE } from '../software.js'
 import type { Link } from './link.js'
+import { Questions } from './questions.js'
 import type { SharedParcel } from './shared-parcel.js'
 
 export const PROTOCOL = 'hyperparcel'
@@ -40,6 +41,8 @@ export class ParcelChannel {
   software: string | null = null
   /** Why nothing can be exchanged, for `status`; null when all is well. */
   refusal: string | null = null
+  /** Asks the other side, and answers it. */
+  readonly questions: Questions
   readonly #parcel: SharedParcel
   readonly #link: Link
   readonly #stops: readonly (() => void)[]
@@ -63,7 +66,9 @@ export class ParcelChannel {
       handshake: raw,
       messages: [
         { encoding: raw, onmessage: (bytes) => handlers.channel?.onAnnouncements(bytes) },
-        { encoding: raw, onmessage: (bytes) => handlers.channel?.onHeads(bytes) }
+        { encoding: raw, onmessage: (bytes) => handlers.channel?.onHeads(bytes) },
+        { encoding: raw, onmessage: (bytes) => handlers.channel?.onQuestion(bytes) },
+        { encoding: raw, onmessage: (bytes) => handlers.channel?.onAnswer(bytes) }
       ],
       onopen: (hello) => handlers.channel?.onHello(hello),
       onclose: () => {
@@ -72,11 +77,10 @@ export class ParcelChannel {
       }
     })
     if (opened === null) return null
-    const [announce, heads] = opened.messages
-    if (announce === undefined || heads === undefined)
-      throw new Error('two messages were asked for')
+    const [announce, heads, question, answer] = opened.messages
+    if (!announce || !heads || !question || !answer) throw new Error('four messages were asked for')
     const close = (): void => opened.close()
-    handlers.channel = new ParcelChannel(parcel, link, announce, heads, close)
+    handlers.channel = new ParcelChannel(parcel, link, { announce, heads, question, answer }, close)
     opened.open(encodeHello({ min: PROTOCOL_MIN, max: PROTOCOL_MAX, software: SOFTWARE }))
     return handlers.channel
   }
@@ -84,18 +88,26 @@ export class ParcelChannel {
   private constructor(
     parcel: SharedParcel,
     link: Link,
-    announce: Message<Buffer>,
-    heads: Message<Buffer>,
+    messages: Record<'announce' | 'heads' | 'question' | 'answer', Message<Buffer>>,
     close: () => void
   ) {
     this.host = link.host
     this.#parcel = parcel
     this.#link = link
-    this.#announce = announce
-    this.#heads = heads
+    this.#announce = messages.announce
+    this.#heads = messages.heads
+    this.questions = new Questions(parcel, {
+      ask: (bytes) => messages.question.send(bytes),
+      answer: (bytes) => messages.answer.send(bytes)
+    })
     this.#close = close
     const update = (): void => this.#update()
     this.#stops = [parcel.onChange(update), link.onChange(update)]
+  }
+
+  /** Whether anything can be exchanged. */
+  get isReady(): boolean {
+    return this.#isReady
   }
 
   /** Whether the other side has said what its newest versions are, and they are known here. */
@@ -106,6 +118,7 @@ export class ParcelChannel {
   stop(): void {
     for (const stop of this.#stops) stop()
     this.#isReady = false
+    this.questions.close()
     this.#carry(null)
   }
 
@@ -142,6 +155,14 @@ export class ParcelChannel {
     this.#guard(() => {
       this.#remoteHeads = decodeHeads(Buffer.from(bytes))
     })
+  }
+
+  onQuestion(bytes: Buffer): void {
+    this.#guard(() => this.questions.onQuestion(bytes))
+  }
+
+  onAnswer(bytes: Buffer): void {
+    this.#guard(() => this.questions.onAnswer(bytes))
   }
 
   #update(): void {

@@ -1,3 +1,5 @@
+import type { Answerer } from '../answerer.js'
+import type { Question, Recipe } from '../format/recipe.js'
 import type { SignedRecord } from '../format/wire.js'
 import type { Log } from '../log/log.js'
 
@@ -12,6 +14,11 @@ export interface SharedParcel {
   announce(records: readonly SignedRecord[]): Promise<void>
   headIds(): Buffer[]
   knows(version: Buffer): boolean
+  /** What answers a member's questions about blocks that are here. */
+  recipes(question: Question & { kind: 'recipes' }): Promise<(Recipe | null)[]>
+  items(question: Question & { kind: 'items' }): Promise<Buffer>
+  /** Told whom it can ask itself. */
+  readonly synthesis: { answerers: () => readonly Answerer[] }
   /** Notes for `status` what a host did that was refused. */
   problem(host: string, text: string): void
   onChange(listener: () => void): () => void

@@ -60,6 +60,10 @@ export class Swarm {
       stopListening: parcel.onChange(() => this.#update(shared))
     }
     this.#shared.set(parcel.id.toString('hex'), shared)
+    parcel.synthesis.answerers = () =>
+      [...shared.channels.values()].flatMap((channel) =>
+        channel.isReady ? [channel.questions] : []
+      )
     this.#update(shared)
   }
 

@@ -16,6 +16,21 @@ declare module 'hypercore' {
     readonly channel: { close(): void }
   }
 
+  export interface ProofNode {
+    index: number
+    size: number
+    hash: Buffer
+  }
+
+  export interface Proof {
+    fork: number
+    block: { index: number; value: Buffer; nodes: ProofNode[] }
+    hash: null
+    seek: null
+    upgrade: null
+    manifest: null
+  }
+
   export interface Download {
     done(): Promise<boolean>
     destroy(): void
@@ -43,9 +58,12 @@ declare module 'hypercore' {
     readonly core: {
       readonly bitfield: { firstUnset(from: number): number }
       readonly replicator: { detachFrom(mux: Protomux): void }
+      verify(proof: Proof, from: null): Promise<boolean>
     }
     update(options?: { wait?: boolean }): Promise<boolean>
     treeHash(length?: number): Promise<Buffer>
+    missingNodes(index: number): Promise<number>
+    proof(of: { block: { index: number; nodes: number } }): Promise<Proof>
     download(range: { blocks: readonly number[] }): Download
     replicate(stream: Duplex): Duplex
     close(): Promise<void>

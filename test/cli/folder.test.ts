@@ -233,7 +233,7 @@ test('a file that never stands still is left out; one that vanished is not misse
   const user = await place.host('one')
   await place.write('live/still', 'still')
   // Long enough to read that a writer always comes in between.
-  const moving = await place.write('live/moving', Buffer.alloc(48 << 20, 1))
+  const moving = await place.write('live/moving', Buffer.alloc(256 << 20, 1))
   const loops = ['while :; do echo x >> "$1"; done', 'while :; do : > "$1"; rm "$1"; done']
   const writers = [moving, place.path('live/flicker')].map((path, n) =>
     spawn('sh', ['-c', loops[n] ?? '', 'sh', path])

@@ -18,7 +18,7 @@ export function bytes(min: number, max = min): fc.Arbitrary<Buffer> {
   return fc.uint8Array({ minLength: min, maxLength: max }).map((array) => Buffer.from(array))
 }
 
-function record<T>(model: { [K in keyof T]: fc.Arbitrary<T[K]> }): fc.Arbitrary<T> {
+export function record<T>(model: { [K in keyof T]: fc.Arbitrary<T[K]> }): fc.Arbitrary<T> {
   return fc.record(model, { noNullPrototype: true })
 }
 

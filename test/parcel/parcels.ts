@@ -8,6 +8,7 @@ import type { Log } from '../../lib/log/log.js'
 import { Store } from '../../lib/log/store.js'
 import type { Known } from '../../lib/parcel/history.js'
 import { loadStates } from '../../lib/parcel/local-state.js'
+import { Lookaside } from '../../lib/parcel/lookaside.js'
 import type { ParcelContext } from '../../lib/parcel/context.js'
 import type { CommitRequest } from '../../lib/parcel/new-version.js'
 import { Parcel } from '../../lib/parcel/parcel.js'
@@ -94,6 +95,7 @@ export class TestParcel {
       store,
       index,
       pool: new WorkerPool(),
+      lookaside: new Lookaside(index),
       identity: this.identity,
       hostName: 'here',
       stateDir: join(this.home, 'parcels'),

@@ -6,6 +6,7 @@ import { WorkerPool } from '../../../lib/chunk/worker-pool.js'
 import { createHome, type Home } from '../../../lib/home.js'
 import { ChunkIndex } from '../../../lib/log/chunk-index.js'
 import { Store } from '../../../lib/log/store.js'
+import { Lookaside } from '../../../lib/parcel/lookaside.js'
 import type { ParcelContext } from '../../../lib/parcel/context.js'
 import { Parcel } from '../../../lib/parcel/parcel.js'
 
@@ -25,9 +26,11 @@ export class Member {
   static async create(dir: string, name: string): Promise<Member> {
     const home = await createHome(join(dir, name), name)
     const { identity } = home
+    const index = await ChunkIndex.open(join(home.dir, 'index'), identity.index)
     const context = {
       store: await Store.open(join(home.dir, 'store')),
-      index: await ChunkIndex.open(join(home.dir, 'index'), identity.index),
+      index,
+      lookaside: new Lookaside(index),
       pool: new WorkerPool(),
       identity,
       hostName: name,

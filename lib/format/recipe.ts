@@ -1,0 +1,135 @@
+import { Reader, Writer } from './codec.js'
+import {
+  CHUNK_SIZE,
+  HASH_BYTES,
+  KEY_BYTES,
+  KEY_ID_BYTES,
+  MAX_PACK_ITEMS,
+  MAX_PACK_RAW,
+  NONCE_BYTES
+} from './limits.js'
+import { CODECS, KINDS, type Codec, type PackItem, type PackKind } from './pack.js'
+
+/** A node of a core's Merkle tree, as hypercore proves a block with. */
+export interface ProofNode {
+  index: number
+  size: number
+  hash: Buffer
+}
+
+/** All of a pack's block but its items: with them the block can be made again, byte for byte. */
+export interface Recipe {
+  keyId: Buffer
+  nonce: Buffer
+  kind: PackKind
+  codec: Codec
+  items: PackItem[]
+  fork: number
+  proof: ProofNode[]
+}
+
+/** A host asks for recipes of blocks, or for items of packs. `nodes`: how many the proof needs. */
+export type Question =
+  | { kind: 'recipes'; core: Buffer; blocks: { index: number; nodes: number }[] }
+  | { kind: 'items'; core: Buffer; blocks: { index: number; ordinals: number[] }[] }
+
+export const MAX_ASKED = 64
+/** Raw bytes of the items of one answer. */
+export const MAX_ITEMS_RAW = 2 * 1024 * 1024
+const MAX_NODES = 64
+const MAX_INDEX = 2 ** 40
+
+/** `number` comes back with the answer. */
+export function encodeQuestion(number: number, question: Question): Buffer {
+  const writer = new Writer(256)
+  writer
+    .varint(number)
+    .u8(question.kind === 'recipes' ? 1 : 2)
+    .fixed(question.core, KEY_BYTES)
+  if (question.kind === 'recipes') {
+    writer.list(question.blocks, ({ index, nodes }) => writer.varint(index).varint(nodes))
+  } else {
+    writer.list(question.blocks, ({ index, ordinals }) => {
+      writer.varint(index).list(ordinals, (ordinal) => writer.varint(ordinal))
+    })
+  }
+  return Buffer.from(writer.bytes())
+}
+
+export function decodeQuestion(bytes: Uint8Array): { number: number; question: Question } {
+  const reader = new Reader(bytes, 'question')
+  const number = reader.varint()
+  const kind = reader.u8()
+  const core = reader.fixed(KEY_BYTES)
+  if (kind === 1) {
+    const blocks = reader.list(MAX_ASKED, () => ({
+      index: reader.varint(MAX_INDEX),
+      nodes: reader.varint(MAX_NODES)
+    }))
+    reader.end()
+    return { number, question: { kind: 'recipes', core, blocks } }
+  }
+  if (kind !== 2) reader.fail('an unknown kind of question')
+  const blocks = reader.list(MAX_ASKED, () => ({
+    index: reader.varint(MAX_INDEX),
+    ordinals: reader.list(MAX_PACK_ITEMS, () => reader.varint(MAX_PACK_ITEMS - 1))
+  }))
+  reader.end()
+  return { number, question: { kind: 'items', core, blocks } }
+}
+
+/** One recipe or null for each block asked for. */
+export function encodeRecipes(number: number, recipes: readonly (Recipe | null)[]): Buffer {
+  const writer = new Writer(1_024)
+  writer.varint(number).list(recipes, (recipe) => {
+    if (recipe === null) {
+      writer.u8(0)
+      return
+    }
+    writer.u8(1).fixed(recipe.keyId, KEY_ID_BYTES).fixed(recipe.nonce, NONCE_BYTES)
+    writer.u8(KINDS.indexOf(recipe.kind) + 1).u8(CODECS.indexOf(recipe.codec))
+    writer.list(recipe.items, ({ id, length }) => writer.fixed(id, HASH_BYTES).varint(length))
+    writer.varint(recipe.fork).list(recipe.proof, ({ index, size, hash }) => {
+      writer.varint(index).varint(size).fixed(hash, HASH_BYTES)
+    })
+  })
+  return Buffer.from(writer.bytes())
+}
+
+export function decodeRecipes(bytes: Uint8Array): (Recipe | null)[] {
+  const reader = new Reader(bytes, 'recipes')
+  const recipes = reader.list(MAX_ASKED, () => (reader.u8() === 0 ? null : readRecipe(reader)))
+  reader.end()
+  return recipes
+}
+
+function readRecipe(reader: Reader): Recipe {
+  const keyId = reader.fixed(KEY_ID_BYTES)
+  const nonce = reader.fixed(NONCE_BYTES)
+  const kind = KINDS[reader.u8() - 1] ?? reader.fail('its kind is unknown')
+  const codec = CODECS[reader.u8()] ?? reader.fail('its codec is unknown')
+  const items = reader.list(MAX_PACK_ITEMS, () => ({
+    id: reader.fixed(HASH_BYTES),
+    length: reader.varint(CHUNK_SIZE)
+  }))
+  const raw = items.reduce((sum, { length }) => sum + length, 0)
+  if (items.length === 0 || raw > MAX_PACK_RAW) reader.fail(`${items.length} items, ${raw} bytes`)
+  const fork = reader.varint()
+  const proof = reader.list(MAX_NODES, () => ({
+    index: reader.varint(2 * MAX_INDEX),
+    size: reader.varint(),
+    hash: reader.fixed(HASH_BYTES)
+  }))
+  return { keyId, nonce, kind, codec, items, fork, proof }
+}
+
+/** Items one after the other as one zstd frame; an empty one when there are none to give. */
+export function encodeItems(number: number, frame: Uint8Array): Buffer {
+  return Buffer.from(new Writer(16 + frame.byteLength).varint(number).raw(frame).bytes())
+}
+
+/** The number of the question, and the answer itself. */
+export function decodeAnswer(bytes: Uint8Array): { number: number; body: Buffer } {
+  const reader = new Reader(bytes, 'answer')
+  return { number: reader.varint(), body: reader.rest() }
+}

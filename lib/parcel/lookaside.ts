@@ -1,0 +1,105 @@
+import { setTimeout } from 'node:timers/promises'
+import { decodePack } from '../format/pack.js'
+import { CORE_PREFIX, type ChunkIndex, type Location } from '../log/chunk-index.js'
+import { CoreTable } from '../log/core-table.js'
+import type { Log } from '../log/log.js'
+import type { PackReader } from '../log/pack-reader.js'
+import type { LogSet } from './log-set.js'
+import { packsOf } from './version-packs.js'
+
+/** So long a search waits for logs to be indexed; the rest is indexed behind it, ms. */
+const PATIENCE = 2_000
+
+/**
+ * Chunks and pages of all parcels of this host, by id, wherever they came from: what another
+ * parcel has need not come over the network. Logs are indexed from their packs when something is
+ * first looked for. Only a hint: whoever uses what it gives checks it.
+ */
+export class Lookaside {
+  readonly #index: ChunkIndex
+  readonly #sets = new Set<LogSet>()
+  #indexing: Promise<void> | null = null
+  #isClosed = false
+
+  constructor(index: ChunkIndex) {
+    this.#index = index
+  }
+
+  add(set: LogSet): void {
+    this.#sets.add(set)
+  }
+
+  /** Whether there is anything in another parcel than `set`. */
+  hasOther(set: LogSet): boolean {
+    for (const other of this.#sets) {
+      if (other !== set && dataLogs(other).some((log) => log.length > 1)) return true
+    }
+    return false
+  }
+
+  /** The bytes of each item that is here, null for the others. */
+  async find(ids: readonly Buffer[]): Promise<(Buffer | null)[]> {
+    await this.#indexed()
+    const found: (Buffer | null)[] = ids.map(() => null)
+    for (const set of this.#sets) {
+      const open = found.flatMap((bytes, n) => (bytes === null ? [n] : []))
+      if (open.length === 0) break
+      const wanted = open.map((n) => ids[n] ?? Buffer.alloc(0))
+      const locations = await this.#index.find(set.parcel, wanted)
+      if (locations.every((location) => location === null)) continue
+      const read = readerOf(set)
+      for (const [i, location] of locations.entries()) {
+        const n = open[i]
+        if (location !== null && n !== undefined) found[n] = await read(location)
+      }
+    }
+    return found
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true
+    await this.#indexing?.catch(() => {})
+  }
+
+  async #indexed(): Promise<void> {
+    this.#indexing ??= this.#indexAll().finally(() => (this.#indexing = null))
+    const indexing = this.#indexing.catch(() => {})
+    await Promise.race([indexing, setTimeout(PATIENCE, undefined, { ref: false })])
+  }
+
+  async #indexAll(): Promise<void> {
+    for (const set of this.#sets) {
+      for (const log of dataLogs(set)) await this.#indexLog(set, log)
+    }
+  }
+
+  async #indexLog(set: LogSet, log: Log): Promise<void> {
+    let block = Math.max(1, await this.#index.indexed(log.key))
+    const core = log.key.subarray(0, CORE_PREFIX)
+    for (const end = log.contiguousLength; block < end && !this.#isClosed; block++) {
+      if (log.isDropped(block)) continue
+      const { items } = decodePack(await log.read(block))
+      await this.#index.add(
+        set.parcel,
+        items.map(({ id }, ordinal) => ({ id, location: { core, block, ordinal } }))
+      )
+      if (block % 64 === 0) await this.#index.setIndexed(log.key, block + 1)
+    }
+    await this.#index.setIndexed(log.key, block)
+  }
+}
+
+function dataLogs(set: LogSet): Log[] {
+  return set.logs().filter(({ kind }) => kind === 'data')
+}
+
+/** Reads by location, null for what is not here or does not open. */
+function readerOf(set: LogSet): (location: Location) => Promise<Buffer | null> {
+  const cores = new CoreTable(dataLogs(set).map(({ key }) => key))
+  const packs: PackReader = packsOf(cores, set)
+  return async ({ core, block, ordinal }) => {
+    const number = cores.find(core)
+    if (number === null) return null
+    return packs.read({ core: number, block, ordinal }).catch(() => null)
+  }
+}

@@ -1,0 +1,97 @@
+import type { Answerer } from '../answerer.js'
+import {
+  decodeAnswer,
+  decodeQuestion,
+  decodeRecipes,
+  encodeItems,
+  encodeQuestion,
+  encodeRecipes,
+  type Question,
+  type Recipe
+} from '../format/recipe.js'
+import type { SharedParcel } from './shared-parcel.js'
+
+/** Questions of a peer that wait to be answered; a peer that asks more is refused. */
+const MOST_WAITING = 256
+/** Until an answer is no longer waited for, ms. */
+const PATIENCE = 30_000
+
+/** Questions and answers about blocks, both ways, over the messages of one channel. */
+export class Questions implements Answerer {
+  readonly #parcel: SharedParcel
+  readonly #ask: (bytes: Buffer) => void
+  readonly #answer: (bytes: Buffer) => void
+  readonly #asked = new Map<number, (body: Buffer | null) => void>()
+  #next = 1
+  #waiting = 0
+  #answering: Promise<void> = Promise.resolve()
+  #isClosed = false
+
+  constructor(
+    parcel: SharedParcel,
+    send: { ask: (bytes: Buffer) => void; answer: (bytes: Buffer) => void }
+  ) {
+    this.#parcel = parcel
+    this.#ask = send.ask
+    this.#answer = send.answer
+  }
+
+  async recipes(question: Question & { kind: 'recipes' }): Promise<(Recipe | null)[] | null> {
+    const body = await this.#put(question)
+    return body === null ? null : decodeRecipes(body)
+  }
+
+  items(question: Question & { kind: 'items' }): Promise<Buffer | null> {
+    return this.#put(question)
+  }
+
+  /** Throws INTEGRITY for what is no question. */
+  onQuestion(bytes: Buffer): void {
+    const { number, question } = decodeQuestion(bytes)
+    if (this.#waiting >= MOST_WAITING) return
+    this.#waiting++
+    // One after the other: what is read for a peer stays bounded.
+    this.#answering = this.#answering.then(async () => {
+      try {
+        if (!this.#isClosed) this.#answer(await this.#answerTo(number, question))
+      } catch {
+        // What cannot be answered is not; the peer fetches the block as it is.
+        if (!this.#isClosed) this.#answer(encodeItems(number, Buffer.alloc(0)))
+      } finally {
+        this.#waiting--
+      }
+    })
+  }
+
+  /** Throws INTEGRITY for what is no answer. */
+  onAnswer(bytes: Buffer): void {
+    const { number, body } = decodeAnswer(bytes)
+    this.#asked.get(number)?.(Buffer.from(body))
+  }
+
+  /** Whoever waits gets no answer. */
+  close(): void {
+    this.#isClosed = true
+    for (const settle of this.#asked.values()) settle(null)
+  }
+
+  async #answerTo(number: number, question: Question): Promise<Buffer> {
+    if (question.kind === 'items') return encodeItems(number, await this.#parcel.items(question))
+    return encodeRecipes(number, await this.#parcel.recipes(question))
+  }
+
+  #put(question: Question): Promise<Buffer | null> {
+    if (this.#isClosed) return Promise.resolve(null)
+    const number = this.#next++
+    return new Promise((resolve) => {
+      const settle = (body: Buffer | null): void => {
+        clearTimeout(timer)
+        this.#asked.delete(number)
+        resolve(body)
+      }
+      const timer = setTimeout(() => settle(null), PATIENCE)
+      this.#asked.set(number, settle)
+      this.#ask(encodeQuestion(number, question))
+    })
+  }
+}
