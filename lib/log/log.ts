@@ -243,10 +243,14 @@ export class Log {
     return { done, cancel: () => download.destroy() }
   }
 
-  /** The nodes that prove a block to who lacks `nodes` of them. */
-  async proof(index: number, nodes: number): Promise<{ fork: number; nodes: ProofNode[] }> {
+  /** A block as it is stored, what opens it, and the nodes that prove it to who lacks `nodes` of them. */
+  async proof(
+    index: number,
+    nodes: number
+  ): Promise<{ block: Buffer; sealing: SealingKey; fork: number; nodes: ProofNode[] }> {
     const { fork, block } = await this.#core.proof({ block: { index, nodes } })
-    return { fork, nodes: block.nodes }
+    const sealing = this.#keyring.openingKey(index, block.value)
+    return { block: block.value, sealing, fork, nodes: block.nodes }
   }
 
   /** How many nodes a proof of a block must have for this host. */

@@ -9,6 +9,10 @@ import { packsOf } from './version-packs.js'
 
 /** So long a search waits for logs to be indexed; the rest is indexed behind it, ms. */
 const PATIENCE = 2_000
+/** Logs that grew are indexed again after so long, ms. */
+const FRESH = 10_000
+
+type Reader = (location: Location) => Promise<Buffer | null>
 
 /**
  * Chunks and pages of all parcels of this host, by id, wherever they came from: what another
@@ -18,7 +22,10 @@ const PATIENCE = 2_000
 export class Lookaside {
   readonly #index: ChunkIndex
   readonly #sets = new Set<LogSet>()
+  readonly #readers = new Map<LogSet, { logs: number; reader: Reader }>()
   #indexing: Promise<void> | null = null
+  /** By `performance.now`. */
+  #lastIndexed = -Infinity
   #isClosed = false
 
   constructor(index: ChunkIndex) {
@@ -47,7 +54,7 @@ export class Lookaside {
       const wanted = open.map((n) => ids[n] ?? Buffer.alloc(0))
       const locations = await this.#index.find(set.parcel, wanted)
       if (locations.every((location) => location === null)) continue
-      const read = readerOf(set)
+      const read = this.#readerOf(set)
       for (const [i, location] of locations.entries()) {
         const n = open[i]
         if (location !== null && n !== undefined) found[n] = await read(location)
@@ -61,8 +68,22 @@ export class Lookaside {
     await this.#indexing?.catch(() => {})
   }
 
+  /** Keeps the packs that it has opened for what comes next. */
+  #readerOf(set: LogSet): Reader {
+    const logs = dataLogs(set).length
+    const known = this.#readers.get(set)
+    if (known?.logs === logs) return known.reader
+    const reader = readerOf(set)
+    this.#readers.set(set, { logs, reader })
+    return reader
+  }
+
   async #indexed(): Promise<void> {
-    this.#indexing ??= this.#indexAll().finally(() => (this.#indexing = null))
+    if (this.#indexing === null && performance.now() - this.#lastIndexed < FRESH) return
+    this.#indexing ??= this.#indexAll().finally(() => {
+      this.#indexing = null
+      this.#lastIndexed = performance.now()
+    })
     const indexing = this.#indexing.catch(() => {})
     await Promise.race([indexing, setTimeout(PATIENCE, undefined, { ref: false })])
   }
@@ -94,7 +115,7 @@ function dataLogs(set: LogSet): Log[] {
 }
 
 /** Reads by location, null for what is not here or does not open. */
-function readerOf(set: LogSet): (location: Location) => Promise<Buffer | null> {
+function readerOf(set: LogSet): Reader {
   const cores = new CoreTable(dataLogs(set).map(({ key }) => key))
   const packs: PackReader = packsOf(cores, set)
   return async ({ core, block, ordinal }) => {

@@ -46,10 +46,9 @@ export async function itemsFor(
 async function recipeOf(log: Log, index: number, nodes: number): Promise<Recipe | null> {
   // The header of a log is no pack.
   if (index === 0 || index >= log.length || !log.has(index) || log.isDropped(index)) return null
-  const { block, sealing } = await log.readSealed(index)
+  const { block, sealing, fork, nodes: proof } = await log.proof(index, nodes)
   const plain = Buffer.allocUnsafe(block.byteLength - ENVELOPE_BYTES)
   openBlock(block, sealing, log.key, index, plain)
   const { kind, codec, items } = decodePack(unpad(plain))
-  const { fork, nodes: proof } = await log.proof(index, nodes)
   return { ...envelopeOf(block), kind, codec, items, fork, proof }
 }

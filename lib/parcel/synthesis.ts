@@ -11,6 +11,8 @@ import type { LogSet } from './log-set.js'
 import type { Lookaside } from './lookaside.js'
 
 const BATCH = 32
+/** Blocks of a batch that are made side by side: each takes some megabytes. */
+const AT_ONCE = 6
 /** Less of a pack than this is known: it is not worth a question about the rest. */
 const WORTH = 1 / 2
 /** Packs in a row of which nothing was known, until the next ones are fetched as they are. */
@@ -89,7 +91,13 @@ export class Synthesis {
       if (isMade) this.made++
       else left.push(index)
     }
-    await Promise.all(batch.map((index, n) => makeOne(index, recipes[n] ?? null)))
+    const waiting = batch.map((index, n) => ({ index, recipe: recipes[n] ?? null }))
+    const makeNext = async (): Promise<void> => {
+      for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
+        await makeOne(next.index, next.recipe)
+      }
+    }
+    await Promise.all(Array.from({ length: AT_ONCE }, makeNext))
     return left.toSorted((a, b) => a - b)
   }
 
@@ -122,10 +130,11 @@ export class Synthesis {
       core: log.key,
       index
     })
-    // The store may keep the bytes for longer than a buffer that goes round can be lent.
-    const block = Buffer.from(made.bytes)
-    made.release()
-    return log.insert(index, block, fork, proof)
+    try {
+      return await log.insert(index, made.bytes, fork, proof)
+    } finally {
+      made.release()
+    }
   }
 
   /** Asks for the items that are not here; false when that is not worth it, or in vain. */
