@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { TestNetwork } from '../hosts/test-network.js'
 import { bench, skip } from './small-run.js'
 
 test('the bench measures the store', { skip }, async () => {
@@ -15,3 +16,12 @@ test('the bench measures what a suspend is told', { skip }, async () => {
   const { parts } = await bench('tracked')
   assert.equal(parts[0]?.tasks.length, 2)
 })
+
+test(
+  'the bench measures a shaped link',
+  { skip: skip || (TestNetwork.missing() ?? false) },
+  async () => {
+    const { parts } = await bench('link')
+    assert.equal(parts[0]?.tasks.length, 2)
+  }
+)

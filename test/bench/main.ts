@@ -11,12 +11,20 @@ import { thisMachine } from './machine.js'
 import type { Bench, Part } from './part.js'
 import { cleanUp, scratchFolder } from './scratch.js'
 import { acrossPart } from './across/part.js'
+import { linkPart } from './link/part.js'
 import { storePart } from './store/part.js'
 import { suspendPart } from './suspend/part.js'
 import { trackedPart } from './tracked/part.js'
 import { markdown, type Report } from './table.js'
 
-const PARTS: readonly Part[] = [suspendPart, acrossPart, trackedPart, storePart, dedupePart]
+const PARTS: readonly Part[] = [
+  suspendPart,
+  acrossPart,
+  linkPart,
+  trackedPart,
+  storePart,
+  dedupePart
+]
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,

@@ -26,6 +26,7 @@ export const METRICS = {
   perChunk: count('index bytes a chunk', 1),
   newBytes: megabytes('new MB'),
   ofFirst: count('wire ÷ first', 2),
+  ofLink: { title: '% of the link', digits: 1, scale: 0.01, isMore: true },
   share: { title: '% new', digits: 2, scale: 0.01, isMore: false }
 } satisfies Record<string, Metric>
 

@@ -1,7 +1,8 @@
-import { fork, type ChildProcess } from 'node:child_process'
+import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { z } from 'zod'
 import { NODE_FLAGS } from '../ours.js'
+import { endWithUs } from '../scratch.js'
 
 const Call = z.object({ id: z.number(), call: z.string(), args: z.array(z.string()) })
 const Reply = z.object({ id: z.number(), value: z.unknown(), error: z.string().optional() })
@@ -15,11 +16,19 @@ export class End {
     this.#child = child
   }
 
-  static async start(program: string, ...args: string[]): Promise<End> {
-    const child = fork(program, args, {
-      execArgv: NODE_FLAGS,
-      stdio: ['ignore', 'ignore', 'inherit', 'ipc']
-    })
+  static start(program: string, ...args: string[]): Promise<End> {
+    return End.startBehind([], program, ...args)
+  }
+
+  /** `prefix`: a program that runs it, on another host. */
+  static async startBehind(
+    prefix: readonly string[],
+    program: string,
+    ...args: string[]
+  ): Promise<End> {
+    const [file = '', ...rest] = [...prefix, process.execPath, ...NODE_FLAGS, program, ...args]
+    const child = spawn(file, rest, { stdio: ['ignore', 'ignore', 'inherit', 'ipc'] })
+    endWithUs(child)
     await once(child, 'message')
     return new End(child)
   }

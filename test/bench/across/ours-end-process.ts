@@ -1,4 +1,5 @@
 // One of our hosts, in a process of its own: ours-end-process.js NAME HOME DHT
+import { readFileSync } from 'node:fs'
 import { setTimeout } from 'node:timers/promises'
 import { Host } from '../../../lib/index.js'
 import { serve } from './end.js'
@@ -20,6 +21,15 @@ serve(
     },
     whole: (name = '', id) =>
       until(async () => (await host.log(name)).some((known) => known.id === id && known.isHere)),
+    /** Fetches the newest version; the share of all that came after the first megabyte, and how long that took. */
+    arrive: async (name = '') => {
+      const start = received()
+      await until(async () => received() - start > 1e6)
+      const [began, first] = [performance.now(), received()]
+      await until(async () => (await host.status(name)).heads.some((head) => head.isHere))
+      const seconds = (performance.now() - began) / 1e3
+      return { seconds, share: (received() - first) / (received() - start) }
+    },
     newest: (name = '') =>
       until(async () => (await host.status(name)).heads.some((head) => head.isHere)),
     resume: async (name = '', to = '') => void (await host.resume(name, { to }))
@@ -29,4 +39,9 @@ serve(
 
 async function until(check: () => Promise<boolean>): Promise<void> {
   while (!(await check())) await setTimeout(20)
+}
+
+/** Bytes that have come from other hosts, frames and all. */
+function received(): number {
+  return Number(/^\s*eth:\s*(\d+)/m.exec(readFileSync('/proc/self/net/dev', 'utf8'))?.[1])
 }
