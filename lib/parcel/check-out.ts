@@ -12,8 +12,11 @@ import { packsOf } from './version-packs.js'
 export interface CheckOutOptions {
   set: LogSet
   pool: WorkerPool
-  /** Learns where the version's chunks are, so that the next commit need not store them again. */
-  index: ChunkIndex
+  /**
+   * Learns where the version's chunks are, so that the next commit need not store them again; null
+   * when it knows, because this host made the version.
+   */
+  index: ChunkIndex | null
   /** The last chance to refuse: everything is written, nothing replaced. */
   beforeSwap: () => Promise<void>
   work: Work
@@ -36,8 +39,8 @@ export async function checkOut(
     pool,
     contents: () => contents(source, version, places),
     work,
-    onItems: (items) =>
-      index.add(
+    onItems: async (items) =>
+      index?.add(
         set.parcel,
         items.map(({ id: item, place: { core, block, ordinal } }) => ({
           id: item,

@@ -250,7 +250,7 @@ export class Parcel {
       const stamps = await checkOut(known, dir, {
         set: this.#set,
         pool: this.#context.pool,
-        index: this.#context.index,
+        index: this.#isOurs(known) ? null : this.#context.index,
         beforeSwap: async () => {
           await beforeSwap()
           await this.folder.begin('checkout', version, dir)
@@ -288,6 +288,10 @@ export class Parcel {
       await this.#own.giveBack(from)
     // They are durable and will be found by the next try.
     else if (status === 'fulfilled') await this.#own.saveMarks()
+  }
+
+  #isOurs({ version }: Known): boolean {
+    return version.author.equals(this.#context.identity.publicKey)
   }
 
   /** Without them the next commit reads everything, and is as good. */
