@@ -24,6 +24,9 @@ export interface BlockRange {
   end: number
 }
 
+/** More ranges of one log are not kept: no honest writer has them. */
+const MOST_DROPPED = 65_536
+
 /**
  * One core whose every block is sealed. The only place that appends to or reads from a hypercore,
  * so no block can be written in the clear or be served unverified.
@@ -37,9 +40,10 @@ export class Log {
   #appending: Promise<unknown> = Promise.resolve()
   /** Length that this process has appended to or found at the start. */
   #ownLength: number
-  /** Ascending by start. */
+  /** Ascending, apart from each other. */
   #dropped: readonly BlockRange[] = []
   readonly #dropListeners = new Set<() => void>()
+  readonly #inserted = new Set<(index: number, bytes: number) => void>()
 
   constructor(
     core: Hypercore,
@@ -176,7 +180,7 @@ export class Log {
 
   /** Whether the writer has said that it does not need a block. */
   isDropped(index: number): boolean {
-    return this.#dropped.some(({ start, end }) => start <= index && index < end)
+    return this.#droppedAt(index) !== null
   }
 
   /**
@@ -184,14 +188,17 @@ export class Log {
    * cleared; the store gives their space back when it is compacted.
    */
   async drop(ranges: readonly BlockRange[]): Promise<void> {
-    const fresh = ranges.filter(({ start, end }) => start < end && !this.#isCovered(start, end))
-    if (fresh.length === 0) return
-    this.#dropped = [...this.#dropped, ...fresh].toSorted((a, b) => a.start - b.start)
+    const merged = merge([...this.#dropped, ...ranges])
+    if (merged.length > MOST_DROPPED) return
+    this.#dropped = merged
     for (const listener of this.#dropListeners) listener()
     if (!this.isOwn) return
-    // Never the last block: the tree hash could not be told without it.
-    for (const { start, end } of fresh)
-      await this.#core.clear(start, Math.min(end, this.length - 1))
+    for (const { start, end } of ranges) {
+      // Never the last block: the tree hash could not be told without it.
+      const count = Math.min(end, this.length - 1) - start
+      if (count <= 0 || !this.#core.core.bitfield.hasSet(start, count)) continue
+      await this.#core.clear(start, start + count)
+    }
   }
 
   /** Calls back when blocks were dropped. Returns how to stop. */
@@ -222,15 +229,22 @@ export class Log {
     for (let at = from; at < this.length;) {
       const unset = this.#core.core.bitfield.firstUnset(at)
       if (unset === -1 || unset >= this.length) break
-      const dropped = this.#dropped.find(({ start, end }) => start <= unset && unset < end)
-      if (dropped === undefined) return unset
+      const dropped = this.#droppedAt(unset)
+      if (dropped === null) return unset
       at = dropped.end
     }
     return Math.max(from, this.length)
   }
 
-  #isCovered(start: number, end: number): boolean {
-    return this.#dropped.some((known) => known.start <= start && end <= known.end)
+  #droppedAt(index: number): BlockRange | null {
+    let [low, high] = [0, this.#dropped.length]
+    while (low < high) {
+      const middle = (low + high) >> 1
+      if ((this.#dropped[middle]?.end ?? 0) <= index) low = middle + 1
+      else high = middle
+    }
+    const range = this.#dropped[low]
+    return range !== undefined && range.start <= index ? range : null
   }
 
   /** Asks peers for blocks; true when all are here, false when it was cancelled or failed. */
@@ -263,10 +277,12 @@ export class Log {
     const proof = { fork, block: { index, value: block, nodes } }
     const none = { hash: null, seek: null, upgrade: null, manifest: null }
     try {
-      return await this.#core.core.verify({ ...proof, ...none }, null)
+      if (!(await this.#core.core.verify({ ...proof, ...none }, null))) return false
     } catch {
       return false
     }
+    for (const listener of this.#inserted) listener(index, block.byteLength)
+    return true
   }
 
   /** Calls back when the log grew, here or by replication. Returns how to stop. */
@@ -281,18 +297,22 @@ export class Log {
     return () => this.#core.off('conflict', listener)
   }
 
-  /** Calls back for each block that a peer sent, with its size in bytes. Returns how to stop. */
+  /** Calls back for each block that came, with its size in bytes. Returns how to stop. */
   onDownload(listener: (index: number, bytes: number) => void): () => void {
     this.#core.on('download', listener)
-    return () => this.#core.off('download', listener)
-  }
-
-  /** Calls back for each block that was sent to a peer or came from one. Returns how to stop. */
-  onTraffic(listener: () => void): () => void {
-    this.#core.on('download', listener)
-    this.#core.on('upload', listener)
+    this.#inserted.add(listener)
     return () => {
       this.#core.off('download', listener)
+      this.#inserted.delete(listener)
+    }
+  }
+
+  /** Calls back for each block that was sent to a peer or that came. Returns how to stop. */
+  onTraffic(listener: () => void): () => void {
+    const stop = this.onDownload(listener)
+    this.#core.on('upload', listener)
+    return () => {
+      stop()
       this.#core.off('upload', listener)
     }
   }
@@ -315,4 +335,15 @@ export class Log {
   async close(): Promise<void> {
     await this.#core.close()
   }
+}
+
+function merge(ranges: readonly BlockRange[]): BlockRange[] {
+  const merged: BlockRange[] = []
+  for (const { start, end } of ranges.toSorted((a, b) => a.start - b.start)) {
+    if (end <= start) continue
+    const last = merged.at(-1)
+    if (last !== undefined && start <= last.end) last.end = Math.max(last.end, end)
+    else merged.push({ start, end })
+  }
+  return merged
 }

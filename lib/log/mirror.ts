@@ -2,6 +2,8 @@ import type { Log } from './log.js'
 
 /** Blocks asked for at a time: enough to keep a long link full, little enough to cancel. */
 const SLICE = 1_024
+/** Blocks of `data` are large. */
+const DATA_SLICE = 256
 
 /**
  * Keeps a copy of another host's log whole: asks for every block that is missing, and again
@@ -68,12 +70,15 @@ export class Mirror {
     const { length } = this.log
     let from = this.log.contiguousLength
     while (from < length) {
-      const blocks = this.log.missing(from, length, SLICE)
+      const most = this.log.kind === 'data' ? DATA_SLICE : SLICE
+      const blocks = this.log.missing(from, length, most)
       const last = blocks.at(-1)
       if (last === undefined) break
       const others = await this.#shortcut(this.log, blocks)
       if (this.#isClosed) return false
-      const { done, cancel } = this.log.fetch(others)
+      // Some may have been dropped meanwhile; nobody would ever send them.
+      const wanted = others.filter((index) => !this.log.isDropped(index))
+      const { done, cancel } = this.log.fetch(wanted)
       this.#cancel = cancel
       if (!(await done) || this.#isClosed) return false
       from = last + 1

@@ -4,7 +4,7 @@ import { CoreTable } from '../log/core-table.js'
 import type { Work } from '../progress.js'
 import { contents } from './contents.js'
 import type { FileStamps } from './file-stamps.js'
-import type { Known } from './history.js'
+import { placesHash, type Known } from './history.js'
 import type { LogSet } from './log-set.js'
 import { materialise } from './materialise.js'
 import { packsOf } from './version-packs.js'
@@ -34,7 +34,7 @@ export async function checkOut(
   const places = set.history.places(id)
   const cores = new CoreTable(places.cores)
   const source = packsOf(cores, set)
-  return materialise(dir, {
+  const stamps = await materialise(dir, {
     source,
     pool,
     contents: () => contents(source, version, places),
@@ -49,4 +49,6 @@ export async function checkOut(
       ),
     beforeSwap
   })
+  stamps.places = placesHash(places)
+  return stamps
 }

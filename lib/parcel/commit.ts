@@ -185,6 +185,8 @@ async function storeFile(
         continue
       }
       if (!(error instanceof ChangingFile) || attempt === ATTEMPTS) throw error
+      // Somebody writes whom no map knows of: from now on all of it is read.
+      if (earlier !== null) earlier = { ...earlier, written: null }
       work.note(`read again: ${printable(path)}: ${error.message}`)
     }
   }

@@ -9,7 +9,7 @@ export interface FileStamp {
 }
 
 const FORMAT = 1
-const HEADER = 1 + 32
+const HEADER = 1 + 32 + 32
 const STAMP = 16
 const NONE = Buffer.alloc(STAMP)
 /** More files than these are read again each time. */
@@ -27,6 +27,8 @@ const WRITEBACK = 60n * SECOND
  * everything is read.
  */
 export class FileStamps {
+  /** The hash of the places that the version was written by or out of; zeros when it is not known. */
+  places: Buffer = Buffer.alloc(32)
   #bytes = Buffer.alloc(0)
   #count = 0
 
@@ -76,7 +78,7 @@ export class FileStamps {
 
   async save(dir: string, key: Buffer, parcel: Buffer, version: Buffer): Promise<void> {
     const stamps = this.#bytes.subarray(0, Math.min(this.#count, MOST) * STAMP)
-    const bytes = Buffer.concat([Buffer.from([FORMAT]), version, stamps])
+    const bytes = Buffer.concat([Buffer.from([FORMAT]), version, this.places, stamps])
     await writeSealed(pathOf(dir, parcel), key, bytes)
   }
 
@@ -89,7 +91,8 @@ export class FileStamps {
   ): Promise<FileStamps> {
     const stamps = new FileStamps()
     const bytes = await readSealed(pathOf(dir, parcel), key).catch(() => Buffer.alloc(0))
-    if (bytes[0] !== FORMAT || !bytes.subarray(1, HEADER).equals(version)) return stamps
+    if (bytes[0] !== FORMAT || !bytes.subarray(1, 33).equals(version)) return stamps
+    stamps.places = Buffer.from(bytes.subarray(33, HEADER))
     stamps.#bytes = Buffer.from(bytes.subarray(HEADER))
     stamps.#count = Math.floor(stamps.#bytes.byteLength / STAMP)
     return stamps

@@ -1,5 +1,5 @@
 import { ParcelError } from '../errors.js'
-import type { Places } from '../format/meta-record.js'
+import { encodeMetaRecord, type Places } from '../format/meta-record.js'
 import { decodeVersion, encodeVersion, type Version } from '../format/version.js'
 import { keyedHash } from '../keys/hash.js'
 import { verifySignature, type Identity } from '../keys/identity.js'
@@ -149,6 +149,11 @@ export function signVersion(
 
 export function versionId(bytes: Buffer): Buffer {
   return keyedHash(NS.version, bytes)
+}
+
+/** By which it is seen that an author has said anew where a version is. */
+export function placesHash(places: Places): Buffer {
+  return keyedHash(NS.version, encodeMetaRecord({ type: 'places', places }))
 }
 
 function placesKey(version: Buffer, host: Buffer): string {

@@ -171,11 +171,26 @@ export class LogSet {
     for (const [key, open] of this.#logs) {
       if (open.log.kind !== 'data') continue
       const drops = this.control.drops(key)
+      if (open.drops === drops.length || !(await this.#isHeaderRead(open))) continue
       for (; open.drops < drops.length; open.drops++) {
         const drop = drops[open.drops]
         if (drop?.author === open.host) await open.log.drop(drop.ranges)
       }
     }
+  }
+
+  /** Whether it is known from a data log itself who writes it. */
+  async #isHeaderRead(open: OpenLog): Promise<boolean> {
+    if (open.cursor > 0) return true
+    if (!open.log.has(0)) return false
+    try {
+      this.#readHeader(await open.log.read(0), open)
+    } catch (error) {
+      this.problem(open.host, ParcelError.from(error).message)
+      return false
+    }
+    open.cursor = 1
+    return true
   }
 
   #attach(log: Log, host: string, isMirrored: boolean): void {

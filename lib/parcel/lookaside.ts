@@ -1,5 +1,7 @@
 import { setTimeout } from 'node:timers/promises'
 import { decodePack } from '../format/pack.js'
+import { keyedHash } from '../keys/hash.js'
+import { NS } from '../keys/namespaces.js'
 import { CORE_PREFIX, type ChunkIndex, type Location } from '../log/chunk-index.js'
 import { CoreTable } from '../log/core-table.js'
 import type { Log } from '../log/log.js'
@@ -24,6 +26,7 @@ export class Lookaside {
   readonly #sets = new Set<LogSet>()
   readonly #readers = new Map<LogSet, { logs: number; reader: Reader }>()
   #indexing: Promise<void> | null = null
+  #waiting: Promise<void> = Promise.resolve()
   /** By `performance.now`. */
   #lastIndexed = -Infinity
   #isClosed = false
@@ -46,13 +49,13 @@ export class Lookaside {
 
   /** The bytes of each item that is here, null for the others. */
   async find(ids: readonly Buffer[]): Promise<(Buffer | null)[]> {
-    await this.#indexed()
+    await this.#ready()
     const found: (Buffer | null)[] = ids.map(() => null)
     for (const set of this.#sets) {
       const open = found.flatMap((bytes, n) => (bytes === null ? [n] : []))
       if (open.length === 0) break
       const wanted = open.map((n) => ids[n] ?? Buffer.alloc(0))
-      const locations = await this.#index.find(set.parcel, wanted)
+      const locations = await this.#index.find(domainOf(set), wanted)
       if (locations.every((location) => location === null)) continue
       const read = this.#readerOf(set)
       for (const [i, location] of locations.entries()) {
@@ -65,7 +68,7 @@ export class Lookaside {
 
   async close(): Promise<void> {
     this.#isClosed = true
-    await this.#indexing?.catch(() => {})
+    await this.#indexing
   }
 
   /** Keeps the packs that it has opened for what comes next. */
@@ -78,14 +81,20 @@ export class Lookaside {
     return reader
   }
 
-  async #indexed(): Promise<void> {
-    if (this.#indexing === null && performance.now() - this.#lastIndexed < FRESH) return
-    this.#indexing ??= this.#indexAll().finally(() => {
-      this.#indexing = null
-      this.#lastIndexed = performance.now()
-    })
-    const indexing = this.#indexing.catch(() => {})
-    await Promise.race([indexing, setTimeout(PATIENCE, undefined, { ref: false })])
+  /** Has new blocks indexed now and then; all who search meanwhile wait once, for a while. */
+  #ready(): Promise<void> {
+    const isDue = performance.now() - this.#lastIndexed >= FRESH
+    if (this.#indexing === null && isDue) {
+      this.#indexing = this.#indexAll()
+        .catch(() => {})
+        .finally(() => {
+          this.#indexing = null
+          this.#lastIndexed = performance.now()
+        })
+      const patience = setTimeout(PATIENCE, undefined, { ref: false })
+      this.#waiting = Promise.race([this.#indexing, patience])
+    }
+    return this.#waiting
   }
 
   async #indexAll(): Promise<void> {
@@ -99,15 +108,24 @@ export class Lookaside {
     const core = log.key.subarray(0, CORE_PREFIX)
     for (const end = log.contiguousLength; block < end && !this.#isClosed; block++) {
       if (log.isDropped(block)) continue
-      const { items } = decodePack(await log.read(block))
-      await this.#index.add(
-        set.parcel,
-        items.map(({ id }, ordinal) => ({ id, location: { core, block, ordinal } }))
+      const items = await log.read(block).then(
+        (body) => decodePack(body).items,
+        () => []
       )
+      const located = items.map(({ id }, ordinal) => ({ id, location: { core, block, ordinal } }))
+      await this.#index.add(domainOf(set), located)
       if (block % 64 === 0) await this.#index.setIndexed(log.key, block + 1)
     }
     await this.#index.setIndexed(log.key, block)
   }
+}
+
+/**
+ * Apart from what commits refer to: a member can write any id into a pack of its own, and what is
+ * only indexed has not been checked.
+ */
+function domainOf({ parcel }: LogSet): Buffer {
+  return keyedHash(NS.index, parcel)
 }
 
 function dataLogs(set: LogSet): Log[] {

@@ -13,7 +13,7 @@ import { commitFolder } from './commit.js'
 import { contents } from './contents.js'
 import type { ParcelContext } from './context.js'
 import { FileStamps } from './file-stamps.js'
-import type { Known } from './history.js'
+import { placesHash, type Known } from './history.js'
 import type { LogSet } from './log-set.js'
 import type { DirtyMap, Scan } from './scan.js'
 import { packsOf } from './version-packs.js'
@@ -114,10 +114,13 @@ async function baseFiles(
   { id, version }: Known,
   set: LogSet,
   { stateDir, identity }: ParcelContext
-): Promise<BaseFiles> {
+): Promise<BaseFiles | null> {
   const places = set.history.places(id)
   const source = packsOf(new CoreTable(places.cores), set)
   const stamps = await FileStamps.load(stateDir, identity.atRest, set.parcel, id)
+  // Its pages are taken over unread: only as they were when all of them were read and proved true.
+  const isOurs = version.author.equals(identity.publicKey)
+  if (!isOurs && !stamps.places.equals(placesHash(places))) return null
   return new BaseFiles(source, contents(source, version, places), stamps)
 }
 

@@ -181,13 +181,16 @@ export class Parcel {
     if (isNew) await this.#set.refresh()
   }
 
-  /** Answers a member's question about blocks that are here. */
-  async recipes(question: Question & { kind: 'recipes' }): Promise<(Recipe | null)[]> {
-    return recipesFor(question, this.#set)
+  /** Answers a question of a host about blocks that are here, if it may read them. */
+  async recipes(
+    question: Question & { kind: 'recipes' },
+    host: string
+  ): Promise<(Recipe | null)[]> {
+    return this.#mayRead(host) ? recipesFor(question, this.#set) : []
   }
 
-  async items(question: Question & { kind: 'items' }): Promise<Buffer> {
-    return itemsFor(question, this.#set)
+  async items(question: Question & { kind: 'items' }, host: string): Promise<Buffer> {
+    return this.#mayRead(host) ? itemsFor(question, this.#set) : Buffer.alloc(0)
   }
 
   /** Calls back when versions, members or what is here changed. Returns how to stop. */
@@ -288,6 +291,12 @@ export class Parcel {
       await this.#own.giveBack(from)
     // They are durable and will be found by the next try.
     else if (status === 'fulfilled') await this.#own.saveMarks()
+  }
+
+  /** A vault keeps what it cannot read. */
+  #mayRead(host: string): boolean {
+    const role = this.control.members().get(host)
+    return role !== undefined && role !== 'vault'
   }
 
   #isOurs({ version }: Known): boolean {

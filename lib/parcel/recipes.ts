@@ -17,7 +17,9 @@ export async function recipesFor(
 ): Promise<(Recipe | null)[]> {
   const log = set.get(core)
   if (log === null || log.kind !== 'data') return blocks.map(() => null)
-  return Promise.all(blocks.map(({ index, nodes }) => recipeOf(log, index, nodes)))
+  const recipes: (Recipe | null)[] = []
+  for (const { index, nodes } of blocks) recipes.push(await recipeOf(log, index, nodes))
+  return recipes
 }
 
 /** Items of packs that are here, as one frame; empty when they are not, or are too many. */

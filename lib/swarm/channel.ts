@@ -74,7 +74,8 @@ export class ParcelChannel {
       onclose: () => {
         handlers.channel?.stop()
         onClose()
-      }
+      },
+      ondrain: () => handlers.channel?.questions.onDrain()
     })
     if (opened === null) return null
     const [announce, heads, question, answer] = opened.messages
@@ -96,7 +97,7 @@ export class ParcelChannel {
     this.#link = link
     this.#announce = messages.announce
     this.#heads = messages.heads
-    this.questions = new Questions(parcel, {
+    this.questions = new Questions(parcel, link.host, {
       ask: (bytes) => messages.question.send(bytes),
       answer: (bytes) => messages.answer.send(bytes)
     })

@@ -48,7 +48,12 @@ export class Link {
     this.#stopExpecting = tcp.expect(this.#token, expected)
     this.#holding = setTimeout(() => this.#choose(), HOLD)
     connection.once('close', () => this.#close())
-    void this.#offer()
+    this.#offer()
+  }
+
+  get #isDialer(): boolean {
+    const { publicKey, remotePublicKey } = this.connection
+    return Buffer.compare(publicKey, remotePublicKey) < 0
   }
 
   /** What logs go over now; null as long as that is open. */
@@ -66,9 +71,7 @@ export class Link {
     return () => this.#listeners.delete(listener)
   }
 
-  async #offer(): Promise<void> {
-    const port = await this.#tcp.port()
-    if (this.#end.signal.aborted) return
+  #offer(): void {
     const channel = Protomux.from(this.connection).createChannel({
       protocol: PROTOCOL,
       handshake: raw,
@@ -77,7 +80,7 @@ export class Link {
       onclose: () => {}
     })
     this.#cannot = channel?.messages[0] ?? null
-    channel?.open(encodeOffer({ port, token: this.#token }))
+    channel?.open(encodeOffer({ port: this.#tcp.port, token: this.#token }))
   }
 
   #onOffer(bytes: Buffer): void {
@@ -88,8 +91,7 @@ export class Link {
       this.#choose()
       return
     }
-    const { publicKey, remotePublicKey } = this.connection
-    if (Buffer.compare(publicKey, remotePublicKey) < 0) this.#dial()
+    if (this.#isDialer) this.#dial()
   }
 
   #dial(): void {
@@ -97,11 +99,10 @@ export class Link {
     if (this.#direct !== null || this.#remote === null || this.#isDialing) return
     if (this.#end.signal.aborted) return
     const { port, token } = this.#remote
-    const isDialer = Buffer.compare(this.connection.publicKey, this.connection.remotePublicKey) < 0
     const fail = (): void => {
       if (this.#end.signal.aborted || this.#direct !== null) return
       // The smaller key's side dials, asks the other side to, and sees to the next try.
-      if (!isDialer) return
+      if (!this.#isDialer) return
       this.#cannot?.send(Buffer.alloc(0))
       const delay = RETRIES[Math.min(this.#tries++, RETRIES.length - 1)]
       clearTimeout(this.#retrying)
@@ -133,6 +134,8 @@ export class Link {
       if (this.#direct !== stream) return
       this.#direct = null
       this.#choose()
+      // One side alone tries again, or both would end what the other has begun.
+      if (!this.#isDialer) return
       this.#retrying = setTimeout(() => this.#dial(), RETRIES[0])
       this.#retrying.unref()
     })

@@ -14,24 +14,31 @@ import type { SharedParcel } from './shared-parcel.js'
 /** Questions of a peer that wait to be answered; a peer that asks more is refused. */
 const MOST_WAITING = 256
 /** Until an answer is no longer waited for, ms. */
-const PATIENCE = 30_000
+const PATIENCE = 15_000
 
 /** Questions and answers about blocks, both ways, over the messages of one channel. */
 export class Questions implements Answerer {
   readonly #parcel: SharedParcel
+  readonly #host: string
   readonly #ask: (bytes: Buffer) => void
-  readonly #answer: (bytes: Buffer) => void
+  /** false: what comes next must wait for `onDrain`. */
+  readonly #answer: (bytes: Buffer) => boolean
   readonly #asked = new Map<number, (body: Buffer | null) => void>()
   #next = 1
   #waiting = 0
   #answering: Promise<void> = Promise.resolve()
+  #drained: () => void = () => {}
   #isClosed = false
+  /** It has left a question without an answer: it is asked no more. */
+  isSilent = false
 
   constructor(
     parcel: SharedParcel,
-    send: { ask: (bytes: Buffer) => void; answer: (bytes: Buffer) => void }
+    host: string,
+    send: { ask: (bytes: Buffer) => void; answer: (bytes: Buffer) => boolean }
   ) {
     this.#parcel = parcel
+    this.#host = host
     this.#ask = send.ask
     this.#answer = send.answer
   }
@@ -52,14 +59,14 @@ export class Questions implements Answerer {
     this.#waiting++
     // One after the other: what is read for a peer stays bounded.
     this.#answering = this.#answering.then(async () => {
-      try {
-        if (!this.#isClosed) this.#answer(await this.#answerTo(number, question))
-      } catch {
-        // What cannot be answered is not; the peer fetches the block as it is.
-        if (!this.#isClosed) this.#answer(encodeItems(number, Buffer.alloc(0)))
-      } finally {
-        this.#waiting--
-      }
+      // What cannot be answered is not; the peer fetches the block as it is.
+      const answer = await this.#answerTo(number, question).catch(() =>
+        encodeItems(number, Buffer.alloc(0))
+      )
+      const drained = new Promise<void>((resolve) => (this.#drained = resolve))
+      // A peer that asks and does not read is answered no further.
+      if (!this.#isClosed && !this.#answer(answer)) await drained
+      this.#waiting--
     })
   }
 
@@ -69,15 +76,21 @@ export class Questions implements Answerer {
     this.#asked.get(number)?.(Buffer.from(body))
   }
 
+  onDrain(): void {
+    this.#drained()
+  }
+
   /** Whoever waits gets no answer. */
   close(): void {
     this.#isClosed = true
+    this.#drained()
     for (const settle of this.#asked.values()) settle(null)
   }
 
   async #answerTo(number: number, question: Question): Promise<Buffer> {
-    if (question.kind === 'items') return encodeItems(number, await this.#parcel.items(question))
-    return encodeRecipes(number, await this.#parcel.recipes(question))
+    if (question.kind === 'items')
+      return encodeItems(number, await this.#parcel.items(question, this.#host))
+    return encodeRecipes(number, await this.#parcel.recipes(question, this.#host))
   }
 
   #put(question: Question): Promise<Buffer | null> {
@@ -89,7 +102,10 @@ export class Questions implements Answerer {
         this.#asked.delete(number)
         resolve(body)
       }
-      const timer = setTimeout(() => settle(null), PATIENCE)
+      const timer = setTimeout(() => {
+        this.isSilent = true
+        settle(null)
+      }, PATIENCE)
       this.#asked.set(number, settle)
       this.#ask(encodeQuestion(number, question))
     })

@@ -14,9 +14,9 @@ export interface SharedParcel {
   announce(records: readonly SignedRecord[]): Promise<void>
   headIds(): Buffer[]
   knows(version: Buffer): boolean
-  /** What answers a member's questions about blocks that are here. */
-  recipes(question: Question & { kind: 'recipes' }): Promise<(Recipe | null)[]>
-  items(question: Question & { kind: 'items' }): Promise<Buffer>
+  /** What answers questions of a host, in hex, about blocks that are here. */
+  recipes(question: Question & { kind: 'recipes' }, host: string): Promise<(Recipe | null)[]>
+  items(question: Question & { kind: 'items' }, host: string): Promise<Buffer>
   /** Told whom it can ask itself. */
   readonly synthesis: { answerers: () => readonly Answerer[] }
   /** Notes for `status` what a host did that was refused. */

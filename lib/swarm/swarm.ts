@@ -62,7 +62,7 @@ export class Swarm {
     this.#shared.set(parcel.id.toString('hex'), shared)
     parcel.synthesis.answerers = () =>
       [...shared.channels.values()].flatMap((channel) =>
-        channel.isReady ? [channel.questions] : []
+        channel.isReady && !channel.questions.isSilent ? [channel.questions] : []
       )
     this.#update(shared)
   }

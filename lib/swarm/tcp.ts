@@ -24,23 +24,25 @@ const SILENCE = 20_000
  */
 export class TcpCarrier {
   readonly #keyPair: KeyPair
-  /** Address to listen at; null: all. */
-  readonly #address: string | null
   readonly #expected = new Map<string, Expected>()
   readonly #unknown = new Set<Socket>()
   readonly #streams = new Set<NoiseSecretStream>()
-  #server: Promise<Server | null> | null = null
+  readonly #server: Server
   #isClosed = false
 
+  /** Listens at `address`; null: all that this machine has. */
   constructor(keyPair: KeyPair, address: string | null) {
     this.#keyPair = keyPair
-    this.#address = address
+    this.#server = createServer({ noDelay: true }, (socket) => this.#onSocket(socket))
+    // Where nothing can be listened on there is no port to offer.
+    this.#server.on('error', () => {})
+    this.#server.unref()
+    this.#server.listen(address === null ? { port: 0 } : { port: 0, host: address })
   }
 
-  /** Where it listens; 0 when it cannot. It begins with the first call. */
-  async port(): Promise<number> {
-    this.#server ??= this.#listen()
-    const address = (await this.#server)?.address()
+  /** Where it listens; 0 when it cannot, or not yet. */
+  get port(): number {
+    const address = this.#server.address()
     return typeof address === 'object' && address !== null ? address.port : 0
   }
 
@@ -58,7 +60,8 @@ export class TcpCarrier {
   ): Promise<NoiseSecretStream | null> {
     const socket = connect({ host: to.address, port: to.port, noDelay: true, signal })
     socket.on('error', () => {})
-    socket.setTimeout(PATIENCE, () => socket.destroy())
+    // With an error, or whoever waits for the connection would wait on.
+    socket.setTimeout(PATIENCE, () => socket.destroy(new Error('nobody answers')))
     try {
       await once(socket, 'connect', { signal })
     } catch {
@@ -73,23 +76,7 @@ export class TcpCarrier {
     this.#isClosed = true
     for (const socket of this.#unknown) socket.destroy()
     for (const stream of this.#streams) stream.destroy()
-    const server = await this.#server
-    if (server === null) return
-    await new Promise((resolve) => server.close(resolve))
-  }
-
-  async #listen(): Promise<Server | null> {
-    const server = createServer({ noDelay: true }, (socket) => this.#onSocket(socket))
-    server.on('error', () => {})
-    server.unref()
-    const bound = once(server, 'listening')
-    server.listen(this.#address === null ? { port: 0 } : { port: 0, host: this.#address })
-    try {
-      await bound
-      return server
-    } catch {
-      return null
-    }
+    await new Promise((resolve) => this.#server.close(resolve))
   }
 
   #onSocket(socket: Socket): void {

@@ -56,7 +56,10 @@ declare module 'hypercore' {
     clear(start: number, end: number): Promise<unknown>
     /** `firstUnset` is -1 when all blocks from there on are here. */
     readonly core: {
-      readonly bitfield: { firstUnset(from: number): number }
+      readonly bitfield: {
+        firstUnset(from: number): number
+        hasSet(start: number, length: number): boolean
+      }
       readonly replicator: { detachFrom(mux: Protomux): void }
       verify(proof: Proof, from: null): Promise<boolean>
     }

@@ -23,6 +23,7 @@ declare module 'protomux' {
       messages: { encoding: object; onmessage: (value: Buffer) => void }[]
       onopen: (handshake: Buffer) => void
       onclose: () => void
+      ondrain?: () => void
     }): (Channel & { messages: Message<Buffer>[] }) | null
   }
 }

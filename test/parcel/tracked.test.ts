@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { mkdir, open, rm, stat, truncate, writeFile } from 'node:fs/promises'
+import { closeSync, openSync, writeSync } from 'node:fs'
+import { mkdir, open, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import * as fc from 'fast-check'
@@ -128,4 +129,25 @@ test('a map that is no map of ranges is USAGE', async (t) => {
     await assert.rejects(async () => host.suspend('p', { dirty }), { code: 'USAGE' })
   }
   await host.suspend('p', { dirty: { disk: [[2 ** 40, 10]] } })
+})
+
+test('a write that no map knows of, while the file is stored, is in the version', async (t) => {
+  const test = await TestParcel.create(t)
+  const disk = join(test.folder, 'disk')
+  await writeFile(disk, randomBytes(24 * 1_048_576))
+  await test.commit()
+  const file = openSync(disk, 'r+')
+  onEnd(t, () => closeSync(file))
+  writeSync(file, randomBytes(12 * 1_048_576), 0, 12 * 1_048_576, 0)
+  let isWritten = false
+  const report = ({ done }: { done: number }): void => {
+    if (isWritten || done === 0) return
+    isWritten = true
+    writeSync(file, randomBytes(4_096), 0, 4_096, 20 * 1_048_576)
+  }
+  const dirty: DirtyMap = { disk: [[0, 12 * 1_048_576]] }
+  const known = await test.commit({ report }, test.folder, { roles: {}, dirty })
+  assert.ok(isWritten)
+  await test.checkOut(known, join(test.dir, 'to'))
+  assert.ok((await readFile(join(test.dir, 'to', 'disk'))).equals(await readFile(disk)))
 })

@@ -21,7 +21,8 @@ async function carrier(t: TestContext): Promise<{ tcp: TcpCarrier; key: Buffer; 
   const keyPair = keyPairFrom(randomBytes(32))
   const tcp = new TcpCarrier(keyPair, '127.0.0.1')
   onEnd(t, () => tcp.close())
-  return { tcp, key: keyPair.publicKey, port: await tcp.port() }
+  const port = await eventually(() => (tcp.port === 0 ? null : tcp.port), 'it listens')
+  return { tcp, key: keyPair.publicKey, port }
 }
 
 /** A connection of which all that was answered is remembered. */
