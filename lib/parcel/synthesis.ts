@@ -35,8 +35,6 @@ export class Synthesis {
   readonly #pauses = new Map<Log, { misses: number; left: number; next: number }>()
   /** Who can be asked now; the swarm keeps it. */
   answerers: () => readonly Answerer[] = () => []
-  /** Blocks made so far, and the bytes that did not have to come. */
-  made = 0
 
   constructor(set: LogSet, keyring: Keyring, pool: WorkerPool, lookaside: Lookaside) {
     this.#set = set
@@ -88,8 +86,7 @@ export class Synthesis {
     const makeOne = async (index: number, recipe: Recipe | null): Promise<void> => {
       const isMade =
         recipe !== null && (await this.#makeOne(log, index, recipe, answerer).catch(() => false))
-      if (isMade) this.made++
-      else left.push(index)
+      if (!isMade) left.push(index)
     }
     const waiting = batch.map((index, n) => ({ index, recipe: recipes[n] ?? null }))
     const makeNext = async (): Promise<void> => {
