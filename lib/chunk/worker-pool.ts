@@ -40,7 +40,7 @@ interface Thread {
 
 /** A thread has one job and the next one: it never waits for the main thread. */
 const AT_ONCE = 2
-const SPARE = 24
+const SPARE = 12
 
 /**
  * A few threads for all that costs time: reading, hashing, compressing, sealing, and the way back.

@@ -19,7 +19,7 @@ export type Stream = keyof typeof SIZES
 const BATCH_BYTES = 4 * 1_048_576
 /** So much is appended between two syncs. */
 const FLUSH_BYTES = 64 * 1_048_576
-const FLUSH_ITEMS = 32_768
+const FLUSH_ITEMS = 8_192
 /** Raw bytes that may be under way behind the caller before it must wait. */
 const IN_FLIGHT = 16 * 1_048_576
 
