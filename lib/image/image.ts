@@ -1,0 +1,273 @@
+import { CHUNK_SIZE, chunkLength, SUBPAGE_SIZE } from '../format/limits.js'
+import type { ItemSource } from './items.js'
+import type { Overlay } from './overlay.js'
+import { RangeLock } from './range-lock.js'
+import type { TreeLookup } from './tree-lookup.js'
+import { readChunk } from './tree-reader.js'
+
+const PAGES = CHUNK_SIZE / SUBPAGE_SIZE
+/** Verified chunks kept: neighbours are asked for next. Each may hold a pack of 1 MiB. */
+const CACHED = 32
+
+/** A stretch of an image, for who asks where something is. */
+export interface Stretch {
+  length: number
+  /** Nothing stands there: it reads as zeros. */
+  isHole: boolean
+}
+
+/** A range of pages that the image's version has not, or not like that. */
+export interface Change {
+  /** Bytes. */
+  start: number
+  end: number
+}
+
+/**
+ * A file of a version that can be read and written anywhere: what was written is in the overlay,
+ * by pages of 4 KiB, and everything else in the version, by chunks. A chunk is fetched when
+ * something of it is read and checked before any of it is given out; a write of whole pages
+ * fetches nothing.
+ */
+export class Image {
+  readonly #base: TreeLookup | null
+  readonly #source: ItemSource
+  readonly #overlay: Overlay
+  readonly #lock = new RangeLock()
+  readonly #chunks = new Map<number, Promise<Buffer | null>>()
+  readonly #onTouch: (chunk: number) => void
+
+  /** `base` null: a file that no version has. `onTouch` is told of each chunk as it is asked for. */
+  constructor(
+    base: TreeLookup | null,
+    source: ItemSource,
+    overlay: Overlay,
+    onTouch: (chunk: number) => void = () => {}
+  ) {
+    this.#base = base
+    this.#source = source
+    this.#overlay = overlay
+    this.#onTouch = onTouch
+  }
+
+  /** Bytes. */
+  get size(): number {
+    return this.#overlay.size
+  }
+
+  get isDirty(): boolean {
+    return this.#overlay.isDirty
+  }
+
+  /** Bytes that were written since the version, in whole pages. */
+  get dirtyBytes(): number {
+    const { written, zeroed } = this.#overlay
+    return (written.count + zeroed.count) * SUBPAGE_SIZE
+  }
+
+  /** Reads what is there of a range: less behind the end. Throws INTEGRITY, UNREACHABLE. */
+  async read(offset: number, length: number): Promise<Buffer> {
+    const end = Math.min(offset + length, this.size)
+    if (end <= offset) return Buffer.alloc(0)
+    // The most frequent case by far, without a copy: within one chunk of the version.
+    const chunk = Math.floor(offset / CHUNK_SIZE)
+    if (end <= (chunk + 1) * CHUNK_SIZE && this.#isBase(offset, end)) {
+      const bytes = await this.#chunk(chunk)
+      const start = offset - chunk * CHUNK_SIZE
+      if (bytes !== null && bytes.byteLength >= end - chunk * CHUNK_SIZE) {
+        return bytes.subarray(start, start + end - offset)
+      }
+    }
+    const into = Buffer.alloc(end - offset)
+    const parts: Promise<void>[] = []
+    for (let at = offset; at < end;) {
+      const next = this.#endOfPart(at, end)
+      parts.push(this.#readPart(into.subarray(at - offset, next - offset), at))
+      at = next
+    }
+    await Promise.all(parts)
+    return into
+  }
+
+  /** Writes within the image's size. What is acknowledged survives the end of this process. */
+  async write(offset: number, bytes: Buffer): Promise<void> {
+    const end = offset + bytes.byteLength
+    if (offset < 0 || end > this.size) throw new RangeError('a write behind the end of an image')
+    if (bytes.byteLength === 0) return
+    const [first, last] = [pageOf(offset), pagesTo(end)]
+    await this.#lock.run(first, last, async () => {
+      // The whole pages within, and a page at each end that is only partly written.
+      const from = pagesTo(offset)
+      const to = end === this.size ? last : pageOf(end)
+      if (from > first) await this.#fill(first)
+      if (to < last && (last - 1 !== first || from === first)) await this.#fill(last - 1)
+      if (from >= to) {
+        await this.#overlay.writeWithin(offset, bytes)
+        return
+      }
+      const [start, stop] = [from * SUBPAGE_SIZE, Math.min(to * SUBPAGE_SIZE, end)]
+      if (start > offset) {
+        await this.#overlay.writeWithin(offset, bytes.subarray(0, start - offset))
+      }
+      await this.#overlay.write(start, bytes.subarray(start - offset, stop - offset))
+      if (stop < end) await this.#overlay.writeWithin(stop, bytes.subarray(stop - offset))
+    })
+  }
+
+  /** Makes a range zero, without storing zeros. */
+  async zero(offset: number, length: number): Promise<void> {
+    const end = offset + length
+    if (offset < 0 || end > this.size) throw new RangeError('a write behind the end of an image')
+    const from = pagesTo(offset)
+    const to = end === this.size ? pagesTo(end) : pageOf(end)
+    if (from >= to) {
+      await this.write(offset, Buffer.alloc(length))
+      return
+    }
+    if (from * SUBPAGE_SIZE > offset) {
+      await this.write(offset, Buffer.alloc(from * SUBPAGE_SIZE - offset))
+    }
+    await this.#lock.run(from, to, () => this.#overlay.zero(from, to))
+    if (to * SUBPAGE_SIZE < end) {
+      await this.write(to * SUBPAGE_SIZE, Buffer.alloc(end - to * SUBPAGE_SIZE))
+    }
+  }
+
+  /** Cuts the image, or makes it longer by zeros. */
+  async resize(size: number): Promise<void> {
+    if (size === this.size) return
+    await this.#lock.run(0, Infinity, async () => {
+      // Of the page that is cut, what was behind the end must read as zero if it comes back.
+      const end = Math.min(size, this.size)
+      if (end % SUBPAGE_SIZE !== 0) await this.#fill(pageOf(end))
+      await this.#overlay.resize(size)
+    })
+  }
+
+  /** Puts all that was written on stable storage. */
+  flush(): Promise<void> {
+    return this.#overlay.flush()
+  }
+
+  /** What lies in a range, in order, cut to it. Reads pages of the trees, no contents. */
+  async stretches(offset: number, length: number): Promise<Stretch[]> {
+    const end = Math.min(offset + length, this.size)
+    const found: Stretch[] = []
+    for (let at = offset; at < end;) {
+      const next = this.#endOfPart(at, end)
+      const isHole = await this.#isHole(at)
+      const last = found.at(-1)
+      if (last?.isHole === isHole) last.length += next - at
+      else found.push({ length: next - at, isHole })
+      at = next
+    }
+    return found
+  }
+
+  /** Pages that are not as in the version. */
+  *changes(): Generator<Change> {
+    const { written, zeroed } = this.#overlay
+    for (const map of [written, zeroed]) {
+      for (const { start, end } of map.runs()) {
+        yield { start: start * SUBPAGE_SIZE, end: Math.min(end * SUBPAGE_SIZE, this.size) }
+      }
+    }
+  }
+
+  close(): Promise<void> {
+    return this.#overlay.close()
+  }
+
+  /** Fetches and verifies a chunk ahead of its first use; false for a hole. */
+  async prefetch(chunk: number): Promise<boolean> {
+    return (await this.#fetch(chunk)) !== null
+  }
+
+  /** Where the state of the pages at `at` ends, or its chunk. */
+  #endOfPart(at: number, end: number): number {
+    const page = pageOf(at)
+    const limit = pagesTo(end)
+    const { written, zeroed } = this.#overlay
+    const isOverlay = written.has(page) || zeroed.has(page)
+    const chunk = Math.floor(page / PAGES) + 1
+    const stop = Math.min(
+      written.endOfRun(page, limit),
+      zeroed.endOfRun(page, limit),
+      isOverlay ? limit : chunk * PAGES
+    )
+    return Math.min(stop * SUBPAGE_SIZE, end)
+  }
+
+  #isBase(offset: number, end: number): boolean {
+    const { written, zeroed } = this.#overlay
+    const [first, last] = [pageOf(offset), pagesTo(end)]
+    if (written.count > 0 && (written.has(first) || written.endOfRun(first, last) < last)) {
+      return false
+    }
+    return zeroed.count === 0 || (!zeroed.has(first) && zeroed.endOfRun(first, last) >= last)
+  }
+
+  async #readPart(into: Buffer, at: number): Promise<void> {
+    const page = pageOf(at)
+    if (this.#overlay.zeroed.has(page)) return
+    if (this.#overlay.written.has(page)) {
+      await this.#overlay.read(into, at)
+      return
+    }
+    const chunk = Math.floor(at / CHUNK_SIZE)
+    const bytes = await this.#chunk(chunk)
+    // Behind the end of the version's file there is nothing to copy: zeros.
+    bytes?.copy(into, 0, at - chunk * CHUNK_SIZE, at - chunk * CHUNK_SIZE + into.byteLength)
+  }
+
+  async #isHole(at: number): Promise<boolean> {
+    const page = pageOf(at)
+    if (this.#overlay.written.has(page)) return false
+    if (this.#overlay.zeroed.has(page)) return true
+    const entry = (await this.#base?.entry(Math.floor(page / PAGES)))?.entry ?? null
+    if (entry === null || entry.kind === 'hole' || entry.kind === 'zero') return true
+    return entry.kind === 'chunk' && (entry.holes & (1 << (page % PAGES))) !== 0
+  }
+
+  /** Makes a page one of the overlay as it is, so that a part of it can be written. */
+  async #fill(page: number): Promise<void> {
+    if (this.#overlay.written.has(page)) return
+    const start = page * SUBPAGE_SIZE
+    const bytes = Buffer.alloc(Math.min(SUBPAGE_SIZE, this.size - start))
+    await this.#readPart(bytes, start)
+    await this.#overlay.write(start, bytes)
+  }
+
+  #chunk(index: number): Promise<Buffer | null> {
+    this.#onTouch(index)
+    return this.#fetch(index)
+  }
+
+  #fetch(index: number): Promise<Buffer | null> {
+    const known = this.#chunks.get(index)
+    this.#chunks.delete(index)
+    const chunk = known ?? this.#read(index)
+    this.#chunks.set(index, chunk)
+    if (known === undefined) {
+      chunk.catch(() => this.#chunks.delete(index))
+      const oldest = this.#chunks.size > CACHED ? this.#chunks.keys().next().value : undefined
+      if (oldest !== undefined) this.#chunks.delete(oldest)
+    }
+    return chunk
+  }
+
+  async #read(index: number): Promise<Buffer | null> {
+    const entry = (await this.#base?.entry(index)) ?? null
+    if (this.#base === null || entry === null) return null
+    const { size, chunking } = this.#base.tree
+    return readChunk(this.#source, entry, { length: chunkLength(size, index), chunking })
+  }
+}
+
+function pageOf(offset: number): number {
+  return Math.floor(offset / SUBPAGE_SIZE)
+}
+
+function pagesTo(offset: number): number {
+  return Math.ceil(offset / SUBPAGE_SIZE)
+}
