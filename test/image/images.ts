@@ -28,15 +28,18 @@ export interface StoredFile extends Stored {
   source: CountingSource
 }
 
-/** A stored file of `size` bytes: every third chunk is a hole, every fifth zero, the others random. */
-export async function storeFile(size: number): Promise<StoredFile> {
+/**
+ * A stored file of `size` bytes: every third chunk is a hole, every fifth zero, the others random,
+ * or as in `known`.
+ */
+export async function storeFile(size: number, known?: Buffer): Promise<StoredFile> {
   const pages = new PageStore()
-  const contents = Buffer.alloc(size)
+  const contents = known ?? Buffer.alloc(size)
   const entries: Placed[] = []
   for (let at = 0; at < size; at += CHUNK_SIZE) {
     const n = at / CHUNK_SIZE
     const chunk = contents.subarray(at, at + CHUNK_SIZE)
-    if (n % 3 !== 1 && n % 5 !== 4) chunk.set(randomBytes(chunk.byteLength))
+    if (known === undefined && n % 3 !== 1 && n % 5 !== 4) chunk.set(randomBytes(chunk.byteLength))
     const id = chunkId(chunk)
     if (n % 3 === 1) entries.push({ entry: { kind: 'hole' }, places: [] })
     else if (isZero(chunk)) entries.push({ entry: { kind: 'zero', holes: 0 }, places: [] })
