@@ -109,7 +109,7 @@ async function readPages(
 ): Promise<{ page: IdPage; places: PlacePage }> {
   if (place === null) throw damaged('a page has no place')
   const places = decodePlacePage(await source.read(place))
-  const bytes = await source.read(places.idPage)
+  const bytes = await source.read(places.idPage, hash ?? undefined)
   if (hash?.equals(pageHash(bytes)) !== true) throw damaged('a page does not have its hash')
   return { page: decodeIdPage(bytes), places }
 }
@@ -126,7 +126,7 @@ export async function readChunk(
   if (places.length !== ids.length) throw damaged('an entry lacks a place')
   const items = await Promise.all(
     places.map(async (place, i) => {
-      const bytes = await source.read(place)
+      const bytes = await source.read(place, ids[i])
       if (ids[i]?.equals(chunkId(bytes, chunking)) !== true)
         throw damaged('a chunk does not have its id')
       return bytes

@@ -1,17 +1,9 @@
-import { decompress } from '../chunk/compress.js'
+import { OpenedPacks } from '../chunk/opened-packs.js'
 import type { UnpackJob } from '../chunk/unpack-job.js'
 import type { WorkerPool } from '../chunk/worker-pool.js'
-import { ParcelError } from '../errors.js'
 import type { Place } from '../format/entry.js'
-import { decodePack, rawLength, type PackItem } from '../format/pack.js'
 import type { CoreTable } from './core-table.js'
 import type { Log } from './log.js'
-
-interface OpenedPack {
-  items: PackItem[]
-  starts: number[]
-  raw: Buffer
-}
 
 /** Opened packs kept: enough for the packs that neighbouring chunks and their pages are in. */
 const CACHED = 12
@@ -24,7 +16,7 @@ export class PackReader {
   readonly #cores: CoreTable
   readonly #openLog: (key: Buffer) => Promise<Log>
   readonly #wait: boolean
-  readonly #cache = new Map<string, Promise<OpenedPack>>()
+  readonly #packs = new OpenedPacks(CACHED)
 
   constructor(cores: CoreTable, openLog: (key: Buffer) => Promise<Log>, { wait = false } = {}) {
     this.#cores = cores
@@ -33,14 +25,11 @@ export class PackReader {
   }
 
   /** The item's bytes, a view into its pack. Throws INTEGRITY, UNREACHABLE. */
-  async read(place: Place): Promise<Buffer> {
-    const pack = await this.#pack(place)
-    const item = pack.items[place.ordinal]
-    const start = pack.starts[place.ordinal]
-    if (item === undefined || start === undefined) {
-      throw new ParcelError('INTEGRITY', `a place names item ${place.ordinal} of a smaller pack`)
-    }
-    return pack.raw.subarray(start, start + item.length)
+  read(place: Place): Promise<Buffer> {
+    return this.#packs.read(place, async () => {
+      const log = await this.#openLog(this.#cores.key(place.core))
+      return log.read(place.block, { wait: this.#wait })
+    })
   }
 
   /**
@@ -55,29 +44,6 @@ export class PackReader {
     const log = await this.#openLog(this.#cores.key(core))
     const { block, sealing } = await log.readSealed(index, { wait: this.#wait })
     await pool.unpack({ block: owned(block), sealing, core: log.key, index, writes, chunking, ids })
-  }
-
-  #pack({ core, block }: Place): Promise<OpenedPack> {
-    const name = `${core}/${block}`
-    const known = this.#cache.get(name)
-    this.#cache.delete(name)
-    const pack = known ?? this.#load(core, block)
-    this.#cache.set(name, pack)
-    if (known === undefined) {
-      pack.catch(() => this.#cache.delete(name))
-      const oldest = this.#cache.size > CACHED ? this.#cache.keys().next().value : undefined
-      if (oldest !== undefined) this.#cache.delete(oldest)
-    }
-    return pack
-  }
-
-  async #load(core: number, block: number): Promise<OpenedPack> {
-    const log = await this.#openLog(this.#cores.key(core))
-    const { codec, items, frame } = decodePack(await log.read(block, { wait: this.#wait }))
-    const raw = await decompress(codec, frame, rawLength(items))
-    let end = 0
-    const starts = items.map(({ length }) => (end += length) - length)
-    return { items, starts, raw }
   }
 }
 

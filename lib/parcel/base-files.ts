@@ -3,7 +3,7 @@ import { comparePaths, type FileEntry } from '../format/file-table.js'
 import type { Place } from '../format/entry.js'
 import type { ItemSource } from '../image/items.js'
 import { MTIME_TOLERANCE } from './changes.js'
-import type { Content } from './contents.js'
+import type { Content } from '../image/contents.js'
 import type { FileStamp, FileStamps } from './file-stamps.js'
 
 /** A regular file as the version before has it. */

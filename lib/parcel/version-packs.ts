@@ -1,7 +1,7 @@
 import { ParcelError } from '../errors.js'
 import { CoreTable } from '../log/core-table.js'
 import { PackReader } from '../log/pack-reader.js'
-import { contents } from './contents.js'
+import { contents } from '../image/contents.js'
 import type { Known } from './history.js'
 import type { LogSet } from './log-set.js'
 

@@ -4,8 +4,8 @@ import { decodeFileEntry, TableChecker, type FileEntry } from '../format/file-ta
 import { MAX_PATH_BYTES } from '../format/limits.js'
 import { readOptionalPlace, type Places } from '../format/meta-record.js'
 import type { Version } from '../format/version.js'
-import type { ItemSource } from '../image/items.js'
-import { readStream } from '../image/tree-reader.js'
+import type { ItemSource } from './items.js'
+import { readStream } from './tree-reader.js'
 
 /** A file of a version with where to begin reading it. */
 export interface Content {
