@@ -12,6 +12,7 @@ import { inviteVerb } from './verbs/invite.js'
 import { joinVerb } from './verbs/join.js'
 import { logVerb } from './verbs/log.js'
 import { lsVerb } from './verbs/ls.js'
+import { mountVerb, nbdVerb } from './verbs/mount.js'
 import { resumeVerb } from './verbs/resume.js'
 import { runVerb } from './verbs/run.js'
 import { statusVerb } from './verbs/status.js'
@@ -57,6 +58,8 @@ for (const define of [
   resumeVerb,
   attachVerb,
   stopVerb,
+  mountVerb,
+  nbdVerb,
   inviteVerb,
   joinVerb,
   daemonVerb,

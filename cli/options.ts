@@ -6,3 +6,10 @@ export function seconds(text: string): number {
   if (Number.isFinite(value) && value >= 0 && value <= 86_400) return value
   throw new InvalidArgumentError('a number of seconds, at most a day')
 }
+
+/** Reads an option that is a TCP or UDP port; 0: any. */
+export function port(text: string): number {
+  const value = Number(text)
+  if (Number.isInteger(value) && value >= 0 && value <= 65_535) return value
+  throw new InvalidArgumentError('a port is a number from 0 to 65535')
+}

@@ -12,9 +12,11 @@ import type {
   SuspendResult,
   VersionInfo
 } from './info.js'
+import { ItemServer } from './item-server.js'
 import { ChunkIndex } from './log/chunk-index.js'
 import { Store } from './log/store.js'
 import { requireName } from './names.js'
+import { placeOf, type ImagePlace } from './open-images.js'
 import type { ParcelContext } from './parcel/context.js'
 import { Lookaside } from './parcel/lookaside.js'
 import { readStates } from './parcel/local-state.js'
@@ -23,7 +25,7 @@ import { ParcelList } from './parcel-list.js'
 import { ParcelMachine } from './parcel-machine.js'
 import { overlaps, requireFolder } from './paths.js'
 import { Task, type Work } from './progress.js'
-import { resume } from './resume.js'
+import { chooseVersion, resume } from './resume.js'
 import { markClosed, markOpen } from './run-marker.js'
 import { parseBootstrap, type Node } from './swarm/dht.js'
 import { Pairing } from './swarm/pairing.js'
@@ -51,6 +53,11 @@ export class Host {
   readonly #swarm: Swarm
   readonly #pairing: Pairing
   readonly #parcels = new ParcelList()
+  readonly #items = new ItemServer(({ parcel: id, version, prefetch }) => {
+    const parcel = this.#parcels.withId(Buffer.from(id, 'hex'))
+    if (parcel === undefined) throw new ParcelError('UNKNOWN_PARCEL', 'this parcel is not here')
+    return parcel.lend(parcel.history.resolve(version), { prefetch })
+  })
   /** What is under way on a parcel, so that one thing at a time is. */
   readonly #busy = new Map<Parcel | null, Promise<unknown>>()
 
@@ -111,6 +118,7 @@ export class Host {
       await host.close()
       throw failures[0].error
     }
+    await host.#items.listen(home.dir)
     return host
   }
 
@@ -211,6 +219,20 @@ export class Host {
     return this.#task(name, (parcel, work) => resume(parcel, options, lent, work))
   }
 
+  /**
+   * A version to be opened by an image server, the head by default. Waits for a first version.
+   * Throws CONFLICT, UNKNOWN_VERSION, UNREACHABLE.
+   */
+  open(
+    name: string,
+    { version, timeout = JOIN_TIMEOUT }: { version?: string; timeout?: number } = {}
+  ): Task<ImagePlace> {
+    return this.#task(name, async (parcel, work) => {
+      const known = await chooseVersion(parcel, version, timeout, work)
+      return placeOf(this.home, parcel, known)
+    })
+  }
+
   /** Ends a machine without suspending it; a suspend under way is let finish first. */
   stop(name: string): Promise<void> {
     const parcel = this.#parcels.named(name)
@@ -270,8 +292,14 @@ export class Host {
     )
   }
 
+  /** Image servers that have a version of some parcel open. */
+  get openImages(): number {
+    return this.#items.clients
+  }
+
   /** Ends all network traffic and closes the store. Running machines go on. */
   async close(): Promise<void> {
+    await this.#items.close()
     await this.#pairing.close()
     await this.#swarm.close()
     for (const parcel of this.#parcels.all) await parcel.close()

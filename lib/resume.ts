@@ -45,7 +45,7 @@ export async function resume(
   const { timeout = TIMEOUT, cwd = '.' } = options
   work.report({ step: 'asking', done: 0, total: 0, unit: 'blocks' })
   const heard = await swarm.hear(parcel, { ...HEAR, signal: work.signal })
-  const wanted = await choose(parcel, options.version, timeout, work)
+  const wanted = await chooseVersion(parcel, options.version, timeout, work)
   await requireFit(driver, wanted.version.facts)
   const chosen = options.to ?? parcel.folder.path ?? (isName(parcel.name) ? parcel.name : 'parcel')
   const path = await realDestination(resolve(cwd, chosen))
@@ -68,8 +68,8 @@ export async function resume(
   }
 }
 
-/** The version to resume. Throws CONFLICT for several heads, UNREACHABLE when none has arrived. */
-async function choose(
+/** The version to resume or to open. Throws CONFLICT for several heads, UNREACHABLE when none has arrived. */
+export async function chooseVersion(
   parcel: Parcel,
   version: string | undefined,
   timeout: number,

@@ -63,9 +63,10 @@ export class DaemonServer {
     await listenOn(this.#http, join(this.#host.home.dir, SOCKET))
   }
 
-  /** How long nothing has happened, in ms; 0 while a verb works or an invite is open. */
+  /** How long nothing has happened, in ms; 0 while a verb works, an invite or an image is open. */
   idleFor(): number {
-    if (this.#active > 0 || this.#host.openInvites > 0) return 0
+    const { openInvites, openImages } = this.#host
+    if (this.#active > 0 || openInvites > 0 || openImages > 0) return 0
     return performance.now() - Math.max(this.#lastActive, this.#host.lastTraffic)
   }
 

@@ -69,6 +69,13 @@ export const verbs = {
       return follow(context.host.resume(name, options), context)
     }
   ),
+  open: verb(
+    z.strictObject({ name: text, version: text.optional(), timeout: ms }),
+    ({ name, version, timeout }, context) => {
+      const options = version === undefined ? { timeout } : { timeout, version }
+      return follow(context.host.open(name, options), context)
+    }
+  ),
   invite: verb(z.strictObject({ name: text, ttl: ms }), ({ name, ttl }, { host }) =>
     host.invite(name, { ttl })
   ),

@@ -7,6 +7,9 @@ import { MAX_WRITE } from './fuse-protocol.js'
 
 const run = promisify(execFile)
 
+/** So long an unmount may take before it is forced, ms. */
+const GENTLE = 10_000
+
 /** A file system of ours at a folder. */
 export interface Mounted {
   /** Settles when it is not mounted any more, whoever did that. */
@@ -41,7 +44,13 @@ export async function mountFuse(dir: string, fileSystem: FuseFileSystem): Promis
   return {
     ended: device.ended(),
     async unmount() {
+      // First the way that has the kernel write back what programs have put into maps.
+      const isGone = await run('umount', ['-i', dir], { timeout: GENTLE }).then(
+        () => true,
+        () => false
+      )
       fileSystem.abandon()
+      if (isGone) return
       // By force, which ends the connection: a reader of the device waits in the kernel until then.
       await run('umount', ['-i', '-f', '-l', dir]).catch(() => {})
       device.close()

@@ -1,5 +1,8 @@
+import { createHash } from 'node:crypto'
 import { constants, readFileSync, writeSync } from 'node:fs'
 import { open, readFile, rm, stat, type FileHandle } from 'node:fs/promises'
+import { join } from 'node:path'
+import extensions from 'fs-native-extensions'
 import { ParcelError } from '../errors.js'
 import { SUBPAGE_SIZE } from '../format/limits.js'
 import { PageMap } from './page-map.js'
@@ -55,6 +58,11 @@ export class Overlay {
     return overlay
   }
 
+  /** Like `open`, when it is known that there are no files of it. */
+  static fresh(path: string, size: number): Overlay {
+    return new Overlay(path, size)
+  }
+
   /** Whether anything was written. */
   get isDirty(): boolean {
     return this.written.count > 0 || this.zeroed.count > 0 || this.size !== this.#originalSize
@@ -94,10 +102,15 @@ export class Overlay {
 
   /** Makes pages zero, from `start` to before `end`. */
   async zero(start: number, end: number): Promise<void> {
-    const { journal } = await this.#open()
+    const { data, journal } = await this.#open()
     this.#isFlushed = false
+    const before = this.written.count
     this.written.delete(start, end)
     if (this.zeroed.add(start, end)) append(journal, ZEROED, start, end - start)
+    if (this.written.count === before) return
+    // Its room on the disk is free again; a file system that cannot do that keeps it.
+    const [offset, length] = [start * SUBPAGE_SIZE, (end - start) * SUBPAGE_SIZE]
+    await extensions.trim(data.fd, offset, length).catch(() => {})
   }
 
   /** Pages behind the new end are forgotten. */
@@ -234,6 +247,11 @@ export class Overlay {
   #foreign(why: string): ParcelError {
     return new ParcelError('INTEGRITY', `${this.#path}.map cannot be used: ${why}`)
   }
+}
+
+/** The overlay of a file of a version, in the folder of its overlays. */
+export function overlayPath(overlays: string, path: Buffer): string {
+  return join(overlays, createHash('sha256').update(path).digest('hex').slice(0, 32))
 }
 
 function append({ fd }: FileHandle, kind: number, first: number, second: number): void {

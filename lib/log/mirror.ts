@@ -1,4 +1,5 @@
 import type { Log } from './log.js'
+import { Pace } from './pace.js'
 
 /** Blocks asked for at a time: enough to keep a long link full, little enough to cancel. */
 const SLICE = 1_024
@@ -9,12 +10,13 @@ const DATA_SLICE = 256
  * Keeps a copy of another host's log whole: asks for every block that is missing, and again
  * whenever the log grows. What is here is never fetched again, so a cut transfer goes on where it
  * stopped. `onWhole` is called each time nothing is missing. `shortcut` may bring blocks in another
- * way, and returns those that must be fetched.
+ * way, and returns those that must be fetched. `pace` says how much it may ask for at a time.
  */
 export class Mirror {
   readonly log: Log
   readonly #onWhole: () => void
   readonly #shortcut: (log: Log, blocks: number[]) => Promise<number[]>
+  readonly #pace: Pace
   readonly #stops: readonly (() => void)[]
   #isRunning = false
   #isAgain = false
@@ -24,17 +26,19 @@ export class Mirror {
   constructor(
     log: Log,
     onWhole: () => void,
-    shortcut: (log: Log, blocks: number[]) => Promise<number[]> = async (_, blocks) => blocks
+    shortcut: (log: Log, blocks: number[]) => Promise<number[]> = async (_, blocks) => blocks,
+    pace = new Pace()
   ) {
+    this.#pace = pace
     this.#shortcut = shortcut
     this.log = log
     this.#onWhole = onWhole
-    const onDrop = (): void => {
-      // It may be waiting for just these blocks, which nobody sends any more.
+    // It may be waiting for blocks which nobody sends any more, or for more than it may now.
+    const restart = (): void => {
       this.#run()
       this.#cancel()
     }
-    this.#stops = [log.onAppend(() => this.#run()), log.onDrop(onDrop)]
+    this.#stops = [log.onAppend(() => this.#run()), log.onDrop(restart), pace.onChange(restart)]
     this.#run()
   }
 
@@ -70,7 +74,9 @@ export class Mirror {
     const { length } = this.log
     let from = this.log.contiguousLength
     while (from < length) {
-      const most = this.log.kind === 'data' ? DATA_SLICE : SLICE
+      const most = await this.#pace.turn(this.log.kind === 'data' ? DATA_SLICE : SLICE)
+      if (this.#isClosed) return false
+      const began = performance.now()
       const blocks = this.log.missing(from, length, most)
       const last = blocks.at(-1)
       if (last === undefined) break
@@ -81,6 +87,7 @@ export class Mirror {
       const { done, cancel } = this.log.fetch(wanted)
       this.#cancel = cancel
       if (!(await done) || this.#isClosed) return false
+      this.#pace.took(performance.now() - began)
       from = last + 1
     }
     return length > 0

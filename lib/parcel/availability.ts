@@ -36,9 +36,15 @@ export class Availability {
     return { here, total }
   }
 
-  /** Hosts that hold all of a version, in hex: its author, and who signed a receipt. */
+  /**
+   * Hosts that hold all of a version, in hex: who signed a receipt, and its author if all of it is in
+   * the author's own logs. One who suspended what was only partly there has but its own part.
+   */
   holders({ id, version }: Known): Set<string> {
-    return new Set(this.#set.control.holders(id)).add(version.author.toString('hex'))
+    const holders = new Set(this.#set.control.holders(id))
+    const author = version.author.toString('hex')
+    if (version.cores.every(({ key }) => this.#set.writerOf(key) === author)) holders.add(author)
+    return holders
   }
 
   /**

@@ -3,17 +3,27 @@ import { readlink } from 'node:fs/promises'
 import { ParcelError } from '../errors.js'
 import { Writer } from '../format/codec.js'
 import type { Place } from '../format/entry.js'
-import { encodeFileEntry, printable, type FileEntry, type FileRole } from '../format/file-table.js'
+import {
+  comparePaths,
+  encodeFileEntry,
+  printable,
+  type FileEntry,
+  type FileRole
+} from '../format/file-table.js'
 import { CHUNK_SIZE, CHUNKING } from '../format/limits.js'
 import { writeOptionalPlace, type StreamRef } from '../format/meta-record.js'
 import type { WorkerPool } from '../chunk/worker-pool.js'
 import { BaseTree } from '../image/base-tree.js'
+import type { Content } from '../image/contents.js'
+import type { ItemSource } from '../image/items.js'
+import { Overlay, overlayPath } from '../image/overlay.js'
 import { StreamWriter } from '../image/stream-writer.js'
 import type { PackWriter, Stream } from '../log/pack-writer.js'
 import { OrderedWindow } from '../ordered-window.js'
 import type { Work } from '../progress.js'
 import { isUnchanged, type BaseFile, type BaseFiles } from './base-files.js'
 import { ChangingFile, commitFile, type Before } from './commit-file.js'
+import { commitImage } from './commit-image.js'
 import { FileStamps, type FileStamp } from './file-stamps.js'
 import type { DirtyMap, Scan } from './scan.js'
 import { isAccessError, reason, walk, type Found, type Skipped } from './walk.js'
@@ -41,6 +51,8 @@ export interface CommitOptions {
   scan: Scan
   /** Files of which it is known what was written to them. */
   dirty: DirtyMap
+  /** Files that are not in the folder: what the base has, with what was written to it. */
+  images: Images | null
   work: Work
 }
 
@@ -48,17 +60,20 @@ const ATTEMPTS = 3
 const SMALL_AT_ONCE = 16
 
 /**
- * Stores a folder: contents first, then the file table. Everything it wrote is in the log when it
+ * Stores a folder (null: there is only what is in images): contents first, then the file table. Everything it wrote is in the log when it
  * settles, but nothing refers to it yet: the version record is the commit point.
  */
-export async function commitFolder(root: string, options: CommitOptions): Promise<Committed> {
+export async function commitFolder(
+  root: string | null,
+  options: CommitOptions
+): Promise<Committed> {
   const { writer, work } = options
   const skipped: Skipped[] = []
   const skip = (what: Skipped): void => {
     skipped.push(what)
     work.note(`left out: ${what.path}: ${what.why}`)
   }
-  const total = await measure(root)
+  const total = root === null ? 0 : await measure(root)
   const table = new StreamWriter(writer)
   const places: (Place | null | Promise<Place | null>)[] = []
   const stamps = new FileStamps()
@@ -80,13 +95,18 @@ export async function commitFolder(root: string, options: CommitOptions): Promis
     await writer.ready()
   }
   const window = new OrderedWindow<Stored>(SMALL_AT_ONCE, list)
-  for await (const found of walk(root, skip)) {
+  const found = root === null ? nothing() : walk(root, skip)
+  for await (const next of together(found, options.images?.contents() ?? nothing())) {
     work.signal.throwIfAborted()
-    if (options.exclude(found.path.toString('utf8'))) continue
-    const before = (await options.base?.at(found.path)) ?? null
-    const stored = storeOne(found, before, { ...options, onBytes, skip })
+    if ('entry' in next) {
+      await window.push(storeImage(next, { ...options, onBytes, skip }), true)
+      continue
+    }
+    if (options.exclude(next.path.toString('utf8'))) continue
+    const before = (await options.base?.at(next.path)) ?? null
+    const stored = storeOne(next, before, { ...options, onBytes, skip })
     // A large file reads ahead by itself; small ones wait for the disk side by side.
-    await window.push(stored, found.stats.size > BigInt(CHUNK_SIZE))
+    await window.push(stored, next.stats.size > BigInt(CHUNK_SIZE))
   }
   await window.end()
   const tree = table.end()
@@ -114,6 +134,58 @@ type Stored = {
 interface StoreOptions extends CommitOptions {
   onBytes: (bytes: number) => void
   skip: (skipped: Skipped) => void
+}
+
+/** What of a version is stored from images; the places of its files stay good in the new version. */
+export interface Images {
+  /** Folder of the overlays. */
+  overlays: string
+  /** Of the base, in the order of its table. */
+  contents: () => AsyncIterable<Content>
+  /** Gives only what is on this host. */
+  here: ItemSource
+  /** Waits for what is not. */
+  anywhere: ItemSource
+}
+
+async function* nothing(): AsyncGenerator<never> {}
+
+/** Both in the order of a file table; what is in images is not looked for in the folder. */
+async function* together(
+  walked: AsyncIterable<Found>,
+  contents: AsyncIterable<Content>
+): AsyncGenerator<Found | Content> {
+  const images = contents[Symbol.asyncIterator]()
+  let image = await images.next()
+  for await (const found of walked) {
+    while (image.done !== true && comparePaths(image.value.entry.path, found.path) < 0) {
+      yield image.value
+      image = await images.next()
+    }
+    if (image.done === true || !image.value.entry.path.equals(found.path)) yield found
+  }
+  for (; image.done !== true; image = await images.next()) yield image.value
+}
+
+async function storeImage(content: Content, options: StoreOptions): Promise<Stored> {
+  const { entry, place } = content
+  const { images, writer, work, onBytes } = options
+  if (entry.type !== 'file' || images === null) return { entry, place, stamp: null }
+  const overlay = await Overlay.open(overlayPath(images.overlays, entry.path), entry.size)
+  try {
+    if (!overlay.isDirty) return { entry, place, stamp: null }
+    const isState = entry.role === 'memory' || entry.role === 'device'
+    const stream: Stream = isState ? 'memory' : 'disk'
+    const { here, anywhere } = images
+    const how = { writer, stream, here, anywhere, signal: work.signal, onBytes }
+    const tree = await commitImage({ entry, place }, overlay, how)
+    const mtime = BigInt(Date.now()) * 1_000_000n
+    const { size } = overlay
+    const stored = { ...entry, chunking: CHUNKING, size, root: tree.root, mtime }
+    return { entry: stored, place: tree.place, stamp: null }
+  } finally {
+    await overlay.close()
+  }
 }
 
 async function storeOne(

@@ -5,6 +5,7 @@ import { decodeMetaRecord } from '../format/meta-record.js'
 import type { Keyring } from '../keys/keyring.js'
 import type { Log } from '../log/log.js'
 import { Mirror } from '../log/mirror.js'
+import { Pace } from '../log/pace.js'
 import type { ParcelContext } from './context.js'
 import { decodeSigned, type Control } from './control.js'
 import type { History } from './history.js'
@@ -44,6 +45,8 @@ export class LogSet {
   readonly parcel: Buffer
   readonly control: Control
   readonly history: History
+  /** Of the mirrors of `data` logs: records are few, and always come at once. */
+  readonly pace = new Pace()
   /** What was refused, newest last; for `status`. */
   readonly problems: string[] = []
   /** How hosts call themselves, by key in hex. */
@@ -86,6 +89,11 @@ export class LogSet {
     return new Set([...this.#logs.values()].map(({ host }) => host))
   }
 
+  /** Who writes a log, in hex; null for one that is not known here. */
+  writerOf(key: Buffer): string | null {
+    return this.#logs.get(key.toString('hex'))?.host ?? null
+  }
+
   nameOf(host: string): string {
     return this.hostNames.get(host) ?? host.slice(0, 8)
   }
@@ -115,6 +123,7 @@ export class LogSet {
   async close(): Promise<void> {
     this.#isClosed = true
     for (const { stop } of this.#logs.values()) stop()
+    this.pace.close()
     await this.#refreshing?.catch(() => {})
   }
 
@@ -209,7 +218,8 @@ export class LogSet {
       log.onTraffic(this.#context.onTraffic),
       log.onDownload(() => (this.lastDownload = performance.now()))
     ]
-    const mirror = isMirrored ? new Mirror(log, () => onWhole(log), onMissing) : null
+    const pace = log.kind === 'data' ? this.pace : new Pace()
+    const mirror = isMirrored ? new Mirror(log, () => onWhole(log), onMissing, pace) : null
     const stop = (): void => {
       for (const each of stops) each()
       mirror?.close()

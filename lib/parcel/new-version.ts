@@ -1,5 +1,5 @@
 import { ParcelError } from '../errors.js'
-import type { FileRole } from '../format/file-table.js'
+import type { FileEntry, FileRole } from '../format/file-table.js'
 import { CHUNKING } from '../format/limits.js'
 import type { Places } from '../format/meta-record.js'
 import type { CoreHead, Version } from '../format/version.js'
@@ -9,9 +9,10 @@ import type { Log } from '../log/log.js'
 import { PackWriter } from '../log/pack-writer.js'
 import type { Work } from '../progress.js'
 import { BaseFiles } from './base-files.js'
-import { commitFolder } from './commit.js'
+import { commitFolder, type Images } from './commit.js'
 import { contents } from '../image/contents.js'
 import type { ParcelContext } from './context.js'
+import { FaultSource, type Faults } from './faults.js'
 import { FileStamps } from './file-stamps.js'
 import { placesHash, type Known } from './history.js'
 import type { LogSet } from './log-set.js'
@@ -20,7 +21,10 @@ import { packsOf } from './version-packs.js'
 import type { Skipped } from './walk.js'
 
 export interface CommitRequest {
-  path: string
+  /** The folder; null when all of the version is in images. */
+  path: string | null
+  /** What is not in the folder, but in images of a version, whose overlays are in another. */
+  images?: { version: Buffer; overlays: string; isImage: (entry: FileEntry) => boolean }
   roles: Readonly<Record<string, FileRole>>
   exclude: (path: string) => boolean
   facts: Record<string, string>
@@ -50,6 +54,8 @@ export interface NewVersionOptions {
   /** This host's own `data` log. */
   data: Log
   context: ParcelContext
+  /** Waits for what is not on this host. */
+  faults: Faults
   /** Called when it fails with packs in the log from block `from` on, and maybe more until `ended` settles. */
   onFailure: (error: ParcelError, from: number, ended: Promise<void>) => Promise<void>
   work: Work
@@ -58,7 +64,7 @@ export interface NewVersionOptions {
 /** Puts a folder's contents into the log; nothing refers to them yet. */
 export async function storeVersion(
   request: CommitRequest,
-  { parcel, driver, base, set, data, context, onFailure, work }: NewVersionOptions
+  { parcel, driver, base, set, data, context, faults, onFailure, work }: NewVersionOptions
 ): Promise<NewVersion> {
   const { index, pool, identity, clock, store } = context
   // A parent need not be known here; it only helps to store less.
@@ -85,7 +91,8 @@ export async function storeVersion(
   })
   const { roles, exclude, scan = 'mtime', dirty = {} } = request
   const files = parent === null ? null : await baseFiles(parent, set, context)
-  const options = { writer, pool, roles, exclude, base: files, scan, dirty, work }
+  const images = imagesOf(request, set, faults, work)
+  const options = { writer, pool, roles, exclude, base: files, scan, dirty, images, work }
   const stored = await commitFolder(request.path, options).catch(async (error: unknown) => {
     await onFailure(ParcelError.from(error), from, writer.end()).catch(() => {})
     throw error
@@ -108,6 +115,30 @@ export async function storeVersion(
   }
   const places = { cores: [...cores.keys], table: stored.table.place, roots: stored.roots }
   return { version, places, skipped: stored.skipped, stamps: stored.stamps }
+}
+
+function imagesOf(
+  { images }: CommitRequest,
+  set: LogSet,
+  faults: Faults,
+  { signal }: Work
+): Images | null {
+  if (images === undefined) return null
+  // Its core table is the beginning of the parent's: images stay open over checkpoints.
+  const of = set.history.get(images.version)
+  if (of === null) throw new ParcelError('UNREACHABLE', 'the version of the images is not here')
+  const places = set.history.places(of.id)
+  const anywhere = new FaultSource(places, faults, signal)
+  return {
+    overlays: images.overlays,
+    here: packsOf(new CoreTable(places.cores), set),
+    anywhere,
+    async *contents() {
+      for await (const content of contents(anywhere, of.version, places)) {
+        if (images.isImage(content.entry)) yield content
+      }
+    }
+  }
 }
 
 async function baseFiles(

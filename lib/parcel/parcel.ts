@@ -10,6 +10,7 @@ import { Availability } from './availability.js'
 import { checkOut } from './check-out.js'
 import type { ParcelContext } from './context.js'
 import { Control, signGenesis } from './control.js'
+import { Faults } from './faults.js'
 import type { FileStamps } from './file-stamps.js'
 import { History, signVersion, type Known } from './history.js'
 import {
@@ -26,6 +27,7 @@ import { dueReceipts } from './receipts.js'
 import { itemsFor, recipesFor } from './recipes.js'
 import { SavedState } from './saved-state.js'
 import { Synthesis } from './synthesis.js'
+import { versionItems, type VersionItems } from './version-items.js'
 import { contentsOf } from './version-packs.js'
 import type { Skipped } from './walk.js'
 import { WorkingFolder } from './working-folder.js'
@@ -41,6 +43,7 @@ export class Parcel {
   readonly control: Control
   readonly availability: Availability
   readonly synthesis: Synthesis
+  readonly faults: Faults
   readonly folder: WorkingFolder
   readonly #context: ParcelContext
   readonly #set: LogSet
@@ -48,6 +51,8 @@ export class Parcel {
   readonly #own: OwnLogs
   readonly #listeners = new Set<() => void>()
   #busy: Promise<unknown> = Promise.resolve()
+  /** How many images read a version of it now, and how many of them hold what nobody asked for. */
+  #lent = { images: 0, held: 0 }
   #isRollingBack = false
   #isClosed = false
 
@@ -67,6 +72,7 @@ export class Parcel {
     })
     this.synthesis = new Synthesis(this.#set, keyring, context.pool, context.lookaside)
     context.lookaside.add(this.#set)
+    this.faults = new Faults(this.#set, context.lookaside)
     this.availability = new Availability(this.#set)
     this.#saved = new SavedState(state, context, control)
     this.#own = new OwnLogs(context, keyring, this.#set, this.#saved)
@@ -209,18 +215,20 @@ export class Parcel {
   }
 
   /**
-   * Stores a folder as a new version that continues the folder's `base`. When it settles the version is
-   * durable; when it fails there is no version.
+   * Stores a folder as a new version that continues the folder's `base`; or, without a folder, images
+   * that continue theirs. When it settles the version is durable; when it fails there is none.
    */
   commit(request: CommitRequest, work: Work): Promise<{ version: Known; skipped: Skipped[] }> {
+    const { path, images } = request
     return this.#exclusive(async () => {
       const { version, places, skipped, stamps } = await storeVersion(request, {
         parcel: this.id,
         driver: this.driver,
-        base: this.folder.base,
+        base: path === null ? (images?.version ?? null) : this.folder.base,
         set: this.#set,
         data: this.#own.require().data,
         context: this.#context,
+        faults: this.faults,
         onFailure: (error, from, ended) => this.#abandon(error, from, ended),
         work
       })
@@ -228,17 +236,23 @@ export class Parcel {
       const own = this.#own.require()
       // The record is the commit point. Should we die right after it, the next start finds it by this.
       const id = signed.id.toString('hex')
-      await this.folder.begin('commit', id, request.path)
+      if (path !== null) await this.folder.begin('commit', id, path)
       await own.meta.append([
         [encodeMetaRecord({ type: 'places', places: { ...places, version: signed.id } })],
         [encodeMetaRecord({ type: 'version', ...signed })]
       ])
       await this.#context.store.flush()
-      await this.folder.settle(id, request.path)
-      await this.#keepStamps(stamps, signed.id)
+      if (path !== null) {
+        await this.folder.settle(id, path)
+        await this.#keepStamps(stamps, signed.id)
+      } else {
+        await this.#own.saveMarks()
+      }
       await this.#set.refresh()
       const known = this.history.get(signed.id)
       if (known === null) throw new ParcelError('FAILED', 'the new version cannot be read back')
+      // With a part in other hosts' logs, only a receipt says whether all of it is here.
+      await this.#issueReceipts()
       return { version: known, skipped }
     })
   }
@@ -270,8 +284,25 @@ export class Parcel {
     return contentsOf(known, this.#set)
   }
 
+  /**
+   * Lends a version to images. While they have it, what they do not wait for is fetched behind what
+   * they do; with `prefetch` false it is not fetched at all. Throws UNREACHABLE.
+   */
+  lend(known: Known, { prefetch = true } = {}): VersionItems {
+    const lend = (by: 1 | -1): void => {
+      this.#lent.images += by
+      if (!prefetch) this.#lent.held += by
+      const { images, held } = this.#lent
+      this.#set.pace.mode = held > 0 ? 'held' : images > 0 ? 'background' : 'full'
+    }
+    const items = versionItems(known, this.#set, this.faults, () => lend(-1))
+    lend(1)
+    return items
+  }
+
   async close(): Promise<void> {
     this.#isClosed = true
+    this.faults.close()
     await this.#set.close()
     await this.#busy.catch(() => {})
     await this.#saved.close()

@@ -1,0 +1,172 @@
+import { spawn, type ChildProcess } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
+import { z } from 'zod'
+import { ParcelError } from '../errors.js'
+
+/** What an image server is started with, as JSON in its one argument. */
+export const spec = z.strictObject({
+  items: z.strictObject({
+    socket: z.string(),
+    parcel: z.string(),
+    version: z.string(),
+    prefetch: z.boolean(),
+    start: z.array(z.string())
+  }),
+  /** Folder of what is written. */
+  overlays: z.string(),
+  /** Paths of the files to serve; null: all. */
+  files: z.array(z.string()).nullable(),
+  /** Folder to mount them at; null: not at all. */
+  mount: z.string().nullable(),
+  nbd: z
+    .union([
+      z.strictObject({ socket: z.string() }),
+      z.strictObject({ port: z.number(), token: z.string() })
+    ])
+    .nullable(),
+  /** Bytes. */
+  readahead: z.number(),
+  isReadOnly: z.boolean(),
+  /** For a running guest: what fails is tried again instead of being told. */
+  isPatient: z.boolean()
+})
+
+export type ImageSpec = z.infer<typeof spec>
+
+const status = z.object({
+  /** Packs and items asked for since the start. */
+  asked: z.number(),
+  /** Of them, those that have not come yet. */
+  waiting: z.number(),
+  dirtyBytes: z.number(),
+  /** NBD connections. */
+  clients: z.number(),
+  /** Why something is tried again and again. */
+  troubles: z.array(z.string())
+})
+export type ServerStatus = z.infer<typeof status>
+
+const ready = z.object({ type: z.literal('ready'), port: z.number(), files: z.array(z.string()) })
+export type Ready = z.infer<typeof ready>
+
+const failed = z.object({ type: z.literal('failed'), code: z.string(), message: z.string() })
+const reply = z.discriminatedUnion('type', [
+  z.object({ type: z.literal('answer'), number: z.number(), status }),
+  z.object({
+    type: z.literal('refusal'),
+    number: z.number(),
+    code: z.string(),
+    message: z.string()
+  })
+])
+
+export const request = z.object({
+  verb: z.enum(['status', 'flush', 'abandon', 'end']),
+  number: z.number()
+})
+type Verb = z.infer<typeof request>['verb']
+
+/** Requests that block, on the FUSE device and on disks, take threads; packs are opened on them too. */
+const THREADS = 16
+/** Images are in buffers outside of it; it holds maps and requests. */
+const HEAP_MIB = 256
+
+/** An image server as its parent sees it. It ends with its parent. */
+export class ImageProcess {
+  /** Settles when it has ended; the text says why, null when it was asked to or unmounted. */
+  readonly exited: Promise<string | null>
+  /** The port of NBD over TCP. */
+  port = 0
+  /** Paths of what is served. */
+  files: readonly string[] = []
+  readonly #child: ChildProcess
+  readonly #asked = new Map<
+    number,
+    { resolve: (status: ServerStatus) => void; reject: (error: Error) => void }
+  >()
+  #next = 1
+
+  private constructor(child: ChildProcess) {
+    this.#child = child
+    this.exited = new Promise((resolve) => {
+      child.once('exit', (code, signal) => {
+        for (const { reject } of this.#asked.values()) {
+          reject(new ParcelError('FAILED', 'the image server has ended'))
+        }
+        resolve(code === 0 ? null : `the image server ended with ${signal ?? `status ${code}`}`)
+      })
+    })
+    child.on('message', (message) => this.#onMessage(message))
+  }
+
+  /** Starts it and waits until it serves. Throws what it could not do. */
+  static async start(spec: ImageSpec): Promise<ImageProcess> {
+    const program = fileURLToPath(new URL('./image-server.js', import.meta.url))
+    const flags = [`--max-old-space-size=${HEAP_MIB}`, '--max-semi-space-size=8']
+    const child = spawn(process.execPath, [...flags, program, JSON.stringify(spec)], {
+      cwd: '/',
+      // In a session of its own: a Ctrl-C in our terminal is ours to deal with.
+      detached: true,
+      env: { ...process.env, UV_THREADPOOL_SIZE: String(THREADS) },
+      stdio: ['ignore', 'ignore', 'inherit', 'ipc']
+    })
+    const server = new ImageProcess(child)
+    const first = await new Promise<unknown>((resolve) => {
+      child.once('message', resolve)
+      void server.exited.then(resolve)
+      child.once('error', resolve)
+    })
+    const failure = failed.safeParse(first)
+    if (failure.success) throw ParcelError.revive(failure.data)
+    const message = ready.safeParse(first)
+    if (!message.success) {
+      throw new ParcelError('FAILED', 'the image server ended as soon as it was started')
+    }
+    server.port = message.data.port
+    server.files = message.data.files
+    return server
+  }
+
+  get pid(): number {
+    return this.#child.pid ?? 0
+  }
+
+  status(): Promise<ServerStatus> {
+    return this.#ask('status')
+  }
+
+  /** What was written is on stable storage when it settles. */
+  async flush(): Promise<void> {
+    await this.#ask('flush')
+  }
+
+  /** Lets whoever waits for something of an image fail, so that it can be killed. */
+  async abandon(): Promise<void> {
+    await this.#ask('abandon').catch(() => {})
+  }
+
+  /** Unmounts, hangs up and ends; what was written stays in the overlays. */
+  async end(): Promise<void> {
+    if (this.#child.connected) this.#child.send({ verb: 'end', number: 0 }, () => {})
+    await this.exited
+  }
+
+  #ask(verb: Verb): Promise<ServerStatus> {
+    return new Promise((resolve, reject) => {
+      const number = this.#next++
+      this.#asked.set(number, { resolve, reject })
+      if (!this.#child.connected) reject(new ParcelError('FAILED', 'the image server has ended'))
+      else this.#child.send({ verb, number }, (error) => error !== null && reject(error))
+    })
+  }
+
+  #onMessage(message: unknown): void {
+    const parsed = reply.safeParse(message)
+    if (!parsed.success) return
+    const { data } = parsed
+    const asked = this.#asked.get(data.number)
+    this.#asked.delete(data.number)
+    if (data.type === 'answer') asked?.resolve(data.status)
+    else asked?.reject(ParcelError.revive(data))
+  }
+}

@@ -1,0 +1,179 @@
+import { once } from 'node:events'
+import { statfsSync } from 'node:fs'
+import { mkdir } from 'node:fs/promises'
+import type { z } from 'zod'
+import { ParcelError } from '../errors.js'
+import { FuseFileSystem } from './fuse.js'
+import { mountFuse, type Mounted } from './fuse-mount.js'
+import { request, spec as specSchema, type Ready, type ServerStatus } from './image-process.js'
+import { ImageSet } from './image-set.js'
+import { ItemClient } from './item-client.js'
+import { NbdServer } from './nbd.js'
+import { PatientVolume } from './patient-volume.js'
+import type { Volume } from './volume.js'
+
+type Spec = z.infer<typeof specSchema>
+
+/**
+ * The process that serves the images of a version: by FUSE, by NBD, or both. A pause here is a
+ * pause of the guest, so nothing else is done in it. Its parent talks to it over node's channel,
+ * and it ends when that is closed.
+ */
+class ImageServer {
+  readonly #items: ItemClient
+  readonly #images: ImageSet
+  readonly #volumes: readonly PatientVolume[]
+  readonly #mounted: { mount: Mounted; fileSystem: FuseFileSystem } | null
+  readonly #nbd: NbdServer | null
+
+  private constructor(
+    items: ItemClient,
+    images: ImageSet,
+    volumes: readonly PatientVolume[],
+    mounted: { mount: Mounted; fileSystem: FuseFileSystem } | null,
+    nbd: NbdServer | null
+  ) {
+    this.#items = items
+    this.#images = images
+    this.#volumes = volumes
+    this.#mounted = mounted
+    this.#nbd = nbd
+  }
+
+  static async start(spec: Spec): Promise<ImageServer> {
+    const items = await ItemClient.connect(spec.items)
+    const wanted = spec.files === null ? null : new Set(spec.files)
+    const waiters: PatientVolume[] = []
+    const patient = (image: Volume): Volume => {
+      const volume = new PatientVolume(image)
+      waiters.push(volume)
+      return volume
+    }
+    const images = await ImageSet.open(
+      { id: spec.items.version, version: items.version, places: items.places, source: items },
+      {
+        overlays: spec.overlays,
+        ...(spec.isPatient ? { wrap: patient } : {}),
+        wants: ({ path }) => wanted === null || wanted.has(path.toString())
+      }
+    )
+    const options = { isReadOnly: spec.isReadOnly }
+    let nbd: NbdServer | null = null
+    if (spec.nbd !== null) {
+      nbd =
+        'socket' in spec.nbd
+          ? await NbdServer.onSocket(spec.nbd.socket, images.volumes, options)
+          : await NbdServer.onLoopback(spec.nbd, images.volumes, options)
+    }
+    let mounted = null
+    if (spec.mount !== null) {
+      await mkdir(spec.mount, { recursive: true })
+      const fileSystem = new FuseFileSystem(images.tree, {
+        readahead: spec.readahead,
+        isReadOnly: spec.isReadOnly,
+        space: () => spaceOf(spec.overlays)
+      })
+      const mount = await mountFuse(spec.mount, fileSystem)
+      mounted = { mount, fileSystem }
+    }
+    return new ImageServer(items, images, waiters, mounted, nbd)
+  }
+
+  get ready(): Ready {
+    return { type: 'ready', port: this.#nbd?.port ?? 0, files: [...this.#images.volumes.keys()] }
+  }
+
+  /** Settles when it was unmounted from outside; never without a mount. */
+  get unmounted(): Promise<void> {
+    return this.#mounted?.mount.ended ?? new Promise(() => {})
+  }
+
+  status(): ServerStatus {
+    return {
+      asked: this.#items.asked,
+      waiting: this.#items.waiting,
+      dirtyBytes: this.#images.dirtyBytes,
+      clients: this.#nbd?.clients ?? 0,
+      troubles: this.#volumes.flatMap(({ trouble }) => (trouble === null ? [] : [trouble]))
+    }
+  }
+
+  flush(): Promise<void> {
+    return this.#images.flush()
+  }
+
+  /** Fails all that waits, and all that comes: for a monitor that is to be killed. */
+  abandon(): void {
+    for (const volume of this.#volumes) volume.abandon()
+    this.#mounted?.fileSystem.abandon()
+    this.#items.close()
+  }
+
+  async end(): Promise<void> {
+    // What was written through maps comes with the unmount, if nobody uses them any more.
+    if (this.#mounted !== null) {
+      await this.#mounted.mount.unmount()
+      await this.#mounted.mount.ended
+    }
+    await this.#nbd?.close()
+    await this.#images.flush().catch(() => {})
+    this.#items.close()
+    await this.#images.close()
+  }
+}
+
+async function main(): Promise<void> {
+  let server: ImageServer
+  try {
+    server = await ImageServer.start(specSchema.parse(JSON.parse(process.argv[2] ?? '')))
+  } catch (error) {
+    const { code, message } = ParcelError.from(error)
+    await tell({ type: 'failed', code, message })
+    process.exit(1)
+  }
+  for (const name of ['SIGINT', 'SIGHUP', 'SIGTERM'] as const) process.on(name, () => {})
+  const hungUp = once(process, 'disconnect')
+  const ended = new Promise<void>((resolve) => {
+    process.on('message', (message) => {
+      const asked = request.safeParse(message)
+      if (!asked.success) return
+      const { verb, number } = asked.data
+      if (verb === 'end') resolve()
+      else void answer(server, verb, number)
+    })
+  })
+  await tell(server.ready)
+  await Promise.race([hungUp, ended, server.unmounted])
+  await server.end()
+  process.exit(0)
+}
+
+async function answer(
+  server: ImageServer,
+  verb: 'status' | 'flush' | 'abandon',
+  number: number
+): Promise<void> {
+  try {
+    if (verb === 'flush') await server.flush()
+    if (verb === 'abandon') server.abandon()
+    await tell({ type: 'answer', number, status: server.status() })
+  } catch (error) {
+    const { code, message } = ParcelError.from(error)
+    await tell({ type: 'refusal', number, code, message })
+  }
+}
+
+/** Settles when it was sent, or there is nobody to send it to. */
+function tell(message: object): Promise<void> {
+  return new Promise((resolve) => {
+    if (process.send === undefined || !process.connected) resolve()
+    else process.send(message, undefined, undefined, () => resolve())
+  })
+}
+
+function spaceOf(dir: string): { total: number; free: number } {
+  const { blocks, bavail, bsize } = statfsSync(dir)
+  return { total: blocks * bsize, free: bavail * bsize }
+}
+
+await main()

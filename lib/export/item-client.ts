@@ -1,0 +1,241 @@
+import { spawn } from 'node:child_process'
+import type { Socket } from 'node:net'
+import { setTimeout } from 'node:timers/promises'
+import { z } from 'zod'
+import { OpenedPacks } from '../chunk/opened-packs.js'
+import { ParcelError } from '../errors.js'
+import type { Place } from '../format/entry.js'
+import { decodeMetaRecord, type Places } from '../format/meta-record.js'
+import { decodeVersion, type Version } from '../format/version.js'
+import type { ItemSource } from '../image/items.js'
+import { Incoming } from '../incoming.js'
+import { connectTo } from '../local-socket.js'
+import {
+  ANSWER,
+  decodeAnswer,
+  encodeQuestion,
+  message,
+  QUESTION,
+  takeMessage
+} from './item-protocol.js'
+
+/** Where items come from. */
+export interface ItemsAddress {
+  socket: string
+  /** Parcel and version, in hex. */
+  parcel: string
+  version: string
+  /** Whether the rest is fetched in the background meanwhile. */
+  prefetch: boolean
+  /** Starts the process that listens on the socket, should it have ended: program and arguments. */
+  start: string[]
+}
+
+const records = z.object({ version: z.string(), places: z.string() })
+const failure = z.object({ code: z.string(), message: z.string() })
+
+/** Opened packs kept, of up to 1 MiB each. */
+const CACHED = 24
+const RETRY = 200
+/** A daemon that does not come up is started again after so long, ms. */
+const START_AGAIN = 5_000
+
+interface Waiting {
+  place: Place
+  id: Buffer | null
+  resolve: (supply: { kind: number; body: Buffer }) => void
+  reject: (error: Error) => void
+}
+
+/**
+ * The items of a version, from the process that has the store. When that ends, as after its idle
+ * minutes or a kill, it is started again and asked again: whoever reads an image only waits.
+ */
+export class ItemClient implements ItemSource {
+  readonly version: Version
+  readonly places: Places
+  readonly #address: ItemsAddress
+  readonly #packs = new OpenedPacks(CACHED)
+  readonly #waiting = new Map<number, Waiting>()
+  #socket: Socket | null = null
+  #next = 1
+  #lastStart = -Infinity
+  #isClosed = false
+  /** Packs and items that were asked for. */
+  asked = 0
+
+  private constructor(address: ItemsAddress, version: Version, places: Places) {
+    this.#address = address
+    this.version = version
+    this.places = places
+  }
+
+  /** Throws UNKNOWN_PARCEL, UNKNOWN_VERSION, UNREACHABLE. */
+  static async connect(address: ItemsAddress): Promise<ItemClient> {
+    const { socket, incoming, bytes } = await hello(address)
+    const { version, places } = records.parse(bytes)
+    const record = decodeMetaRecord(Buffer.from(places, 'base64'))
+    if (record.type !== 'places') throw new ParcelError('INTEGRITY', 'a version without places')
+    const decoded = decodeVersion(Buffer.from(version, 'base64'))
+    const client = new ItemClient(address, decoded, record.places)
+    client.#use(socket, incoming)
+    return client
+  }
+
+  /** What is asked for and has not come. */
+  get waiting(): number {
+    return this.#waiting.size
+  }
+
+  async read(place: Place, id?: Buffer): Promise<Buffer> {
+    if (this.#packs.has(place)) return this.#packs.read(place, () => this.#pack(place, null))
+    if (id === undefined) return this.#packs.read(place, () => this.#pack(place, null))
+    let item: Buffer | null = null
+    const bytes = await this.#packs
+      .read(place, async () => {
+        const { kind, body } = await this.#ask(place, id)
+        if (kind === ANSWER.pack) return body
+        item = body
+        throw new NoPack()
+      })
+      .catch((error: unknown) => {
+        if (!(error instanceof NoPack)) throw error
+        return null
+      })
+    if (bytes !== null) return bytes
+    // Whoever waited beside for another item of the pack asks for its own.
+    return item ?? this.read(place, id)
+  }
+
+  /** Everything that waits fails with INTERRUPTED. */
+  close(): void {
+    this.#isClosed = true
+    this.#socket?.destroy()
+    this.#failAll()
+  }
+
+  async #pack(place: Place, id: Buffer | null): Promise<Buffer> {
+    const { kind, body } = await this.#ask(place, id)
+    if (kind !== ANSWER.pack) throw new ParcelError('INTEGRITY', 'an answer of another kind')
+    return body
+  }
+
+  #ask(place: Place, id: Buffer | null): Promise<{ kind: number; body: Buffer }> {
+    return new Promise((resolve, reject) => {
+      if (this.#isClosed) {
+        reject(interrupted())
+        return
+      }
+      const number = this.#next++ >>> 0
+      this.asked++
+      this.#waiting.set(number, { place, id, resolve, reject })
+      this.#send(number)
+    })
+  }
+
+  #send(number: number): void {
+    const waiting = this.#waiting.get(number)
+    if (this.#socket === null || waiting === undefined) return
+    const { place, id } = waiting
+    const { core, block } = place
+    this.#socket.write(message(encodeQuestion({ kind: QUESTION.read, number, core, block, id })))
+  }
+
+  #use(socket: Socket, incoming: Incoming): void {
+    this.#socket = socket
+    for (const number of this.#waiting.keys()) this.#send(number)
+    void this.#listen(incoming).finally(() => {
+      socket.destroy()
+      if (this.#socket === socket) this.#socket = null
+      if (!this.#isClosed) void this.#reconnect()
+    })
+  }
+
+  async #listen(incoming: Incoming): Promise<void> {
+    for (;;) {
+      const bytes = await takeMessage(incoming)
+      const answer = bytes === null ? null : decodeAnswer(bytes)
+      if (answer === null) return
+      const { kind, number, body } = answer
+      const waiting = this.#waiting.get(number)
+      if (waiting === undefined) continue
+      if (kind !== ANSWER.error) {
+        this.#waiting.delete(number)
+        waiting.resolve({ kind, body })
+        continue
+      }
+      const error = ParcelError.revive(failure.parse(JSON.parse(body.toString())))
+      // The daemon is going down: the next one is asked.
+      if (error.code === 'INTERRUPTED') continue
+      this.#waiting.delete(number)
+      waiting.reject(error)
+    }
+  }
+
+  async #reconnect(): Promise<void> {
+    while (!this.#isClosed) {
+      try {
+        const { socket, incoming } = await hello(this.#address)
+        if (this.#isClosed) socket.destroy()
+        else this.#use(socket, incoming)
+        return
+      } catch {
+        this.#start()
+        await setTimeout(RETRY)
+      }
+    }
+  }
+
+  #start(): void {
+    const [program, ...args] = this.#address.start
+    if (program === undefined || performance.now() - this.#lastStart < START_AGAIN) return
+    this.#lastStart = performance.now()
+    const child = spawn(program, args, { detached: true, cwd: '/', stdio: FOUR_IGNORED })
+    child.on('error', () => {})
+    child.unref()
+  }
+
+  #failAll(): void {
+    for (const { reject } of this.#waiting.values()) reject(interrupted())
+    this.#waiting.clear()
+  }
+}
+
+/** A daemon says on descriptor 3 that it is ready; nobody listens here. */
+const FOUR_IGNORED: ['ignore', 'ignore', 'ignore', 'ignore'] = [
+  'ignore',
+  'ignore',
+  'ignore',
+  'ignore'
+]
+
+/** The item came without its pack. */
+class NoPack extends Error {}
+
+async function hello({
+  socket: path,
+  parcel,
+  version,
+  prefetch
+}: ItemsAddress): Promise<{ socket: Socket; incoming: Incoming; bytes: unknown }> {
+  const socket = await connectTo(path).catch((error: unknown) => {
+    throw ParcelError.from(error, 'cannot reach the daemon')
+  })
+  socket.on('error', () => socket.destroy())
+  const incoming = new Incoming(socket)
+  socket.write(message(Buffer.from(JSON.stringify({ parcel, version, prefetch }))))
+  const bytes = await takeMessage(incoming)
+  if (bytes === null) {
+    socket.destroy()
+    throw new ParcelError('FAILED', 'the daemon hung up')
+  }
+  const answer: unknown = JSON.parse(bytes.toString())
+  const failed = failure.safeParse(answer)
+  if (!failed.success) return { socket, incoming, bytes: answer }
+  socket.destroy()
+  throw ParcelError.revive(failed.data)
+}
+
+function interrupted(): ParcelError {
+  return new ParcelError('INTERRUPTED', 'the images are being closed')
+}

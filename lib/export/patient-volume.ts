@@ -1,0 +1,70 @@
+import { setTimeout } from 'node:timers/promises'
+import type { Stretch } from '../image/image.js'
+import { ParcelError } from '../errors.js'
+import type { Volume } from './volume.js'
+
+const RETRY = 1_000
+
+/**
+ * A volume for a running guest, which must never be told of an error that passes: an unreadable
+ * page would kill its monitor, a lost write its file system. What fails is tried again each second
+ * until it works, and the guest waits; `trouble` says why.
+ */
+export class PatientVolume implements Volume {
+  readonly #volume: Volume
+  readonly #abort = new AbortController()
+  /** Why it waits, in one line; null when it does not. */
+  trouble: string | null = null
+
+  constructor(volume: Volume) {
+    this.#volume = volume
+  }
+
+  get size(): number {
+    return this.#volume.size
+  }
+
+  read(offset: number, length: number): Promise<Buffer> {
+    return this.#insist(() => this.#volume.read(offset, length))
+  }
+
+  write(offset: number, bytes: Buffer): Promise<void> {
+    return this.#insist(() => this.#volume.write(offset, bytes))
+  }
+
+  zero(offset: number, length: number): Promise<void> {
+    return this.#insist(() => this.#volume.zero(offset, length))
+  }
+
+  resize(size: number): Promise<void> {
+    return this.#insist(() => this.#volume.resize(size))
+  }
+
+  flush(): Promise<void> {
+    return this.#insist(() => this.#volume.flush())
+  }
+
+  stretches(offset: number, length: number): Promise<Stretch[]> {
+    return this.#insist(() => this.#volume.stretches(offset, length))
+  }
+
+  /** Whoever waits is told of the error after all. */
+  abandon(): void {
+    this.#abort.abort()
+  }
+
+  async #insist<T>(work: () => Promise<T>): Promise<T> {
+    for (;;) {
+      try {
+        const result = await work()
+        this.trouble = null
+        return result
+      } catch (error) {
+        if (error instanceof RangeError || this.#abort.signal.aborted) throw error
+        this.trouble = ParcelError.from(error).message
+        await setTimeout(RETRY, undefined, { signal: this.#abort.signal }).catch(() => {})
+        if (this.#abort.signal.aborted) throw error
+      }
+    }
+  }
+}

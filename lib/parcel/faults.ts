@@ -1,0 +1,129 @@
+import { OpenedPacks } from '../chunk/opened-packs.js'
+import { ParcelError } from '../errors.js'
+import type { Place } from '../format/entry.js'
+import type { Places } from '../format/meta-record.js'
+import type { ItemSource } from '../image/items.js'
+import { HASH_BYTES } from '../format/limits.js'
+import type { LogSet } from './log-set.js'
+import type { Lookaside } from './lookaside.js'
+
+/** What an image needs now: an item of a block of a log, and its id if that is known. */
+export interface Fault {
+  core: Buffer
+  block: number
+  id: Buffer | null
+}
+
+/** The pack that has it, as it stands in its block; or the item alone, found elsewhere. */
+export type Supply = { kind: 'pack' | 'item'; bytes: Buffer }
+
+/** What somebody waits for in vain. */
+export interface Stall {
+  blocks: number
+  /** ms. */
+  since: number
+}
+
+/** After so long a wait is one that the user should hear of, ms. */
+const NOTICED = 2_000
+const RETRY = 5_000
+
+/**
+ * Gives images what they cannot go on without: from the logs here, from what this host has
+ * elsewhere, or from whichever host sends it first. It overtakes all that is fetched in the
+ * background, and waits for as long as it takes.
+ */
+export class Faults {
+  readonly #set: LogSet
+  readonly #lookaside: Lookaside
+  /** When each wait began, by `performance.now`. */
+  readonly #waits = new Set<{ since: number }>()
+  /** Blocks that came over the network because somebody waited. */
+  fetched = 0
+  #isClosed = false
+
+  constructor(set: LogSet, lookaside: Lookaside) {
+    this.#set = set
+    this.#lookaside = lookaside
+  }
+
+  /** Throws INTEGRITY for what is damaged; INTERRUPTED once `signal` aborts. */
+  async supply({ core, block, id }: Fault, signal: AbortSignal): Promise<Supply> {
+    const log = this.#set.get(core)
+    if (log?.has(block) === true) return { kind: 'pack', bytes: await log.read(block) }
+    if (id?.byteLength === HASH_BYTES && this.#lookaside.hasOther(this.#set)) {
+      const [found] = await this.#lookaside.find([id])
+      if (found !== undefined && found !== null) return { kind: 'item', bytes: found }
+    }
+    return this.#set.pace.urgent(() => this.#fetch(core, block, signal))
+  }
+
+  /** Blocks that are long in coming, and since when; null when all is well. */
+  get stall(): Stall | null {
+    const now = performance.now()
+    const long = [...this.#waits].map(({ since }) => now - since).filter((ms) => ms > NOTICED)
+    return long.length === 0 ? null : { blocks: long.length, since: Math.max(...long) }
+  }
+
+  close(): void {
+    this.#isClosed = true
+  }
+
+  async #fetch(core: Buffer, block: number, signal: AbortSignal): Promise<Supply> {
+    const wait = { since: performance.now() }
+    this.#waits.add(wait)
+    try {
+      for (;;) {
+        if (signal.aborted || this.#isClosed) {
+          throw new ParcelError('INTERRUPTED', 'nobody waits for this block any more')
+        }
+        const log = this.#set.get(core)
+        const before = performance.now()
+        try {
+          if (log !== null) {
+            const bytes = await log.read(block, { wait: true, timeout: RETRY })
+            this.fetched++
+            return { kind: 'pack', bytes }
+          }
+        } catch (error) {
+          if (!(error instanceof ParcelError) || error.code !== 'UNREACHABLE') throw error
+        }
+        // A log that is not known yet, or is being closed, answers at once.
+        const left = RETRY / 20 - (performance.now() - before)
+        if (left > 0) await new Promise((resolve) => void setTimeout(resolve, left))
+      }
+    } finally {
+      this.#waits.delete(wait)
+    }
+  }
+}
+
+const CACHED = 12
+
+/** Items of a version for this process, waited for where they are not here. */
+export class FaultSource implements ItemSource {
+  readonly #places: Places
+  readonly #faults: Faults
+  readonly #signal: AbortSignal
+  readonly #packs = new OpenedPacks(CACHED)
+
+  constructor(places: Places, faults: Faults, signal: AbortSignal) {
+    this.#places = places
+    this.#faults = faults
+    this.#signal = signal
+  }
+
+  read(place: Place): Promise<Buffer> {
+    return this.#packs.read(place, async () => {
+      const core = this.#places.cores[place.core]
+      if (core === undefined) {
+        throw new ParcelError(
+          'INTEGRITY',
+          `a place names core ${place.core}, which its table lacks`
+        )
+      }
+      const wish = { core, block: place.block, id: null }
+      return (await this.#faults.supply(wish, this.#signal)).bytes
+    })
+  }
+}
