@@ -4,7 +4,7 @@ import type { Home } from './home.js'
 import type { Known } from './parcel/history.js'
 import type { Parcel } from './parcel/parcel.js'
 import type { PeerStatus } from './peer-status.js'
-import type { ParcelInfo, ParcelState, VersionInfo } from './info.js'
+import type { ImagesInfo, ParcelInfo, ParcelState, VersionInfo } from './info.js'
 import type { MachineStatus } from './vmm/machine-process.js'
 
 export async function describeVersion(
@@ -66,8 +66,29 @@ export async function describeParcel(
     })),
     peers,
     problems: [...parcel.problems],
-    blocks: head === undefined ? { here: 0, total: 0 } : parcel.availability.blocksOf(head)
+    blocks: head === undefined ? { here: 0, total: 0 } : parcel.availability.blocksOf(head),
+    images: imagesOf(parcel, machine, connected)
   }
+}
+
+function imagesOf(
+  parcel: Parcel,
+  machine: MachineStatus | null,
+  connected: ReadonlySet<string>
+): ImagesInfo | null {
+  if (machine === null || machine.images === null) return null
+  const { dirtyBytes, troubles } = machine.images
+  const { stall } = parcel.faults
+  const [trouble] = troubles
+  if (trouble !== undefined) return { dirtyBytes, stall: { why: trouble, from: [], since: 0 } }
+  if (stall === null) return { dirtyBytes, stall: null }
+  const { blocks, since } = stall
+  const hosts = [...parcel.trusted()]
+  const from = hosts.map(
+    (host) => `${parcel.hostName(host)}${connected.has(host) ? '' : ' (not connected)'}`
+  )
+  const why = `${blocks === 1 ? 'a block' : `${blocks} blocks`} of its disk or memory`
+  return { dirtyBytes, stall: { why, from, since } }
 }
 
 /** What a host that is let in has to know. */

@@ -5,6 +5,7 @@ import { describeParcel, describeVersion, joinReply } from './describe.js'
 import { ParcelError } from './errors.js'
 import { createHome, homeDir, openHome, type Home } from './home.js'
 import type {
+  ImagePlace,
   ParcelInfo,
   ResumeOptions,
   ResumeResult,
@@ -16,7 +17,7 @@ import { ItemServer } from './item-server.js'
 import { ChunkIndex } from './log/chunk-index.js'
 import { Store } from './log/store.js'
 import { requireName } from './names.js'
-import { placeOf, type ImagePlace } from './open-images.js'
+import { placeOf } from './open-images.js'
 import type { ParcelContext } from './parcel/context.js'
 import { Lookaside } from './parcel/lookaside.js'
 import { readStates } from './parcel/local-state.js'
@@ -198,7 +199,7 @@ export class Host {
   /** Starts a machine from its folder. Throws RUNNING, CONFLICT when it is suspended. */
   run(name: string, { cold = false } = {}): Promise<{ screen: string | null }> {
     const parcel = this.#parcels.named(name)
-    return this.#alone(parcel, () => this.#machine(parcel).run(cold))
+    return this.#alone(parcel, () => this.#machine(parcel).run({ cold }))
   }
 
   /** Stops the machine (or takes the folder as it is) and makes a durable version of it. */

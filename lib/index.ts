@@ -2,7 +2,10 @@ export { ERROR_CODES, ParcelError, type ErrorCode } from './errors.js'
 export { ImageProcess, type ImageSpec, type ServerStatus } from './export/image-process.js'
 export { Host, type HostOptions } from './host.js'
 export { createHome, homeDir, openHome } from './home.js'
+export { POLICIES, type Policy } from './info.js'
 export type {
+  ImagePlace,
+  ImagesInfo,
   ParcelInfo,
   ParcelState,
   ResumeOptions,
@@ -11,7 +14,6 @@ export type {
   SuspendResult,
   VersionInfo
 } from './info.js'
-export type { ImagePlace } from './open-images.js'
 export { SCANS, type DirtyMap, type Scan } from './parcel/scan.js'
 export { Task, type Progress, type TaskEvent } from './progress.js'
 export { SOFTWARE, VERSION } from './software.js'

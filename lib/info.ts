@@ -1,6 +1,10 @@
+import type { ImageSpec } from './export/image-process.js'
 import type { DirtyMap, Scan } from './parcel/scan.js'
 import type { Skipped } from './parcel/walk.js'
 import type { PeerStatus } from './peer-status.js'
+
+/** Where an image server finds a version, and keeps what is written to it. */
+export type ImagePlace = Pick<ImageSpec, 'items' | 'overlays'> & { version: string }
 
 /** A version, as people and programs are shown it. Sizes in bytes, times in ms since 1970. */
 export interface VersionInfo {
@@ -42,6 +46,16 @@ export interface ParcelInfo {
   problems: string[]
   /** Blocks of the newest version that are here, of how many. */
   blocks: { here: number; total: number }
+  /** Of a machine that runs before all of it is here. */
+  images: ImagesInfo | null
+}
+
+/** What is served to a running machine. */
+export interface ImagesInfo {
+  /** Bytes that were written and are in no version. */
+  dirtyBytes: number
+  /** Why the machine waits, for whom, and since when in ms; null when it does not. */
+  stall: { why: string; from: string[]; since: number } | null
 }
 
 export interface SuspendOptions {
@@ -65,7 +79,19 @@ export interface SuspendResult {
   skipped: Skipped[]
 }
 
+/**
+ * `baseline`: everything is fetched and written before the machine starts. `demand`: it starts at
+ * once and its disk and memory come as they are wanted, the rest behind. `hoard`: it starts like that
+ * when all of it is here.
+ */
+export const POLICIES = ['baseline', 'demand', 'hoard'] as const
+export type Policy = (typeof POLICIES)[number]
+
 export interface ResumeOptions {
+  /** Default `demand`. A folder is always written whole. */
+  policy?: Policy
+  /** false: nothing of disk and memory is fetched that is not read. */
+  prefetch?: boolean
   /** Beginning of a version's id; default the head. */
   version?: string
   /** The folder to write; default where the parcel is on this host, else `./NAME`. */
@@ -82,6 +108,10 @@ export interface ResumeOptions {
 
 export interface ResumeResult {
   version: VersionInfo
+  /** What was done, which may be less than was asked for: notes say why. */
+  policy: Policy
+  /** Blocks of the version that are here, of how many, when the machine ran. */
+  blocks: { here: number; total: number }
   path: string
   isRunning: boolean
   screen: string | null

@@ -1,13 +1,10 @@
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import type { ImageSpec } from './export/image-process.js'
 import { ITEM_SOCKET } from './export/item-protocol.js'
 import type { Home } from './home.js'
+import type { ImagePlace } from './info.js'
 import type { Known } from './parcel/history.js'
 import type { Parcel } from './parcel/parcel.js'
-
-/** Where an image server finds a version and keeps what is written to it. */
-export type ImagePlace = Pick<ImageSpec, 'items' | 'overlays'> & { version: string }
 
 /**
  * The version as an image server of any process can open it, with overlays in the home folder. The

@@ -1,16 +1,26 @@
+import { lstat, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describeVersion } from './describe.js'
 import { ParcelError } from './errors.js'
+import { hasOverlays, readMarker, writeMarker, type Marker } from './export/image-set.js'
 import { MAX_TEXT } from './format/limits.js'
 import type { Home } from './home.js'
 import type { SuspendOptions, SuspendResult } from './info.js'
+import { placeOf } from './open-images.js'
+import type { CommitRequest } from './parcel/new-version.js'
 import type { DirtyMap } from './parcel/scan.js'
 import type { Parcel } from './parcel/parcel.js'
 import type { Work } from './progress.js'
-import type { Driver } from './vmm/driver.js'
+import type { Driver, Facts } from './vmm/driver.js'
 import { driverNamed } from './vmm/drivers.js'
+import type { ServedImages } from './vmm/machine-folder.js'
+import type { ImagesSpec } from './vmm/machine-images.js'
 import { MachineProcess } from './vmm/machine-process.js'
+import { namespaceOf } from './vmm/namespace.js'
 import { CONSOLE_LOG, hasMachineState, isScratch, removeMachineState } from './vmm/state-files.js'
+
+/** In a machine's folder: what was written to files that are served. */
+const OVERLAYS = 'state/images'
 
 /**
  * A parcel's machine on this host: it runs in a process of its own, or is stopped in the parcel's
@@ -40,14 +50,18 @@ export class ParcelMachine {
 
   /**
    * Starts it from the folder: where it stopped if its state is there, else (`cold`: in any case)
-   * from the beginning. Throws RUNNING, CONFLICT when it is suspended, VMM_FAILED, BAD_MACHINE.
+   * from the beginning. Files that are not in the folder are served; with `prefetch` false nothing
+   * of them is fetched that is not read. Throws RUNNING, CONFLICT when it is suspended, VMM_FAILED,
+   * BAD_MACHINE.
    */
-  async run(cold: boolean): Promise<{ screen: string | null }> {
+  async run({ cold = false, prefetch = true } = {}): Promise<{ screen: string | null }> {
     const parcel = this.#parcel
     const driver = driverNamed(parcel.driver)
     const path = requirePath(parcel)
     await this.requireStopped()
-    const hasState = await hasMachineState(driver, path)
+    const marker = await readMarker(overlaysIn(path))
+    const served = new Set(marker?.files ?? [])
+    const hasState = await hasMachineState(driver, path, served)
     if (cold) {
       await removeMachineState(driver, path)
     } else if (!hasState && (await this.#isSuspended(driver))) {
@@ -58,9 +72,39 @@ export class ParcelMachine {
       )
     }
     const resume = hasState && !cold
-    const screen = await this.process.start({ driver: driver.name, dir: path, resume })
+    // A machine that boots has a memory of its own.
+    const files: string[] = []
+    for (const file of served) {
+      const isOld = !resume && driver.statePaths.includes(file)
+      // One that somebody put into the folder is what counts.
+      if (!isOld && !(await isIn(path, file))) files.push(file)
+    }
+    const images = marker === null ? null : await this.#images(path, { ...marker, files }, prefetch)
+    const screen = await this.process.start({
+      driver: driver.name,
+      dir: path,
+      resume,
+      images,
+      by: images !== null && driver.needsServer ? namespaceOf() : []
+    })
     await parcel.folder.setStarted()
     return { screen }
+  }
+
+  /** Says in a folder that files of a version are not in it, because they are served. */
+  static async mark(path: string, version: string, files: readonly string[]): Promise<void> {
+    await writeMarker(overlaysIn(path), { version, files: [...files] })
+  }
+
+  /** Which files are served, and whether any of them has what no version has. */
+  static async served(
+    parcel: Parcel,
+    path: string
+  ): Promise<{ files: ReadonlySet<string>; isDirty: boolean }> {
+    const marker = await readMarker(overlaysIn(path))
+    // Of a machine that was suspended, what was written may not be tidied away yet.
+    const isDirty = parcel.folder.isStarted && (await hasOverlays(overlaysIn(path)))
+    return { files: new Set(marker?.files ?? []), isDirty }
   }
 
   /**
@@ -79,37 +123,65 @@ export class ParcelMachine {
     const parcel = this.#parcel
     const driver = driverNamed(parcel.driver)
     const path = requirePath(parcel)
-    const store = async (): Promise<SuspendResult> => {
-      const described = await driver.describe(path)
-      const request = {
+    const store = async (running: Facts | null): Promise<SuspendResult> => {
+      const marker = await readMarker(overlaysIn(path))
+      const described = await driver.describe(path, marker === null ? null : namesOf(marker))
+      const request: CommitRequest = {
         path,
         roles: { [CONSOLE_LOG]: 'log' as const, ...described.roles },
         exclude: isScratch(driver),
-        facts: await driver.facts(described),
+        facts: running ?? this.#factsOf(marker) ?? (await driver.facts(described)),
         message,
         compress,
         scan,
         dirty
       }
+      if (marker !== null) request.images = imagesOf(path, marker, driver, running !== null)
       const { version, skipped } = await parcel.commit(request, work)
       return { version: await describeVersion(parcel, version, this.#home), skipped }
     }
     if ((await this.process.status()) !== null) {
       const result = await this.process.captured(after, store)
       // Memory and device state are in the log now, sealed; in the clear they are not left behind.
-      if (after === 'end') await removeMachineState(driver, path)
+      if (after === 'end') await this.#tidy(driver, path, result)
       else await parcel.folder.setStarted()
       return result
     }
     if (driver.statePaths.length > 0 && after === 'proceed') {
       throw new ParcelError('NOT_RUNNING', `"${parcel.name}" is not running: 'suspend' it instead`)
     }
-    if (!(await hasMachineState(driver, path)) && (await this.#isSuspended(driver))) {
+    const isStopped = await hasMachineState(driver, path)
+    if (!isStopped && (await this.#isSuspended(driver))) {
       throw new ParcelError('NOT_RUNNING', `"${parcel.name}" is suspended already: nothing to do`)
     }
-    const result = await store()
-    await removeMachineState(driver, path)
+    const result = await store(null)
+    await this.#tidy(driver, path, result)
     return result
+  }
+
+  /** All of it is in a version now: files that are served are served out of that. */
+  async #tidy(driver: Driver, path: string, { version }: SuspendResult): Promise<void> {
+    await removeMachineState(driver, path)
+    const marker = await readMarker(overlaysIn(path))
+    if (marker === null) return
+    await rm(overlaysIn(path), { recursive: true, force: true })
+    await writeMarker(overlaysIn(path), { ...marker, version: version.id })
+  }
+
+  async #images(path: string, marker: Marker, prefetch: boolean): Promise<ImagesSpec> {
+    const known = this.#parcel.history.get(Buffer.from(marker.version, 'hex'))
+    if (known === null) {
+      throw new ParcelError('UNREACHABLE', `the version that ${path} continues is not here`)
+    }
+    const overlays = overlaysIn(path)
+    const { items } = placeOf(this.#home, this.#parcel, known, { prefetch, overlays })
+    return { items, overlays, files: marker.files ?? [] }
+  }
+
+  /** Of a machine that does not run and whose files this process cannot see. */
+  #factsOf(marker: Marker | null): Facts | null {
+    if (marker === null) return null
+    return this.#parcel.history.get(Buffer.from(marker.version, 'hex'))?.version.facts ?? null
   }
 
   /** Whether the folder's version holds a stopped guest that has not gone on here since. */
@@ -121,6 +193,38 @@ export class ParcelMachine {
       if (driver.statePaths.includes(entry.path.toString())) return true
     }
     return false
+  }
+}
+
+async function isIn(path: string, file: string): Promise<boolean> {
+  return lstat(join(path, file)).then(
+    () => true,
+    () => false
+  )
+}
+
+function overlaysIn(path: string): string {
+  return join(path, OVERLAYS)
+}
+
+/** Served files as a process knows them that does not see them. */
+function namesOf({ files }: Marker): ServedImages {
+  return { files: new Set(files), mount: null, nbd: null, volume: () => null }
+}
+
+/** Memory without the devices that belong to it is nobody's. */
+function imagesOf(
+  path: string,
+  { version, files }: Marker,
+  driver: Driver,
+  isRunning: boolean
+): NonNullable<CommitRequest['images']> {
+  const names = (files ?? []).filter((file) => isRunning || !driver.statePaths.includes(file))
+  const wanted = new Set(names)
+  return {
+    version: Buffer.from(version, 'hex'),
+    overlays: overlaysIn(path),
+    isImage: (entry) => wanted.has(entry.path.toString())
   }
 }
 

@@ -3,9 +3,10 @@ import { setTimeout } from 'node:timers/promises'
 import { describeVersion } from './describe.js'
 import { ParcelError } from './errors.js'
 import type { Home } from './home.js'
-import type { ResumeOptions, ResumeResult } from './info.js'
+import type { Policy, ResumeOptions, ResumeResult } from './info.js'
 import { isName } from './names.js'
 import { requireNoChanges } from './parcel/changes.js'
+import type { Served } from './parcel/check-out.js'
 import type { Known } from './parcel/history.js'
 import type { Parcel } from './parcel/parcel.js'
 import { ParcelMachine } from './parcel-machine.js'
@@ -14,6 +15,7 @@ import type { Work } from './progress.js'
 import type { Swarm } from './swarm/swarm.js'
 import type { Driver } from './vmm/driver.js'
 import { driverNamed } from './vmm/drivers.js'
+import { noFuse } from './vmm/namespace.js'
 import { CONSOLE_LOG, requireFit } from './vmm/state-files.js'
 
 /** What a host lends to a resume. */
@@ -30,7 +32,7 @@ const HEAR = { timeout: 5_000, grace: 1_000 }
 
 /**
  * Brings a version back: asks the other hosts, chooses, checks that it fits here, fetches what is
- * missing, writes the folder, starts the machine. Throws RUNNING, CONFLICT, UNREACHABLE,
+ * missing (all of it, or what the start needs), writes the folder, starts the machine. Throws RUNNING, CONFLICT, UNREACHABLE,
  * UNKNOWN_VERSION, HOST_MISMATCH, NEWER_FORMAT, INTEGRITY, DISK_FULL, VMM_FAILED.
  */
 export async function resume(
@@ -42,29 +44,75 @@ export async function resume(
   const driver = driverNamed(parcel.driver)
   const machine = new ParcelMachine(home, parcel)
   await machine.requireStopped()
-  const { timeout = TIMEOUT, cwd = '.' } = options
+  const { timeout = TIMEOUT, cwd = '.', start = true, prefetch = true } = options
+  const policy = policyFor(driver, { ...options, start }, work)
   work.report({ step: 'asking', done: 0, total: 0, unit: 'blocks' })
-  const heard = await swarm.hear(parcel, { ...HEAR, signal: work.signal })
-  const wanted = await chooseVersion(parcel, options.version, timeout, work)
-  await requireFit(driver, wanted.version.facts)
-  const chosen = options.to ?? parcel.folder.path ?? (isName(parcel.name) ? parcel.name : 'parcel')
-  const path = await realDestination(resolve(cwd, chosen))
-  const mayWrite = (): Promise<void> =>
-    requireWritable(parcel, path, { home, parcels, driver, force: options.force === true })
-  await mayWrite()
-  await parcel.availability.fetch(wanted, { timeout }, work)
-  // Once more at the end: the user may have gone on working in the folder meanwhile.
-  await parcel.checkOut(wanted, path, mayWrite, work)
-  const isRunning = driver.statePaths.length > 0 && options.start !== false
-  const screen = isRunning ? (await machine.run(false)).screen : null
-  const others = [...parcel.trusted()]
+  // From the first block on: what is wanted for the start goes before all that is not.
+  const stopHolding = policy === 'demand' ? parcel.hold() : () => {}
+  try {
+    const heard = await swarm.hear(parcel, { ...HEAR, signal: work.signal })
+    const wanted = await chooseVersion(parcel, options.version, timeout, work)
+    await requireFit(driver, wanted.version.facts)
+    const name = isName(parcel.name) ? parcel.name : 'parcel'
+    const path = await realDestination(resolve(cwd, options.to ?? parcel.folder.path ?? name))
+    const mayWrite = (): Promise<void> =>
+      requireWritable(parcel, path, { home, parcels, driver, force: options.force === true })
+    await mayWrite()
+    // Once more at the end: the user may have gone on working in the folder meanwhile.
+    const how = {
+      served: policy === 'baseline' ? null : servedOf(driver, wanted),
+      beforeSwap: mayWrite
+    }
+    if (policy === 'demand') {
+      await parcel.availability.watch(wanted, { timeout }, work, (each) =>
+        parcel.checkOut(wanted, path, how, each)
+      )
+    } else {
+      await parcel.availability.fetch(wanted, { timeout }, work)
+      await parcel.checkOut(wanted, path, how, work)
+    }
+    const isRunning = driver.statePaths.length > 0 && start
+    const screen = isRunning ? (await machine.run({ prefetch })).screen : null
+    const others = [...parcel.trusted()]
+    const names = (hosts: string[]): string[] => hosts.map((host) => parcel.hostName(host))
+    return {
+      version: await describeVersion(parcel, wanted, home),
+      policy,
+      blocks: parcel.availability.blocksOf(wanted),
+      path,
+      isRunning,
+      screen,
+      heard: names(others.filter((host) => heard.has(host))),
+      silent: names(others.filter((host) => !heard.has(host)))
+    }
+  } finally {
+    stopHolding()
+  }
+}
+
+/** What can be done here of what is wanted. */
+function policyFor(driver: Driver, options: ResumeOptions, work: Work): Policy {
+  const { policy = 'demand', start } = options
+  if (policy === 'baseline' || driver.imageRoles.length === 0) return 'baseline'
+  // Files alone are for whoever opens them: `mount` serves what is not here.
+  if (start === false) return 'baseline'
+  const obstacle = driver.needsServer ? noFuse() : null
+  if (obstacle === null) return policy
+  work.note(`everything is fetched before the machine starts: ${obstacle}`)
+  return 'baseline'
+}
+
+/** Disks, and memory where the monitor can map it, are served; all else is written. */
+function servedOf(driver: Driver, { id }: Known): Served {
+  const files: string[] = []
   return {
-    version: await describeVersion(parcel, wanted, home),
-    path,
-    isRunning,
-    screen,
-    heard: others.filter((host) => heard.has(host)).map((host) => parcel.hostName(host)),
-    silent: others.filter((host) => !heard.has(host)).map((host) => parcel.hostName(host))
+    isServed(entry) {
+      const isServed = entry.type === 'file' && driver.imageRoles.includes(entry.role)
+      const path = entry.path.toString()
+      if (isServed && !files.includes(path)) files.push(path)
+      return isServed
+    },
+    mark: (dir) => ParcelMachine.mark(dir, id.toString('hex'), files)
   }
 }
 
@@ -133,9 +181,18 @@ async function requireWritable(
     throw new ParcelError('CONFLICT', `${path} is not empty: choose another folder`)
   }
   if (force) return
+  const served = await ParcelMachine.served(parcel, path)
+  if (served.isDirty) {
+    throw new ParcelError(
+      'CONFLICT',
+      `the machine in ${path} ended without a suspend: 'hyperparcel run ${parcel.name} --cold' boots ` +
+        'it from its disk as it is, --force loses what it did since its version'
+    )
+  }
   const base = parcel.folder.baseVersion()
   await requireNoChanges(path, base === null ? null : parcel.contents(base), {
     name: parcel.name,
+    served: served.files,
     isState: (file) =>
       driver.statePaths.length > 0 &&
       (file === 'state' || file.startsWith('state/') || file.startsWith(CONSOLE_LOG))

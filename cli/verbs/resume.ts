@@ -1,5 +1,6 @@
 import { resolve } from 'node:path'
-import type { Command } from 'commander'
+import { Option, type Command } from 'commander'
+import { POLICIES, type Policy } from '../../lib/index.js'
 import { follow, verb } from '../context.js'
 import { seconds } from '../options.js'
 import { duration } from '../terminal.js'
@@ -9,6 +10,8 @@ interface Options {
   version?: string
   to?: string
   force: boolean
+  policy: Policy
+  prefetch: boolean
   start: boolean
   timeout: number
 }
@@ -16,17 +19,26 @@ interface Options {
 export function resumeVerb(program: Command): void {
   const command = program
     .command('resume')
-    .description('bring a version back: fetch it, verify it, write it, start it')
+    .description('bring a version back: start it at once, and fetch the rest behind it')
     .argument('<name>', 'the parcel')
     .option('--version <id>', 'which one, by the beginning of its id (default: the newest)')
     .option('--to <dir>', 'where to (default: where it is on this host, else ./NAME)')
+    .addOption(
+      new Option(
+        '--policy <policy>',
+        'baseline: fetch and write everything first; demand: start at once; hoard: start when all is here'
+      )
+        .choices(POLICIES)
+        .default('demand')
+    )
+    .option('--no-prefetch', 'of disk and memory, fetch nothing that is not read')
     .option('--force', 'overwrite what was not suspended', false)
     .option('--no-start', 'only write the files')
     .option('--timeout <seconds>', 'how long to wait for hosts that do not answer', seconds, 60)
     .addHelpText('after', '\nExample: hyperparcel resume work --to ~/vm/work')
   verb(command, async (context, self) => {
     const [name = ''] = self.args
-    const { version, to, force, start, timeout } = self.opts<Options>()
+    const { version, to, force, policy, prefetch, start, timeout } = self.opts<Options>()
     const started = performance.now()
     const result = await context.client.call(
       'resume',
@@ -34,6 +46,8 @@ export function resumeVerb(program: Command): void {
         name,
         cwd: process.cwd(),
         force,
+        policy,
+        prefetch,
         start,
         timeout: timeout * 1_000,
         ...(version === undefined ? {} : { version }),
@@ -45,6 +59,15 @@ export function resumeVerb(program: Command): void {
     if (result.silent.length > 0) {
       context.terminal.note(
         `not heard from: ${result.silent.join(', ')}; they may have newer versions`
+      )
+    }
+    const { here, total } = result.blocks
+    if (result.isRunning && here < total) {
+      const holders = result.version.holders.join(', ') || 'no single host'
+      const rest = prefetch ? 'comes behind it' : 'comes when it is read'
+      context.terminal.note(
+        `${here} of ${total} blocks are here; the rest ${rest}, from ${holders}: ` +
+          'without them the machine waits'
       )
     }
     const state = result.isRunning ? 'runs' : 'is'

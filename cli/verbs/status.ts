@@ -1,6 +1,7 @@
 import type { Command } from 'commander'
 import type { ParcelInfo } from '../../lib/index.js'
 import { verb } from '../context.js'
+import { bytes, duration } from '../terminal.js'
 import { shortId, stateText, versionLine, whereText } from '../text.js'
 
 export function statusVerb(program: Command): void {
@@ -34,6 +35,12 @@ function describe(parcel: ParcelInfo, self: string): string {
     const here = name === self ? ' (this host)' : isConnected ? ', connected' : ', not connected'
     lines.push(`  ${role} ${name}${here}`)
   }
+  const { stall, dirtyBytes } = parcel.images ?? { stall: null, dirtyBytes: 0 }
+  if (stall !== null) {
+    const from = stall.from.length === 0 ? '' : `, from ${stall.from.join(' or ')}`
+    lines.push(`  it waits (${duration(stall.since)}) for ${stall.why}${from}`)
+  }
+  if (dirtyBytes > 0) lines.push(`  ${bytes(dirtyBytes)} written since its version`)
   for (const { host, refusal } of parcel.peers) {
     if (refusal !== null) lines.push(`  ${host.slice(0, 8)}: ${refusal}`)
   }

@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { ParcelError } from '../errors.js'
 import type { Host } from '../host.js'
-import type { ResumeOptions } from '../info.js'
+import { POLICIES, type ResumeOptions } from '../info.js'
 import { SCANS } from '../parcel/scan.js'
 import type { Task, TaskEvent } from '../progress.js'
 
@@ -59,11 +59,13 @@ export const verbs = {
       to: text.optional(),
       cwd: text,
       force: z.boolean(),
+      policy: z.enum(POLICIES).optional(),
+      prefetch: z.boolean().optional(),
       start: z.boolean(),
       timeout: ms
     }),
-    ({ name, version, to, ...rest }, context) => {
-      const options: ResumeOptions = rest
+    ({ name, version, to, policy = 'demand', prefetch = true, ...rest }, context) => {
+      const options: ResumeOptions = { ...rest, policy, prefetch }
       if (version !== undefined) options.version = version
       if (to !== undefined) options.to = to
       return follow(context.host.resume(name, options), context)

@@ -3,15 +3,17 @@ import { fileURLToPath } from 'node:url'
 import { z } from 'zod'
 import { ParcelError } from '../errors.js'
 
+export const itemsAddress = z.strictObject({
+  socket: z.string(),
+  parcel: z.string(),
+  version: z.string(),
+  prefetch: z.boolean(),
+  start: z.array(z.string())
+})
+
 /** What an image server is started with, as JSON in its one argument. */
 export const spec = z.strictObject({
-  items: z.strictObject({
-    socket: z.string(),
-    parcel: z.string(),
-    version: z.string(),
-    prefetch: z.boolean(),
-    start: z.array(z.string())
-  }),
+  items: itemsAddress,
   /** Folder of what is written. */
   overlays: z.string(),
   /** Paths of the files to serve; null: all. */
@@ -33,7 +35,7 @@ export const spec = z.strictObject({
 
 export type ImageSpec = z.infer<typeof spec>
 
-const status = z.object({
+export const serverStatus = z.object({
   /** Packs and items asked for since the start. */
   asked: z.number(),
   /** Of them, those that have not come yet. */
@@ -44,14 +46,14 @@ const status = z.object({
   /** Why something is tried again and again. */
   troubles: z.array(z.string())
 })
-export type ServerStatus = z.infer<typeof status>
+export type ServerStatus = z.infer<typeof serverStatus>
 
 const ready = z.object({ type: z.literal('ready'), port: z.number(), files: z.array(z.string()) })
 export type Ready = z.infer<typeof ready>
 
 const failed = z.object({ type: z.literal('failed'), code: z.string(), message: z.string() })
 const reply = z.discriminatedUnion('type', [
-  z.object({ type: z.literal('answer'), number: z.number(), status }),
+  z.object({ type: z.literal('answer'), number: z.number(), status: serverStatus }),
   z.object({
     type: z.literal('refusal'),
     number: z.number(),

@@ -42,7 +42,6 @@ class ImageServer {
 
   static async start(spec: Spec): Promise<ImageServer> {
     const items = await ItemClient.connect(spec.items)
-    const wanted = spec.files === null ? null : new Set(spec.files)
     const waiters: PatientVolume[] = []
     const patient = (image: Volume): Volume => {
       const volume = new PatientVolume(image)
@@ -54,7 +53,7 @@ class ImageServer {
       {
         overlays: spec.overlays,
         ...(spec.isPatient ? { wrap: patient } : {}),
-        wants: ({ path }) => wanted === null || wanted.has(path.toString())
+        files: spec.files
       }
     )
     const options = { isReadOnly: spec.isReadOnly }

@@ -27,13 +27,22 @@ export interface Opened {
 /** In an overlay folder: which version the overlays are of. */
 const MARKER = 'images.json'
 const LOCK = 'lock'
-const marker = z.strictObject({ format: z.literal(1), version: z.string() })
+const marker = z.strictObject({
+  format: z.literal(1),
+  /** In hex. */
+  version: z.string(),
+  /** Paths of the files that are images; null: all of the version. */
+  files: z.array(z.string()).nullable()
+})
+
+/** What a folder of overlays says of itself. */
+export type Marker = z.infer<typeof marker>
 
 export interface ImageSetOptions {
   /** Folder of the overlays; made if it is not there. */
   overlays: string
-  /** Which of the version's files are opened; default all. */
-  wants?: (entry: FileEntry & { type: 'file' }) => boolean
+  /** Which of the version's files are opened, by path; null: all. */
+  files: readonly string[] | null
   /** What is served in place of an image. */
   wrap?: (image: Volume) => Volume
   onTouch?: (path: string, chunk: number) => void
@@ -65,12 +74,13 @@ export class ImageSet {
   /** Throws RUNNING when another process has them, CONFLICT for overlays of another version. */
   static async open(
     { id, version, places, source }: Opened,
-    { overlays, wants = () => true, wrap = same, onTouch = () => {} }: ImageSetOptions
+    { overlays, files, wrap = same, onTouch = () => {} }: ImageSetOptions
   ): Promise<ImageSet> {
     await mkdir(overlays, { recursive: true, mode: 0o700 })
     const lock = await lockFolder(overlays)
     try {
-      await requireVersion(overlays, id)
+      await requireVersion(overlays, { version: id, files: files === null ? null : [...files] })
+      const wanted = files === null ? null : new Set(files)
       // A look at each of many small files would take longer than one at their folder.
       const written = new Set(await readdir(overlays))
       const images = new Map<string, Image>()
@@ -82,7 +92,7 @@ export class ImageSet {
         if (entry.type === 'folder') entries.push({ type: 'folder', path, mode, mtime })
         else if (entry.type === 'symlink') {
           entries.push({ type: 'symlink', path, mode, mtime, target: entry.target })
-        } else if (wants(entry)) {
+        } else if (wanted === null || wanted.has(printable(path))) {
           const name = printable(path)
           const touch = (chunk: number): void => onTouch(name, chunk)
           const at = overlayPath(overlays, path)
@@ -123,16 +133,37 @@ export class ImageSet {
   }
 }
 
-/** Which version the overlays of a folder are of, in hex; null when it has none. Throws INTEGRITY. */
-export async function overlaidVersion(overlays: string): Promise<string | null> {
+/** What the overlays of a folder are of; null when there are none. Throws INTEGRITY. */
+export async function readMarker(overlays: string): Promise<Marker | null> {
   const text = await readFile(join(overlays, MARKER), 'utf8').catch(() => null)
   if (text === null) return null
   const parsed = marker.safeParse(parseJson(text))
-  if (parsed.success) return parsed.data.version
+  if (parsed.success) return parsed.data
   throw new ParcelError(
     'INTEGRITY',
     `${join(overlays, MARKER)} is damaged, or of a newer hyperparcel`
   )
+}
+
+/** Says of what the overlays of a folder are; durably. */
+export async function writeMarker(
+  overlays: string,
+  { version, files }: Omit<Marker, 'format'>
+): Promise<void> {
+  await mkdir(overlays, { recursive: true, mode: 0o700 })
+  const file = await open(join(overlays, MARKER), 'w', 0o600)
+  try {
+    await file.writeFile(`${JSON.stringify({ format: 1, version, files })}\n`)
+    await file.sync()
+  } finally {
+    await file.close()
+  }
+}
+
+/** Whether anything was written to an image whose overlay is in a folder. */
+export async function hasOverlays(overlays: string): Promise<boolean> {
+  const names = await readdir(overlays).catch(() => [])
+  return names.some((name) => name.endsWith('.map'))
 }
 
 /** Makes sure that no other process has the overlays. Throws RUNNING. The lock ends when it is closed. */
@@ -155,23 +186,15 @@ function imageOf(
   return new Image(tree, source, overlay, onTouch)
 }
 
-async function requireVersion(overlays: string, id: string): Promise<void> {
-  const before = await overlaidVersion(overlays)
-  if (before === id) return
-  if (before !== null) {
+async function requireVersion(overlays: string, wanted: Omit<Marker, 'format'>): Promise<void> {
+  const before = await readMarker(overlays)
+  if (before !== null && before.version !== wanted.version && (await hasOverlays(overlays))) {
     throw new ParcelError(
       'CONFLICT',
-      `${overlays} has what was written to another version, ${before.slice(0, 12)}`
+      `${overlays} has what was written to another version, ${before.version.slice(0, 12)}`
     )
   }
-  const text = `${JSON.stringify({ format: 1, version: id })}\n`
-  const file = await open(join(overlays, MARKER), 'w', 0o600)
-  try {
-    await file.writeFile(text)
-    await file.sync()
-  } finally {
-    await file.close()
-  }
+  await writeMarker(overlays, wanted)
 }
 
 function same(image: Volume): Volume {

@@ -12,10 +12,8 @@ import type { Keyring } from '../keys/keyring.js'
 import type { SealingKey } from '../keys/seal.js'
 
 export interface ReadOptions {
-  /** Wait for a block that is not here. */
-  wait?: boolean
-  /** ms; 0 for no limit. */
-  timeout?: number
+  /** Wait for a block that is not here until this aborts; null: do not wait. */
+  wait?: AbortSignal | null
 }
 
 /** Blocks from `start` to before `end`. */
@@ -24,6 +22,8 @@ export interface BlockRange {
   end: number
 }
 
+/** How often a wait for a block looks whether it was called off, ms. */
+const LOOK = 1_000
 /** More ranges of one log are not kept: no honest writer has them. */
 const MOST_DROPPED = 65_536
 
@@ -139,8 +139,8 @@ export class Log {
   }
 
   /**
-   * The body of a block, verified. `wait: false` takes only what is here; otherwise a block that
-   * is missing is waited for until `signal` aborts. Throws UNREACHABLE, INTEGRITY, BAD_KEY.
+   * The body of a block, verified. A block that is not here is UNREACHABLE, or waited for until
+   * `wait` aborts. Throws UNREACHABLE, INTEGRITY, BAD_KEY.
    */
   async read(index: number, options: ReadOptions = {}): Promise<Buffer> {
     const block = await this.#get(index, options)
@@ -156,21 +156,24 @@ export class Log {
     return { block, sealing: this.#keyring.openingKey(index, block) }
   }
 
-  async #get(index: number, { wait = false, timeout = 0 }: ReadOptions): Promise<Buffer> {
-    let block: Buffer | null
-    try {
-      block = await this.#core.get(index, { wait, timeout })
-    } catch (error) {
-      if (isDamage(error)) throw ParcelError.from(error, `block ${index} of a log`)
-      throw new ParcelError('UNREACHABLE', `block ${index} of a log could not be fetched`, error)
+  async #get(index: number, { wait = null }: ReadOptions): Promise<Buffer> {
+    const how = wait === null ? { wait: false } : { wait: true, timeout: LOOK }
+    while (wait?.aborted !== true) {
+      try {
+        const block = await this.#core.get(index, how)
+        if (block !== null) return block
+        break
+      } catch (error) {
+        if (isDamage(error)) throw ParcelError.from(error, `block ${index} of a log`)
+        // A wait cannot be called off, so it is a short one, again and again.
+        if (wait !== null && isTimeout(error)) continue
+        throw new ParcelError('UNREACHABLE', `block ${index} of a log could not be fetched`, error)
+      }
     }
-    if (block === null) {
-      throw new ParcelError(
-        'UNREACHABLE',
-        'a part of this version is not on this host yet: connect to a host that has it'
-      )
-    }
-    return block
+    throw new ParcelError(
+      'UNREACHABLE',
+      'a part of this version is not on this host yet: connect to a host that has it'
+    )
   }
 
   /** Whether all blocks in [start, end) are here, or dropped. */
@@ -346,4 +349,8 @@ function merge(ranges: readonly BlockRange[]): BlockRange[] {
     else merged.push({ start, end })
   }
   return merged
+}
+
+function isTimeout(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === 'REQUEST_TIMEOUT'
 }

@@ -15,10 +15,15 @@ const CACHED = 12
 export class PackReader {
   readonly #cores: CoreTable
   readonly #openLog: (key: Buffer) => Promise<Log>
-  readonly #wait: boolean
+  readonly #wait: AbortSignal | null
   readonly #packs = new OpenedPacks(CACHED)
 
-  constructor(cores: CoreTable, openLog: (key: Buffer) => Promise<Log>, { wait = false } = {}) {
+  /** `wait`: for blocks that are not here, until it aborts. */
+  constructor(
+    cores: CoreTable,
+    openLog: (key: Buffer) => Promise<Log>,
+    wait: AbortSignal | null = null
+  ) {
     this.#cores = cores
     this.#openLog = openLog
     this.#wait = wait

@@ -64,6 +64,35 @@ export class Availability {
     }
   }
 
+  /**
+   * Runs work that waits for blocks, and fails with UNREACHABLE when nothing of the version has come
+   * for `timeout` ms.
+   */
+  async watch<T>(
+    known: Known,
+    { timeout }: { timeout: number },
+    work: Work,
+    run: (work: Work) => Promise<T>
+  ): Promise<T> {
+    const stop = new AbortController()
+    const started = performance.now()
+    let isLost = false
+    const timer = setInterval(() => {
+      if (performance.now() - Math.max(started, this.#set.lastDownload) <= timeout) return
+      isLost = true
+      stop.abort()
+    }, POLL)
+    try {
+      return await run({ ...work, signal: AbortSignal.any([work.signal, stop.signal]) })
+    } catch (error) {
+      work.signal.throwIfAborted()
+      if (isLost) throw this.#unreachable(known)
+      throw error
+    } finally {
+      clearInterval(timer)
+    }
+  }
+
   #unreachable(known: Known): ParcelError {
     const { here, total } = this.blocksOf(known)
     const holders = [...this.holders(known)].map((host) => this.#set.nameOf(host))

@@ -13,7 +13,16 @@ export const MTIME_TOLERANCE = 2_000n
 export async function requireNoChanges(
   root: string,
   contents: AsyncIterable<{ entry: FileEntry }> | null,
-  { name, isState }: { name: string; isState: (path: string) => boolean }
+  {
+    name,
+    isState,
+    served
+  }: {
+    name: string
+    isState: (path: string) => boolean
+    /** Files that need not be there. */
+    served: ReadonlySet<string>
+  }
 ): Promise<void> {
   const stored = new Map<string, FileEntry>()
   for await (const { entry } of contents ?? []) {
@@ -39,7 +48,8 @@ export async function requireNoChanges(
   const [lost] = skipped
   if (lost !== undefined) throw changed(name, Buffer.from(lost.path), 'could not be stored')
   for (const [text, entry] of stored) {
-    if (!isState(text)) throw changed(name, entry.path, 'was removed')
+    if (isState(text) || served.has(entry.path.toString())) continue
+    throw changed(name, entry.path, 'was removed')
   }
 }
 

@@ -202,7 +202,7 @@ class ImageChunks {
     if (holes === all) return { entry: { kind: 'hole' }, places: [] }
     if (isZero(bytes)) return { entry: { kind: 'zero', holes }, places: [] }
     const id = chunkId(bytes)
-    return { entry: { kind: 'chunk', id, holes }, places: [await this.#put(id, bytes)] }
+    return { entry: { kind: 'chunk', id, holes }, places: await this.#put(id, bytes) }
   }
 
   async #patch(
@@ -225,13 +225,14 @@ class ImageChunks {
     if (before.length !== others.length) throw new TypeError('an id for each patch')
     return {
       entry: { kind: 'patched', base, patches: [...before, { mask, id }] },
-      places: [...places, await this.#put(id, patch)]
+      places: [...places, ...(await this.#put(id, patch))]
     }
   }
 
-  async #put(id: Buffer, bytes: Buffer): Promise<Place | Promise<Place>> {
+  /** In a list, or whoever awaits this would await the place, which is known when its pack is full. */
+  async #put(id: Buffer, bytes: Buffer): Promise<(Place | Promise<Place>)[]> {
     const { writer, stream } = this.#options
     const [known] = await writer.find([id])
-    return known ?? writer.put(stream, id, bytes)
+    return [known ?? writer.put(stream, id, bytes)]
   }
 }

@@ -150,7 +150,7 @@ export interface Images {
 
 async function* nothing(): AsyncGenerator<never> {}
 
-/** Both in the order of a file table; what is in images is not looked for in the folder. */
+/** Both in the order of a file table; of what is in both, it is the folder's that somebody put there. */
 async function* together(
   walked: AsyncIterable<Found>,
   contents: AsyncIterable<Content>
@@ -162,7 +162,9 @@ async function* together(
       yield image.value
       image = await images.next()
     }
-    if (image.done === true || !image.value.entry.path.equals(found.path)) yield found
+    if (image.done !== true && image.value.entry.path.equals(found.path))
+      image = await images.next()
+    yield found
   }
   for (; image.done !== true; image = await images.next()) yield image.value
 }

@@ -1,3 +1,4 @@
+import { setTimeout } from 'node:timers/promises'
 import { OpenedPacks } from '../chunk/opened-packs.js'
 import { ParcelError } from '../errors.js'
 import type { Place } from '../format/entry.js'
@@ -26,7 +27,7 @@ export interface Stall {
 
 /** After so long a wait is one that the user should hear of, ms. */
 const NOTICED = 2_000
-const RETRY = 5_000
+const POLL = 50
 
 /**
  * Gives images what they cannot go on without: from the logs here, from what this host has
@@ -40,7 +41,7 @@ export class Faults {
   readonly #waits = new Set<{ since: number }>()
   /** Blocks that came over the network because somebody waited. */
   fetched = 0
-  #isClosed = false
+  readonly #closed = new AbortController()
 
   constructor(set: LogSet, lookaside: Lookaside) {
     this.#set = set
@@ -66,31 +67,31 @@ export class Faults {
   }
 
   close(): void {
-    this.#isClosed = true
+    this.#closed.abort()
   }
 
   async #fetch(core: Buffer, block: number, signal: AbortSignal): Promise<Supply> {
     const wait = { since: performance.now() }
     this.#waits.add(wait)
     try {
+      const until = AbortSignal.any([signal, this.#closed.signal])
       for (;;) {
-        if (signal.aborted || this.#isClosed) {
+        if (until.aborted) {
           throw new ParcelError('INTERRUPTED', 'nobody waits for this block any more')
         }
         const log = this.#set.get(core)
-        const before = performance.now()
-        try {
-          if (log !== null) {
-            const bytes = await log.read(block, { wait: true, timeout: RETRY })
-            this.fetched++
-            return { kind: 'pack', bytes }
-          }
-        } catch (error) {
-          if (!(error instanceof ParcelError) || error.code !== 'UNREACHABLE') throw error
+        if (log === null) {
+          // It will be announced.
+          await setTimeout(POLL)
+          continue
         }
-        // A log that is not known yet, or is being closed, answers at once.
-        const left = RETRY / 20 - (performance.now() - before)
-        if (left > 0) await new Promise((resolve) => void setTimeout(resolve, left))
+        const bytes = await log.read(block, { wait: until }).catch((error: unknown) => {
+          if (until.aborted) return null
+          throw error
+        })
+        if (bytes === null) continue
+        this.fetched++
+        return { kind: 'pack', bytes }
       }
     } finally {
       this.#waits.delete(wait)

@@ -20,6 +20,10 @@ const SMALL_AT_ONCE = 16
 export interface MaterialiseOptions extends Omit<WriteFileOptions, 'onBytes'> {
   /** The version's contents, twice: to measure, then to write. */
   contents: () => AsyncIterable<Content>
+  /** Files that are left out: they are served to whoever wants them. */
+  isElsewhere?: (entry: FileEntry) => boolean
+  /** Adds to the new folder what is of no version. */
+  complete?: (dir: string) => Promise<void>
   work: Work
   /** The last chance to refuse: everything is written, nothing replaced. */
   beforeSwap: () => Promise<void>
@@ -40,7 +44,9 @@ export async function materialise(dir: string, options: MaterialiseOptions): Pro
     await mkdir(partial)
     await keepMode(dir, partial)
     const stamps = await writeContents(partial, total, options)
-    await syncFiles(partial)
+    await options.complete?.(partial)
+    // What is only partly here is fetched again, should the computer go down.
+    if (options.isElsewhere === undefined) await syncFiles(partial)
     const { signal } = options.work
     await setTimeout(stamps.untilSettled(systemTime()), undefined, { signal })
     stamps.keepSettled(systemTime())
@@ -117,6 +123,9 @@ async function writeContents(
       folders.push({ path, entry })
     } else if (entry.type === 'symlink') {
       links.push({ path, entry })
+    } else if (options.isElsewhere?.(entry) === true) {
+      await files.end()
+      stamps.push(null)
     } else {
       const written = writeFile(path, entry, content.place, { ...options, onBytes })
       await files.push(written, entry.size > CHUNK_SIZE)
@@ -140,7 +149,7 @@ async function writeContents(
  * `parent`: a small hostile table can describe petabytes.
  */
 async function measure(
-  { contents, work, source }: MaterialiseOptions,
+  { contents, work, source, isElsewhere = () => false }: MaterialiseOptions,
   parent: string
 ): Promise<number> {
   const { bavail, bsize } = await statfs(parent)
@@ -157,7 +166,7 @@ async function measure(
     )
   }
   for await (const { entry, place } of contents()) {
-    if (entry.type !== 'file') continue
+    if (entry.type !== 'file' || isElsewhere(entry)) continue
     if (entry.size <= CHUNK_SIZE) {
       add(entry.root === null ? 0 : entry.size)
       continue

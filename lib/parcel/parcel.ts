@@ -7,7 +7,7 @@ import { Keyring, type EpochKeys } from '../keys/keyring.js'
 import type { Log } from '../log/log.js'
 import type { Work } from '../progress.js'
 import { Availability } from './availability.js'
-import { checkOut } from './check-out.js'
+import { checkOut, type Served } from './check-out.js'
 import type { ParcelContext } from './context.js'
 import { Control, signGenesis } from './control.js'
 import { Faults } from './faults.js'
@@ -258,16 +258,22 @@ export class Parcel {
   }
 
   /**
-   * Writes a version into `dir`, which then is the folder that continues it. `beforeSwap` may
+   * Writes a version into `dir`, all or what is not served, which then is the folder that continues it. `beforeSwap` may
    * still refuse, when everything is written but for the last rename.
    */
-  checkOut(known: Known, dir: string, beforeSwap: () => Promise<void>, work: Work): Promise<void> {
+  checkOut(
+    known: Known,
+    dir: string,
+    { served, beforeSwap }: { served: Served | null; beforeSwap: () => Promise<void> },
+    work: Work
+  ): Promise<void> {
     const version = known.id.toString('hex')
     return this.#exclusive(async () => {
       const stamps = await checkOut(known, dir, {
         set: this.#set,
         pool: this.#context.pool,
         index: this.#isOurs(known) ? null : this.#context.index,
+        served,
         beforeSwap: async () => {
           await beforeSwap()
           await this.folder.begin('checkout', version, dir)
@@ -284,20 +290,34 @@ export class Parcel {
     return contentsOf(known, this.#set)
   }
 
+  /** Until the returned function is called, nothing is fetched that nobody waits for. */
+  hold(): () => void {
+    return this.#hold(true)
+  }
+
   /**
    * Lends a version to images. While they have it, what they do not wait for is fetched behind what
    * they do; with `prefetch` false it is not fetched at all. Throws UNREACHABLE.
    */
   lend(known: Known, { prefetch = true } = {}): VersionItems {
-    const lend = (by: 1 | -1): void => {
+    const release = this.#hold(!prefetch)
+    try {
+      return versionItems(known, this.#set, this.faults, release)
+    } catch (error) {
+      release()
+      throw error
+    }
+  }
+
+  #hold(isFull: boolean): () => void {
+    const change = (by: 1 | -1): void => {
       this.#lent.images += by
-      if (!prefetch) this.#lent.held += by
+      if (isFull) this.#lent.held += by
       const { images, held } = this.#lent
       this.#set.pace.mode = held > 0 ? 'held' : images > 0 ? 'background' : 'full'
     }
-    const items = versionItems(known, this.#set, this.faults, () => lend(-1))
-    lend(1)
-    return items
+    change(1)
+    return () => change(-1)
   }
 
   async close(): Promise<void> {

@@ -1,4 +1,5 @@
 import type { Duplex } from 'node:stream'
+import type { MachineFolder, ServedImages } from './machine-folder.js'
 
 /**
  * What a file of a parcel is to its machine. It decides the size of its packs and the order in
@@ -24,9 +25,7 @@ export interface Mismatch {
 }
 
 /** A machine as its machine file describes it, checked. */
-export interface Machine {
-  /** Absolute path of the folder that holds the machine file. */
-  dir: string
+export interface Machine extends MachineFolder {
   /** Role of each file of the folder that is not a plain one, by its path within the folder ('/'-separated). */
   roles: Record<string, Role>
 }
@@ -39,6 +38,8 @@ export interface RunningMachine {
   readonly screen: string | null
   /** Settles when the monitor has ended, for whatever reason; the text says why, null when it was asked to. */
   readonly exited: Promise<string | null>
+  /** The machine as it was started: what it is suspended as. */
+  readonly facts: Facts
   /**
    * Stops the guest and writes everything that is not yet in the folder's files (device state,
    * memory, disk caches) into them, so that the folder alone is the whole machine.
@@ -67,7 +68,7 @@ export interface Driver {
    */
   prepare(dir: string): Promise<boolean>
   /** Reads and checks the machine file. Throws ParcelError BAD_MACHINE, naming the field and what is allowed. */
-  describe(dir: string): Promise<Machine>
+  describe(dir: string, images?: ServedImages | null): Promise<Machine>
   /** The facts that a version of this machine carries, read when it is captured. Throws BAD_MACHINE. */
   facts(machine: Machine): Promise<Facts>
   /**
@@ -82,4 +83,8 @@ export interface Driver {
    * removed from the folder once a version that has them is durable.
    */
   readonly statePaths: readonly string[]
+  /** Files of these roles need not be here for the machine to run: they can be served. */
+  readonly imageRoles: readonly Role[]
+  /** Whether its monitor is another program, which must see them as files and block devices. */
+  readonly needsServer: boolean
 }

@@ -5,8 +5,10 @@ import type { Driver } from './driver.js'
 export const folder: Driver = {
   name: 'folder',
   statePaths: [],
+  imageRoles: [],
+  needsServer: false,
   prepare: () => Promise.resolve(false),
-  describe: (dir) => Promise.resolve({ dir, roles: {} }),
+  describe: (dir, images = null) => Promise.resolve({ dir, images, roles: {} }),
   facts: () => Promise.resolve({}),
   mismatches: () => Promise.resolve([]),
   start: () =>

@@ -8,6 +8,9 @@ import { z } from 'zod'
 import { ParcelError } from '../errors.js'
 import { jsonLines } from '../lines.js'
 import { connectTo } from '../local-socket.js'
+import { serverStatus } from '../export/image-process.js'
+import type { Facts } from './driver.js'
+import type { ImagesSpec } from './machine-images.js'
 import { LAST_WORDS, SOCKET } from './run-dir.js'
 
 const failureSchema = z.object({ code: z.string(), message: z.string() })
@@ -15,8 +18,11 @@ const startedSchema = z.object({ screen: z.string().nullable() })
 const statusSchema = z.object({
   screen: z.string().nullable(),
   started: z.number(),
-  isCaptured: z.boolean()
+  isCaptured: z.boolean(),
+  /** Of a machine whose disk or memory is served out of a version. */
+  images: serverStatus.nullable()
 })
+const capturedSchema = z.object({ facts: z.record(z.string(), z.string()) })
 
 export type MachineStatus = z.infer<typeof statusSchema>
 
@@ -29,12 +35,21 @@ export class MachineProcess {
   }
 
   /** Starts a supervisor, detached, and waits until the guest runs. Throws VMM_FAILED, BAD_MACHINE. */
-  async start(spec: { driver: string; dir: string; resume: boolean }): Promise<string | null> {
+  async start(spec: {
+    driver: string
+    dir: string
+    resume: boolean
+    images: ImagesSpec | null
+    /** Programs to start it by, such as one that makes a mount namespace. */
+    by: readonly string[]
+  }): Promise<string | null> {
+    const { by, ...rest } = spec
     await mkdir(this.#runDir, { recursive: true, mode: 0o700 })
     await rm(join(this.#runDir, LAST_WORDS), { force: true })
-    const argument = JSON.stringify({ ...spec, runDir: this.#runDir })
+    const argument = JSON.stringify({ ...rest, runDir: this.#runDir })
     const program = fileURLToPath(new URL('./supervisor.js', import.meta.url))
-    const child = spawn(process.execPath, [program, argument], {
+    const [command, ...args] = [...by, process.execPath, program, argument]
+    const child = spawn(command, args, {
       detached: true,
       cwd: '/',
       stdio: ['ignore', 'ignore', 'ignore', 'pipe']
@@ -76,13 +91,13 @@ export class MachineProcess {
    * Stops the guest with all of its state in its folder while `work` runs; afterwards it ends or
    * goes on. If `work` fails, or this process dies, the guest goes on. Throws NOT_RUNNING.
    */
-  async captured<T>(after: 'proceed' | 'end', work: () => Promise<T>): Promise<T> {
+  async captured<T>(after: 'proceed' | 'end', work: (facts: Facts) => Promise<T>): Promise<T> {
     const session = await this.#require()
     try {
-      await session.ask('capture')
+      const { facts } = capturedSchema.parse(await session.ask('capture'))
       let result: T
       try {
-        result = await work()
+        result = await work(facts)
       } catch (error) {
         // What went wrong first is what the user should hear of.
         await session.ask('proceed').catch(() => {})

@@ -1,4 +1,4 @@
-import { join } from 'node:path'
+import { fileOf, type MachineFolder } from './machine-folder.js'
 import type { Disk, MachineSpec } from './qemu-machine.js'
 import { CONSOLE_FD, MONITOR_FD } from './qemu-process.js'
 
@@ -19,8 +19,7 @@ const NETWORK_SLOT = 0x11
 const DISK_SLOT = 0x12
 
 interface CommandOptions {
-  /** Absolute path of the parcel's folder. */
-  dir: string
+  folder: MachineFolder
   /** Absolute path of the file that is the guest's memory, of the machine's size. */
   memoryFile: string
   /** true: wait for a device state on the monitor before anything runs. */
@@ -61,9 +60,9 @@ export function qemuArgs(spec: MachineSpec, options: CommandOptions): string[] {
     ...option('-device', { driver: 'isa-serial', id: 'serial0', index: 0, chardev: 'console' }),
     ...displayArgs(spec),
     ...networkArgs(spec),
-    ...spec.disks.flatMap((disk, index) => diskArgs(spec, disk, index, options.dir)),
-    ...flashArgs(spec, options.dir),
-    ...kernelArgs(spec, options.dir),
+    ...spec.disks.flatMap((disk, index) => diskArgs(spec, disk, index, options.folder)),
+    ...flashArgs(spec, options.folder),
+    ...kernelArgs(spec, options.folder),
     ...(options.resume ? option('-incoming', 'defer') : []),
     ...(spec.args ?? [])
   ]
@@ -106,7 +105,7 @@ function networkArgs(spec: MachineSpec): string[] {
   ]
 }
 
-function diskArgs(spec: MachineSpec, disk: Disk, index: number, dir: string): string[] {
+function diskArgs(spec: MachineSpec, disk: Disk, index: number, folder: MachineFolder): string[] {
   const name = `disk${index}`
   const readonly = disk.readonly ?? false
   return [
@@ -115,12 +114,7 @@ function diskArgs(spec: MachineSpec, disk: Disk, index: number, dir: string): st
       'node-name': name,
       'read-only': readonly,
       discard: 'unmap',
-      file: {
-        driver: 'file',
-        filename: join(dir, disk.file),
-        'read-only': readonly,
-        discard: 'unmap'
-      }
+      file: { ...imageOf(folder, disk.file), 'read-only': readonly, discard: 'unmap' }
     }),
     // A kernel of the machine file boots before any disk; its boot index is 0.
     ...option('-device', {
@@ -133,7 +127,16 @@ function diskArgs(spec: MachineSpec, disk: Disk, index: number, dir: string): st
   ]
 }
 
-function flashArgs(spec: MachineSpec, dir: string): string[] {
+/** A file, or a block device that our own server has. */
+function imageOf(folder: MachineFolder, file: string): Record<string, unknown> {
+  const { images } = folder
+  if (images === null || images.nbd === null || !images.files.has(file)) {
+    return { driver: 'file', filename: fileOf(folder, file) }
+  }
+  return { driver: 'nbd', server: { type: 'unix', path: images.nbd }, export: file }
+}
+
+function flashArgs(spec: MachineSpec, folder: MachineFolder): string[] {
   const flash = (name: string, file: string | undefined, readonly: boolean): string[] =>
     file === undefined
       ? []
@@ -141,15 +144,15 @@ function flashArgs(spec: MachineSpec, dir: string): string[] {
           driver: 'raw',
           'node-name': name,
           'read-only': readonly,
-          file: { driver: 'file', filename: join(dir, file), 'read-only': readonly }
+          file: { driver: 'file', filename: fileOf(folder, file), 'read-only': readonly }
         })
   return [...flash('firmware', spec.firmware, true), ...flash('nvram', spec.nvram, false)]
 }
 
-function kernelArgs(spec: MachineSpec, dir: string): string[] {
+function kernelArgs(spec: MachineSpec, folder: MachineFolder): string[] {
   return [
-    ...(spec.kernel === undefined ? [] : option('-kernel', join(dir, spec.kernel))),
-    ...(spec.initrd === undefined ? [] : option('-initrd', join(dir, spec.initrd))),
+    ...(spec.kernel === undefined ? [] : option('-kernel', fileOf(folder, spec.kernel))),
+    ...(spec.initrd === undefined ? [] : option('-initrd', fileOf(folder, spec.initrd))),
     ...(spec.append === undefined ? [] : option('-append', spec.append))
   ]
 }

@@ -13,6 +13,7 @@ import { isDeepStrictEqual } from 'node:util'
 import { z } from 'zod'
 import { ParcelError } from '../errors.js'
 import type { Facts } from './driver.js'
+import { fileOf, isServed, type MachineFolder } from './machine-folder.js'
 import { bad, type MachineSpec } from './qemu-machine.js'
 
 /** The guest's memory, mapped by QEMU: while the guest runs, this file changes. */
@@ -77,9 +78,13 @@ export async function dropDevice(dir: string): Promise<void> {
  * and the guest would break.
  * Throws VMM_FAILED when the state is missing or not whole, BAD_MACHINE when the machine differs.
  */
-export async function checkSuspended(dir: string, spec: MachineSpec, now: Facts): Promise<void> {
+export async function checkSuspended(
+  folder: MachineFolder,
+  spec: MachineSpec,
+  now: Facts
+): Promise<void> {
   for (const path of ['state', MEMORY, DEVICE, MACHINE]) {
-    const found = await lstat(join(dir, path)).catch(() => null)
+    const found = await lstat(fileOf(folder, path)).catch(() => null)
     if (found === null || !(path === 'state' ? found.isDirectory() : found.isFile())) {
       throw cannotResume(`the folder has no ${path}; boot the machine afresh instead`)
     }
@@ -87,7 +92,7 @@ export async function checkSuspended(dir: string, spec: MachineSpec, now: Facts)
       throw cannotResume(`${MEMORY} has ${found.size} bytes, and the machine has ${spec.memory}`)
     }
   }
-  const { facts: then, spec: specThen } = await readRecord(join(dir, MACHINE))
+  const { facts: then, spec: specThen } = await readRecord(fileOf(folder, MACHINE))
   for (const fact of new Set([...Object.keys(then), ...Object.keys(now)])) {
     if (MAY_CHANGE.has(fact) || then[fact] === now[fact]) continue
     throw changed(`${fact} was ${then[fact] ?? 'absent'} and is ${now[fact] ?? 'absent'}`)
@@ -108,14 +113,16 @@ export async function createDevice(dir: string): Promise<FileHandle> {
  * state, whose name in the folder says that all of it is there.
  */
 export async function commitCapture(
-  dir: string,
+  folder: MachineFolder,
   spec: MachineSpec,
   facts: Facts,
   device: FileHandle
 ): Promise<void> {
+  const { dir } = folder
   const disks = spec.disks.filter((disk) => disk.readonly !== true).map((disk) => disk.file)
   for (const path of [MEMORY, ...disks, ...(spec.nvram === undefined ? [] : [spec.nvram])]) {
-    await sync(join(dir, path))
+    // Block devices were flushed when the guest was stopped; a mapped file was not.
+    if (path === MEMORY || !isServed(folder, path)) await sync(fileOf(folder, path))
   }
   const temporary = join(dir, `${MACHINE}.tmp`)
   await rm(temporary, { force: true })

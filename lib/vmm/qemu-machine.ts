@@ -2,6 +2,7 @@ import { open, readdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { ParcelError } from '../errors.js'
+import { isServed, type MachineFolder } from './machine-folder.js'
 import { filePath, findFile, MACHINE_FILE, MACHINE_FILE_LIMIT } from './machine-file.js'
 import { argsProblem } from './qemu-args.js'
 
@@ -110,12 +111,14 @@ export function parseMachine(text: string): MachineSpec {
 
 /**
  * Reads and checks the machine file of a folder, and that every file it names is a regular file
- * inside the folder: a machine comes from another host, and may name any path.
+ * inside the folder, but for those that are served: a machine comes from another host, and may name any path.
  * Throws BAD_MACHINE.
  */
-export async function readMachine(dir: string): Promise<MachineSpec> {
+export async function readMachine(folder: MachineFolder): Promise<MachineSpec> {
+  const { dir } = folder
   const spec = parseMachine(await readText(join(dir, MACHINE_FILE)))
   for (const file of filesOf(spec)) {
+    if (isServed(folder, file)) continue
     const { is } = await findFile(dir, file)
     if (is === 'missing') throw bad(`names "${file}", which is not in the folder`)
     if (is === 'outside') throw bad(`names "${file}", a link that leads out of the folder`)

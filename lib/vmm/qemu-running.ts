@@ -14,13 +14,14 @@ import {
   putDeviceBack,
   setDeviceAside
 } from './qemu-folder.js'
+import type { MachineFolder } from './machine-folder.js'
 import type { MachineSpec } from './qemu-machine.js'
 import type { QemuProcess } from './qemu-process.js'
 import { cancelMigration, saveDevices } from './qemu-state.js'
 import type { Qmp } from './qmp.js'
 
 interface RunningOptions {
-  dir: string
+  folder: MachineFolder
   runDir: string
   /** The machine and its facts as QEMU was started with them; the file may be edited meanwhile. */
   spec: MachineSpec
@@ -36,6 +37,7 @@ export class RunningQemu implements RunningMachine {
   readonly console: Duplex
   readonly screen: string | null
   readonly exited: Promise<string | null>
+  readonly facts: Facts
   readonly #options: RunningOptions
   #state: 'running' | 'capturing' | 'captured' = 'running'
 
@@ -45,6 +47,7 @@ export class RunningQemu implements RunningMachine {
     this.console = child.console
     this.screen = spec.display === 'none' ? null : `vnc+unix://${resolve(runDir, VNC_SOCKET)}`
     this.exited = child.exited
+    this.facts = options.facts
     qmp.on('event', ({ event, data }) => {
       if (event !== 'SHUTDOWN') return
       child.reason =
@@ -61,13 +64,13 @@ export class RunningQemu implements RunningMachine {
       throw new ParcelError('VMM_FAILED', 'the machine is captured already')
     }
     this.#state = 'capturing'
-    const { dir, runDir, spec, facts, qmp } = this.#options
+    const { folder, runDir, spec, facts, qmp } = this.#options
     try {
-      const device = await createDevice(dir)
+      const device = await createDevice(folder.dir)
       try {
         await qmp.execute('stop')
         await saveDevices(qmp, runDir, device)
-        await commitCapture(dir, spec, facts, device)
+        await commitCapture(folder, spec, facts, device)
       } finally {
         await device.close()
       }
@@ -88,7 +91,7 @@ export class RunningQemu implements RunningMachine {
     if (this.#state !== 'captured') {
       throw new ParcelError('VMM_FAILED', 'the machine is not captured')
     }
-    await leaveCapture(this.#options.dir, this.#options.qmp)
+    await leaveCapture(this.#options.folder.dir, this.#options.qmp)
     this.#state = 'running'
   }
 
@@ -100,10 +103,10 @@ export class RunningQemu implements RunningMachine {
 
   /** What went wrong with the capture is what the user is told, so failures here are not. */
   async #giveUpCapture(): Promise<void> {
-    const { dir, qmp } = this.#options
+    const { folder, qmp } = this.#options
     await cancelMigration(qmp).catch(() => {})
-    await rm(join(dir, DEVICE), { force: true }).catch(() => {})
-    await dropTemporary(dir)
+    await rm(join(folder.dir, DEVICE), { force: true }).catch(() => {})
+    await dropTemporary(folder.dir)
     await goOn(qmp).catch(() => {})
     this.#state = 'running'
   }

@@ -3,6 +3,7 @@ import { join, resolve } from 'node:path'
 import { ParcelError } from '../errors.js'
 import type { Driver, Facts, Machine, RunningMachine, StartOptions } from './driver.js'
 import { MACHINE_FILE } from './machine-file.js'
+import { fileOf, isServed, type MachineFolder } from './machine-folder.js'
 import { DISPLAY_DEVICE, NETWORK_DEVICE, qemuArgs } from './qemu-command.js'
 import {
   adoptMemory,
@@ -35,11 +36,16 @@ import { Qmp } from './qmp.js'
 export const qemu: Driver = {
   name: 'qemu',
   statePaths: [MEMORY, DEVICE, MACHINE],
+  imageRoles: ['disk', 'memory'],
+  needsServer: true,
   prepare: writeDefaultMachine,
 
-  async describe(dir: string): Promise<Machine> {
-    const spec = await readMachine(dir)
-    for (const disk of spec.disks) await virtualSize(dir, disk)
+  async describe(dir, images = null): Promise<Machine> {
+    const folder = { dir: resolve(dir), images }
+    const spec = await readMachine(folder)
+    for (const disk of spec.disks) {
+      if (!isServed(folder, disk.file)) await virtualSize(folder, disk)
+    }
     const roles: Machine['roles'] = {
       [MACHINE_FILE]: 'config',
       [MEMORY]: 'memory',
@@ -48,25 +54,26 @@ export const qemu: Driver = {
     }
     for (const disk of spec.disks) roles[disk.file] = 'disk'
     if (spec.nvram !== undefined) roles[spec.nvram] = 'nvram'
-    return { dir: resolve(dir), roles }
+    return { ...folder, roles }
   },
 
-  facts: async ({ dir }) => factsOf(dir, await readMachine(dir)),
+  facts: async (machine) => factsOf(machine, await readMachine(machine)),
   mismatches: (facts) => hostMismatches(facts),
 
-  async start({ dir }: Machine, { resume, runDir }: StartOptions): Promise<RunningMachine> {
-    const spec = await readMachine(dir)
-    const facts = await factsOf(dir, spec)
+  async start(folder: Machine, { resume, runDir }: StartOptions): Promise<RunningMachine> {
+    const { dir } = folder
+    const spec = await readMachine(folder)
+    const facts = await factsOf(folder, spec)
     await dropTemporary(dir)
-    if (resume) await checkSuspended(dir, spec, facts)
-    const memoryFile = resume ? join(dir, MEMORY) : await createMemory(dir, spec.memory)
+    if (resume) await checkSuspended(folder, spec, facts)
+    const memoryFile = resume ? fileOf(folder, MEMORY) : await createMemory(dir, spec.memory)
     let child: QemuProcess | null = null
     let qmp: Qmp | null = null
     try {
-      child = await QemuProcess.launch(qemuArgs(spec, { dir, memoryFile, resume }), runDir)
+      child = await QemuProcess.launch(qemuArgs(spec, { folder, memoryFile, resume }), runDir)
       qmp = await Qmp.open(child.monitor)
       await prepareMigration(qmp)
-      const running = new RunningQemu({ dir, runDir, spec, facts, child, qmp })
+      const running = new RunningQemu({ folder, runDir, spec, facts, child, qmp })
       if (resume) {
         await loadDevices(qmp, runDir, join(dir, DEVICE))
         await leaveCapture(dir, qmp)
@@ -83,7 +90,7 @@ export const qemu: Driver = {
   }
 }
 
-async function factsOf(dir: string, spec: MachineSpec): Promise<Facts> {
+async function factsOf(folder: MachineFolder, spec: MachineSpec): Promise<Facts> {
   const host = await qemuHost()
   const facts: Facts = {
     ...(host === null ? { vmm: 'qemu' } : { vmm: `qemu ${host.version}`, qemu: host.fullVersion }),
@@ -96,7 +103,7 @@ async function factsOf(dir: string, spec: MachineSpec): Promise<Facts> {
     display: spec.display === 'vnc' ? DISPLAY_DEVICE : 'none'
   }
   for (const disk of spec.disks) {
-    facts[`disk:${disk.file}`] = String(await virtualSize(dir, disk))
+    facts[`disk:${disk.file}`] = String(await virtualSize(folder, disk))
   }
   return facts
 }
@@ -106,8 +113,8 @@ async function factsOf(dir: string, spec: MachineSpec): Promise<Facts> {
  * backing or its data, which QEMU would open: refused with BAD_MACHINE.
  * Header: https://www.qemu.org/docs/master/interop/qcow2.html
  */
-async function virtualSize(dir: string, disk: Disk): Promise<bigint> {
-  const path = join(dir, disk.file)
+async function virtualSize(folder: MachineFolder, disk: Disk): Promise<bigint> {
+  const path = fileOf(folder, disk.file)
   if (disk.format === 'raw') return (await stat(path, { bigint: true })).size
   const file = await open(path, 'r')
   try {

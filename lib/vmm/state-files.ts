@@ -23,9 +23,14 @@ export function isScratch(driver: Driver): (path: string) => boolean {
   return (path) => path.startsWith('state/') && !driver.statePaths.includes(path)
 }
 
-/** Whether a folder holds a stopped guest: all of its state files. */
-export async function hasMachineState(driver: Driver, path: string): Promise<boolean> {
+/** Whether a folder holds a stopped guest: all of its state files, but for those that are served. */
+export async function hasMachineState(
+  driver: Driver,
+  path: string,
+  served: ReadonlySet<string> = new Set()
+): Promise<boolean> {
   for (const name of driver.statePaths) {
+    if (served.has(name)) continue
     try {
       await lstat(join(path, name))
     } catch {

@@ -6,8 +6,9 @@ import { setTimeout } from 'node:timers/promises'
 import { z } from 'zod'
 import { ParcelError } from '../errors.js'
 import { listenOn } from '../local-socket.js'
-import type { RunningMachine } from './driver.js'
+import type { Driver, RunningMachine } from './driver.js'
 import { driverNamed } from './drivers.js'
+import { imagesSpec, openImages, serveImages, type MachineImages } from './machine-images.js'
 import { LAST_WORDS, SOCKET } from './run-dir.js'
 import { CONSOLE_LOG } from './state-files.js'
 
@@ -16,7 +17,9 @@ const specSchema = z.strictObject({
   driver: z.string(),
   dir: z.string(),
   runDir: z.string(),
-  resume: z.boolean()
+  resume: z.boolean(),
+  /** null: all of the machine is in its folder. */
+  images: imagesSpec.nullable()
 })
 
 /** What a newly attached terminal is shown of what was printed before. */
@@ -25,6 +28,10 @@ const LOG_BYTES = 1024 * 1024
 const MAX_REQUEST = 4_096
 /** The last words of a machine that had no time for others. */
 const KILLED = 'it was killed'
+/** How long a monitor may take to stop or to end, before we look at what it waits for, ms. */
+const PATIENCE = 1_500
+/** So many looks in a row that find it waiting: then it is stuck. */
+const STUCK = 6
 /** How long a caller may take to read its last answer, ms. */
 const FLUSH_LIMIT = 1_000
 
@@ -43,9 +50,8 @@ async function main(): Promise<void> {
   try {
     const spec = specSchema.parse(JSON.parse(process.argv[2] ?? ''))
     const driver = driverNamed(spec.driver)
-    const machine = await driver.describe(spec.dir)
-    const running = await driver.start(machine, { resume: spec.resume, runDir: spec.runDir })
-    supervisor = new Supervisor(running, spec.dir, spec.runDir)
+    const { running, images } = await start(driver, spec)
+    supervisor = new Supervisor(running, images, spec.dir, spec.runDir)
     await supervisor.listen()
   } catch (error) {
     const { code, message } = ParcelError.from(error)
@@ -55,18 +61,38 @@ async function main(): Promise<void> {
   await writeFile(join(supervisor.runDir, LAST_WORDS), KILLED, { mode: 0o600 })
   ready.end(`${JSON.stringify({ screen: supervisor.running.screen })}\n`)
   for (const name of ['SIGTERM', 'SIGINT'] as const) {
-    process.on(name, () => void supervisor.running.end())
+    process.on(name, () => void supervisor.end())
   }
   process.on('SIGHUP', () => {})
-  const why = await supervisor.running.exited
+  const why = (await supervisor.lost()) ?? (await supervisor.running.exited)
   await writeFile(join(supervisor.runDir, LAST_WORDS), why ?? '', { mode: 0o600 })
   await supervisor.close()
   process.exit(0)
 }
 
+/** Serves what is to be served, then starts the monitor. */
+async function start(
+  driver: Driver,
+  { dir, runDir, resume, images: spec }: z.infer<typeof specSchema>
+): Promise<{ running: RunningMachine; images: MachineImages | null }> {
+  let images: MachineImages | null = null
+  if (spec !== null) {
+    images = driver.needsServer ? await serveImages(spec, runDir) : await openImages(spec)
+  }
+  try {
+    const machine = await driver.describe(dir, images?.served ?? null)
+    return { running: await driver.start(machine, { resume, runDir }), images }
+  } catch (error) {
+    await images?.abandon()
+    await images?.end()
+    throw error
+  }
+}
+
 class Supervisor {
   readonly running: RunningMachine
   readonly runDir: string
+  readonly #images: MachineImages | null
   readonly #logPath: string
   readonly #started = Date.now()
   readonly #connections = new Map<Socket, Promise<void>>()
@@ -75,8 +101,9 @@ class Supervisor {
   #logging: Promise<void> = Promise.resolve()
   #capturer: Socket | null = null
 
-  constructor(running: RunningMachine, dir: string, runDir: string) {
+  constructor(running: RunningMachine, images: MachineImages | null, dir: string, runDir: string) {
     this.running = running
+    this.#images = images
     this.runDir = runDir
     this.#logPath = join(dir, CONSOLE_LOG)
     running.console.on('data', (bytes: Buffer) => this.#onOutput(bytes))
@@ -87,9 +114,34 @@ class Supervisor {
     await listenOn(server, join(this.runDir, SOCKET))
   }
 
+  /**
+   * Ends the monitor at once. One that waits for a page that does not come cannot even be killed: it
+   * is given an error instead, which it does not survive.
+   */
+  async end(): Promise<void> {
+    const ended = this.running.end()
+    const isGone = await Promise.race([ended.then(() => true), setTimeout(PATIENCE, false)])
+    if (!isGone) await this.#images?.abandon()
+    await ended
+  }
+
+  /**
+   * Settles when the machine has ended. Its images may be what ended: a guest without disk or memory
+   * is not let go on, and the text says what became of it.
+   */
+  async lost(): Promise<string | null> {
+    if (this.#images === null) return null
+    const ended = this.running.exited.then(() => null)
+    const why = await Promise.race([ended, this.#images.exited])
+    if (why === null) return null
+    await this.running.end()
+    return `${why}; what the guest did since it was resumed or checkpointed is lost`
+  }
+
   /** Nobody can connect any more, and everybody who asked has got an answer. */
   async close(): Promise<void> {
     await rm(join(this.runDir, SOCKET), { force: true })
+    await this.#images?.end()
     await this.#logging
     for (const [socket, answered] of this.#connections) {
       await answered
@@ -153,7 +205,8 @@ class Supervisor {
         return {
           screen: this.running.screen,
           started: this.#started,
-          isCaptured: this.#capturer !== null
+          isCaptured: this.#capturer !== null,
+          images: (await this.#images?.status().catch(() => null)) ?? null
         }
       case 'capture':
         if (this.#capturer !== null) {
@@ -161,22 +214,47 @@ class Supervisor {
         }
         this.#capturer = socket
         try {
-          await this.running.capture()
+          await this.#capture()
         } catch (error) {
           this.#capturer = null
           throw error
         }
         await this.#logging
-        return {}
+        return { facts: this.running.facts }
       case 'proceed':
         this.#capturer = null
         await this.running.proceed()
         return {}
       case 'end':
         this.#capturer = null
-        await this.running.end()
+        await this.end()
         return {}
     }
+  }
+
+  /**
+   * A guest that waits for what no host sends cannot be stopped: that is said after a while, and
+   * it goes on by itself, should it be captured later after all.
+   */
+  async #capture(): Promise<void> {
+    const images = this.#images
+    const captured = this.running.capture()
+    if (images === null) return captured
+    let isOver = false
+    const done = captured.finally(() => (isOver = true))
+    done.catch(() => {})
+    for (let stuck = 0; !isOver;) {
+      await Promise.race([done, setTimeout(PATIENCE)])
+      if (isOver) break
+      const { waiting, troubles } = await images.status()
+      stuck = waiting > 0 || troubles.length > 0 ? stuck + 1 : 0
+      if (stuck < STUCK) continue
+      void captured.then(() => this.running.proceed()).catch(() => {})
+      const why = troubles[0] ?? `it waits for ${waiting} blocks that no host sends`
+      throw new ParcelError('UNREACHABLE', `the guest cannot be stopped: ${why}`)
+    }
+    await done
+    await images.flush()
   }
 
   /** Whoever had the machine captured is gone without a word: the guest goes on. */

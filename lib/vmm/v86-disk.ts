@@ -3,8 +3,12 @@ import { open } from 'node:fs/promises'
 import type { FileHandle } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { DiskBuffer } from 'v86/build/libv86.mjs'
+import type { Volume } from '../export/volume.js'
 
 const RETRY_MS = 1000
+
+/** What a disk is kept in: a file of the folder, or an image that is served. */
+type Backing = Pick<Volume, 'size' | 'read' | 'write' | 'flush'> & { close?: () => Promise<void> }
 
 /**
  * A raw disk image as v86 wants one. Requests go to the file one after the other, so a `get` sees
@@ -19,22 +23,22 @@ export class Disk
 {
   readonly byteLength: number
   onload = () => {}
-  readonly #file: FileHandle
+  readonly #backing: Backing
   #last = Promise.resolve()
   #pending = 0
   #trouble: unknown = null
   #closed = false
   #first: Uint8Array | undefined
 
-  private constructor(file: FileHandle, byteLength: number) {
+  constructor(backing: Backing) {
     super()
-    this.#file = file
-    this.byteLength = byteLength
+    this.#backing = backing
+    this.byteLength = backing.size
   }
 
   static async open(file: string): Promise<Disk> {
     const handle = await open(file, 'r+')
-    return new Disk(handle, (await handle.stat()).size)
+    return new Disk(new FileBacking(handle, (await handle.stat()).size))
   }
 
   load(): void {
@@ -42,16 +46,19 @@ export class Disk
   }
 
   get(offset: number, length: number, done: (bytes: Uint8Array) => void): void {
-    const bytes = new Uint8Array(length)
-    this.#queue(
-      () => readAll(this.#file, bytes, offset),
-      () => done(bytes)
-    )
+    let bytes = new Uint8Array(0)
+    const read = async (): Promise<void> => {
+      const found = await this.#backing.read(offset, length)
+      if (found.byteLength !== length) throw new Error('the disk has become shorter')
+      // A copy of its own: v86 keeps it, and an image gives views.
+      bytes = Uint8Array.from(found)
+    }
+    this.#queue(read, () => done(bytes))
   }
 
   set(offset: number, bytes: Uint8Array, done: () => void): void {
-    const copy = Uint8Array.from(bytes)
-    this.#queue(() => writeAll(this.#file, copy, offset), done)
+    const copy = Buffer.from(bytes)
+    this.#queue(() => this.#backing.write(offset, copy), done)
   }
 
   /** v86 asks for the first sector before it starts, and looks for the disk's geometry there. */
@@ -78,12 +85,12 @@ export class Disk
       if (this.#trouble !== null) throw this.#trouble
       await once(this, 'change')
     }
-    await this.#file.sync()
+    await this.#backing.flush()
   }
 
   async close(): Promise<void> {
     this.#closed = true
-    await this.#file.close()
+    await this.#backing.close?.()
   }
 
   #queue(transfer: () => Promise<void>, done: () => void): void {
@@ -112,6 +119,34 @@ export class Disk
         await sleep(RETRY_MS, undefined, { ref: false })
       }
     }
+  }
+}
+
+class FileBacking implements Backing {
+  readonly size: number
+  readonly #file: FileHandle
+
+  constructor(file: FileHandle, size: number) {
+    this.#file = file
+    this.size = size
+  }
+
+  async read(offset: number, length: number): Promise<Buffer> {
+    const bytes = Buffer.allocUnsafe(length)
+    await readAll(this.#file, bytes, offset)
+    return bytes
+  }
+
+  write(offset: number, bytes: Buffer): Promise<void> {
+    return writeAll(this.#file, bytes, offset)
+  }
+
+  flush(): Promise<void> {
+    return this.#file.sync()
+  }
+
+  close(): Promise<void> {
+    return this.#file.close()
   }
 }
 

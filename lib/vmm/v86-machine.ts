@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { z } from 'zod'
 import { ParcelError } from '../errors.js'
 import type { Facts, Mismatch } from './driver.js'
+import { isServed, type MachineFolder } from './machine-folder.js'
 import { filePath, findFile, MACHINE_FILE, MACHINE_FILE_LIMIT } from './machine-file.js'
 import { builtInRom } from './rom.js'
 
@@ -31,7 +32,7 @@ const machineFile = z.strictObject(
   fields('vmm, memory, bios, disks')
 )
 
-/** A file that the machine file names: as named, its absolute path, and its bytes. */
+/** A file that the machine file names: as named, its absolute path (none when it is served), and its bytes. */
 interface LocalFile {
   path: string
   real: string
@@ -68,7 +69,8 @@ export async function writeDefault(dir: string): Promise<boolean> {
  * Reads and checks the machine file, and that each file it names is one of the folder.
  * Throws BAD_MACHINE, naming the field and what is allowed.
  */
-export async function readSpec(dir: string): Promise<Spec> {
+export async function readSpec(folder: MachineFolder): Promise<Spec> {
+  const { dir } = folder
   const file = await locate(dir, MACHINE_FILE, 'BAD_MACHINE')
   if (file.size > MACHINE_FILE_LIMIT) throw bad(MACHINE_FILE, 'must be 64 KiB or less')
   let json: unknown
@@ -86,7 +88,14 @@ export async function readSpec(dir: string): Promise<Spec> {
   const { memory, bios, disks } = parsed.data
   const spec: Spec = { memory, bios: null, disk: null }
   if (bios !== undefined) spec.bios = await locate(dir, bios, 'BAD_MACHINE')
-  if (disks[0] !== undefined) spec.disk = await locate(dir, disks[0].file, 'BAD_MACHINE')
+  const path = disks[0]?.file
+  if (path !== undefined && isServed(folder, path)) {
+    const size = folder.images?.volume(path)?.size
+    // A process that does not have the image only wants to know its name.
+    spec.disk = { path, real: '', size: size ?? 512 }
+  } else if (path !== undefined) {
+    spec.disk = await locate(dir, path, 'BAD_MACHINE')
+  }
   if (spec.bios !== null && !ROM_SIZES.has(spec.bios.size)) {
     throw bad(spec.bios.path, 'must be a ROM of 64, 128 or 256 KiB')
   }
@@ -97,8 +106,8 @@ export async function readSpec(dir: string): Promise<Spec> {
 }
 
 /** The facts of the folder's machine: v86's version, memory and disk in bytes, the ROM's hash. */
-export async function readFacts(dir: string): Promise<Facts> {
-  const { memory, bios, disk } = await readSpec(dir)
+export async function readFacts(folder: MachineFolder): Promise<Facts> {
+  const { memory, bios, disk } = await readSpec(folder)
   return {
     vmm: VMM,
     memory: String(memory),

@@ -3,7 +3,7 @@ import { createRequire } from 'node:module'
 import { Duplex } from 'node:stream'
 import type { V86 } from 'v86/build/libv86.mjs'
 import { ParcelError } from '../errors.js'
-import type { Driver, RunningMachine } from './driver.js'
+import type { Driver, Facts, RunningMachine } from './driver.js'
 import { MACHINE_FILE } from './machine-file.js'
 import { builtInRom } from './rom.js'
 import { Disk } from './v86-disk.js'
@@ -23,13 +23,17 @@ const require = createRequire(import.meta.url)
 export const v86: Driver = {
   name: 'v86',
   statePaths: [MEMORY, DEVICE],
+  // Its memory is in this process: it cannot come page by page.
+  imageRoles: ['disk'],
+  needsServer: false,
 
   prepare: writeDefault,
 
-  async describe(dir) {
-    const { disk } = await readSpec(dir)
+  async describe(dir, images = null) {
+    const { disk } = await readSpec({ dir, images })
     return {
       dir,
+      images,
       roles: {
         [MACHINE_FILE]: 'config',
         ...(disk !== null && { [disk.path]: 'disk' }),
@@ -39,27 +43,31 @@ export const v86: Driver = {
     }
   },
 
-  async facts({ dir }) {
-    return readFacts(dir)
+  async facts(machine) {
+    return readFacts(machine)
   },
 
   async mismatches(facts) {
     return compareFacts(facts)
   },
 
-  async start({ dir }, { resume }) {
-    const spec = await readSpec(dir)
+  async start(machine, { resume }) {
+    const { dir, images } = machine
+    const spec = await readSpec(machine)
+    const facts = await readFacts(machine)
     let disk: Disk | null = null
     let emulator: V86 | null = null
     try {
       const rom = spec.bios === null ? builtInRom() : await readFile(spec.bios.real)
-      if (spec.disk !== null) disk = await Disk.open(spec.disk.real)
+      const image = spec.disk === null ? null : (images?.volume(spec.disk.path) ?? null)
+      if (image !== null) disk = new Disk(image)
+      else if (spec.disk !== null) disk = await Disk.open(spec.disk.real)
       emulator = await load(spec.memory, rom, disk)
       if (resume) {
         await restore(dir, emulator)
         await drop(dir)
       }
-      return run(dir, emulator, disk)
+      return run(dir, emulator, disk, facts)
     } catch (error) {
       await Promise.allSettled([emulator?.destroy(), disk?.close()])
       throw failed(error)
@@ -68,7 +76,7 @@ export const v86: Driver = {
 }
 
 /** Lets a loaded emulator run, and owns it and its disk from here on. */
-function run(dir: string, emulator: V86, disk: Disk | null): RunningMachine {
+function run(dir: string, emulator: V86, disk: Disk | null, facts: Facts): RunningMachine {
   const { cpu } = emulator.v86
   let ended = false
   let capturing: Promise<void> | null = null
@@ -117,6 +125,7 @@ function run(dir: string, emulator: V86, disk: Disk | null): RunningMachine {
   return {
     console,
     screen: null,
+    facts,
     exited,
     capture: () => (capturing ??= capture().finally(() => (capturing = null))),
     async proceed() {

@@ -80,7 +80,8 @@ export class TestParcel {
   }
 
   async checkOut(known: Known, to: string, work: Partial<Work> = {}): Promise<void> {
-    await this.parcel.checkOut(known, to, async () => {}, { ...WORK, ...work })
+    const how = { served: null, beforeSwap: async (): Promise<void> => {} }
+    await this.parcel.checkOut(known, to, how, { ...WORK, ...work })
   }
 
   /** The `data` logs that this host writes, or has written. */

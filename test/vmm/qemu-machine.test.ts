@@ -88,20 +88,23 @@ test('files of the machine must be regular files inside the folder', async (t) =
   const dir = await folder(t)
   const write = (change: object): Promise<void> =>
     writeFile(join(dir, 'machine.json'), JSON.stringify({ ...GOOD, ...change }))
-  await assert.rejects(readMachine(dir), badMachine(/cannot be read/))
+  await assert.rejects(readMachine({ dir, images: null }), badMachine(/cannot be read/))
   await write({})
-  await assert.rejects(readMachine(dir), badMachine(/"disk.img", which is not in the folder/))
+  await assert.rejects(
+    readMachine({ dir, images: null }),
+    badMachine(/"disk.img", which is not in the folder/)
+  )
   await symlink('/etc/passwd', join(dir, 'disk.img'))
-  await assert.rejects(readMachine(dir), badMachine(/a link that leads out/))
+  await assert.rejects(readMachine({ dir, images: null }), badMachine(/a link that leads out/))
   await mkdir(join(dir, 'folder'))
   await write({ disks: [{ file: 'folder', format: 'raw' }] })
-  await assert.rejects(readMachine(dir), badMachine(/not a regular file/))
+  await assert.rejects(readMachine({ dir, images: null }), badMachine(/not a regular file/))
   await writeFile(join(dir, 'real.img'), 'x')
   await symlink('real.img', join(dir, 'link.img'))
   await write({ disks: [{ file: 'link.img', format: 'raw' }] })
-  await readMachine(dir)
+  await readMachine({ dir, images: null })
   await write({ append: 'x'.repeat(65536) })
-  await assert.rejects(readMachine(dir), badMachine(/larger than 64 KiB/))
+  await assert.rejects(readMachine({ dir, images: null }), badMachine(/larger than 64 KiB/))
 })
 
 test('a qcow2 image that reads other files of the host is refused', async (t) => {
@@ -157,6 +160,7 @@ test('roles: configuration, disks, nvram and the suspended state; the rest are p
   await writeFile(join(dir, 'machine.json'), JSON.stringify(machine))
   assert.deepEqual(await qemu.describe(dir), {
     dir,
+    images: null,
     roles: {
       'machine.json': 'config',
       'disk.img': 'disk',
@@ -172,7 +176,11 @@ test('the command leaves nothing to defaults of QEMU', () => {
   const spec = parseMachine(
     JSON.stringify({ ...GOOD, kernel: 'k', firmware: 'f', nvram: 'n', args: ['-name', 'x'] })
   )
-  const options = { dir: '/a,b:c', memoryFile: '/a,b:c/state/memory', resume: false }
+  const options = {
+    folder: { dir: '/a,b:c', images: null },
+    memoryFile: '/a,b:c/state/memory',
+    resume: false
+  }
   const args = qemuArgs(spec, options)
   const has = (option: string, value: string): boolean =>
     args.some((arg, i) => arg === option && args[i + 1] === value)

@@ -123,8 +123,12 @@ test(
     const bytes = await readFile(device)
 
     await t.test('a disk that another program has', async () => {
-      const spec = await readMachine(dir)
-      const options = { dir, memoryFile: join(root, 'other-memory'), resume: false }
+      const spec = await readMachine({ dir, images: null })
+      const options = {
+        folder: { dir, images: null },
+        memoryFile: join(root, 'other-memory'),
+        resume: false
+      }
       const other = await QemuProcess.launch(qemuArgs(spec, options), await makeRunDir())
       const qmp = await Qmp.open(other.monitor)
       await assert.rejects(resume(dir), failure('VMM_FAILED', /cannot resume.*lock/))
@@ -222,11 +226,11 @@ test(
   'a disk that is full while the devices are written: the guest can go on',
   { skip },
   async () => {
-    const spec = await readMachine(first)
+    const spec = await readMachine({ dir: first, images: null })
     const runDir = await makeRunDir()
     const memoryFile = await createMemory(first, spec.memory)
     const child = await QemuProcess.launch(
-      qemuArgs(spec, { dir: first, memoryFile, resume: false }),
+      qemuArgs(spec, { folder: { dir: first, images: null }, memoryFile, resume: false }),
       runDir
     )
     const full = await open('/dev/full', 'w')

@@ -82,7 +82,7 @@ test('each bad machine file is refused, naming the field and what is allowed', a
   for (const [value, message] of cases) {
     await writeFile(join(dir, 'machine.json'), JSON.stringify(value))
     await assert.rejects(v86.describe(dir), { code: 'BAD_MACHINE', message }, String(message))
-    await assert.rejects(v86.facts({ dir, roles: {} }), { code: 'BAD_MACHINE' })
+    await assert.rejects(v86.facts({ dir, images: null, roles: {} }), { code: 'BAD_MACHINE' })
   }
   await writeFile(join(dir, 'machine.json'), '{"vmm":')
   await assert.rejects(v86.describe(dir), { code: 'BAD_MACHINE', message: /must be JSON/ })

@@ -1,0 +1,87 @@
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { z } from 'zod'
+import { ImageProcess, itemsAddress, type ServerStatus } from '../export/image-process.js'
+import { ImageSet } from '../export/image-set.js'
+import { ItemClient } from '../export/item-client.js'
+import type { ServedImages } from './machine-folder.js'
+
+/** Which files of a machine are served, out of which version. */
+export const imagesSpec = z.strictObject({
+  items: itemsAddress,
+  overlays: z.string(),
+  files: z.array(z.string())
+})
+export type ImagesSpec = z.infer<typeof imagesSpec>
+
+/** Names in the folder of a running machine's sockets. */
+const MOUNT = 'images'
+const NBD_SOCKET = 'nbd.sock'
+
+/** The served files of one running machine, and whoever serves them. */
+export interface MachineImages {
+  readonly served: ServedImages
+  /** Settles when they are not served any more; the text says why, null when that was asked for. */
+  readonly exited: Promise<string | null>
+  status(): Promise<ServerStatus>
+  /** What was written is on stable storage when it settles. */
+  flush(): Promise<void>
+  /** Lets whoever waits for something fail. */
+  abandon(): Promise<void>
+  end(): Promise<void>
+}
+
+/** By a process of their own, as files and as block devices: for a monitor that is another program. */
+export async function serveImages(spec: ImagesSpec, runDir: string): Promise<MachineImages> {
+  const mount = join(runDir, MOUNT)
+  await mkdir(mount, { recursive: true, mode: 0o700 })
+  const server = await ImageProcess.start({
+    ...spec,
+    mount,
+    nbd: { socket: join(runDir, NBD_SOCKET) },
+    // A guest wants its pages in no order.
+    readahead: 0,
+    isReadOnly: false,
+    isPatient: true
+  })
+  const files = new Set(spec.files)
+  return {
+    // The monitor runs in that folder: a long path would not fit into a socket's name.
+    served: { files, mount, nbd: NBD_SOCKET, volume: () => null },
+    exited: server.exited,
+    status: () => server.status(),
+    flush: () => server.flush(),
+    abandon: () => server.abandon(),
+    end: () => server.end()
+  }
+}
+
+/** In this process: for a monitor that is in it, too. */
+export async function openImages(spec: ImagesSpec): Promise<MachineImages> {
+  const items = await ItemClient.connect(spec.items)
+  const files = new Set(spec.files)
+  const set = await ImageSet.open(
+    { id: spec.items.version, version: items.version, places: items.places, source: items },
+    { overlays: spec.overlays, files: spec.files }
+  )
+  let settle: (reason: string | null) => void = () => {}
+  const exited = new Promise<string | null>((resolve) => (settle = resolve))
+  return {
+    served: { files, mount: null, nbd: null, volume: (path) => set.volumes.get(path) ?? null },
+    exited,
+    async status() {
+      const { asked, waiting } = items
+      return { asked, waiting, dirtyBytes: set.dirtyBytes, clients: 0, troubles: [] }
+    },
+    flush: () => set.flush(),
+    async abandon() {
+      items.close()
+    },
+    async end() {
+      await set.flush().catch(() => {})
+      items.close()
+      await set.close()
+      settle(null)
+    }
+  }
+}
