@@ -77,18 +77,20 @@ function imagesOf(
   connected: ReadonlySet<string>
 ): ImagesInfo | null {
   if (machine === null || machine.images === null) return null
-  const { dirtyBytes, troubles } = machine.images
+  const { dirtyBytes, troubles, used, covered, known } = machine.images
+  const workingSet = { used, covered, known }
+  const info = { dirtyBytes, workingSet }
   const { stall } = parcel.faults
   const [trouble] = troubles
-  if (trouble !== undefined) return { dirtyBytes, stall: { why: trouble, from: [], since: 0 } }
-  if (stall === null) return { dirtyBytes, stall: null }
+  if (trouble !== undefined) return { ...info, stall: { why: trouble, from: [], since: 0 } }
+  if (stall === null) return { ...info, stall: null }
   const { blocks, since } = stall
   const hosts = [...parcel.trusted()]
   const from = hosts.map(
     (host) => `${parcel.hostName(host)}${connected.has(host) ? '' : ' (not connected)'}`
   )
   const why = `${blocks === 1 ? 'a block' : `${blocks} blocks`} of its disk or memory`
-  return { dirtyBytes, stall: { why, from, since } }
+  return { ...info, stall: { why, from, since } }
 }
 
 /** What a host that is let in has to know. */

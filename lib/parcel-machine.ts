@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { describeVersion } from './describe.js'
 import { ParcelError } from './errors.js'
 import { hasOverlays, readMarker, writeMarker, type Marker } from './export/image-set.js'
+import { readWorkingSet } from './export/working-set.js'
 import { MAX_TEXT } from './format/limits.js'
 import type { Home } from './home.js'
 import type { SuspendOptions, SuspendResult } from './info.js'
@@ -136,7 +137,10 @@ export class ParcelMachine {
         scan,
         dirty
       }
-      if (marker !== null) request.images = imagesOf(path, marker, driver, running !== null)
+      if (marker !== null) {
+        const used = await readWorkingSet(overlaysIn(path))
+        request.images = { ...imagesOf(path, marker, driver, running !== null), used }
+      }
       const { version, skipped } = await parcel.commit(request, work)
       return { version: await describeVersion(parcel, version, this.#home), skipped }
     }
@@ -218,7 +222,7 @@ function imagesOf(
   { version, files }: Marker,
   driver: Driver,
   isRunning: boolean
-): NonNullable<CommitRequest['images']> {
+): Omit<NonNullable<CommitRequest['images']>, 'used'> {
   const names = (files ?? []).filter((file) => isRunning || !driver.statePaths.includes(file))
   const wanted = new Set(names)
   return {

@@ -27,6 +27,8 @@ export interface ResumeContext {
 }
 
 const TIMEOUT = 60_000
+/** ms */
+const PREFETCH_LIMIT = 600_000
 /** How long a resume listens for newer versions when nobody answers, and after the first did. */
 const HEAR = { timeout: 5_000, grace: 1_000 }
 
@@ -64,6 +66,8 @@ export async function resume(
       beforeSwap: mayWrite
     }
     if (policy === 'demand') {
+      // Goes on when the machine runs: what it has not come to yet, it will.
+      void parcel.prefetch(wanted, AbortSignal.timeout(PREFETCH_LIMIT))
       await parcel.availability.watch(wanted, { timeout }, work, (each) =>
         parcel.checkOut(wanted, path, how, each)
       )

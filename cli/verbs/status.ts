@@ -40,6 +40,14 @@ function describe(parcel: ParcelInfo, self: string): string {
     const from = stall.from.length === 0 ? '' : `, from ${stall.from.join(' or ')}`
     lines.push(`  it waits (${duration(stall.since)}) for ${stall.why}${from}`)
   }
+  const { used, covered, known } = parcel.images?.workingSet ?? { used: 0, covered: 0, known: 0 }
+  if (known > 0 && used > 0) {
+    const percent = Math.round((100 * covered) / used)
+    lines.push(
+      `  working set: ${covered} of ${used} chunks were foretold (${percent}%), ` +
+        `${known - covered} of ${known} for nothing so far`
+    )
+  }
   if (dirtyBytes > 0) lines.push(`  ${bytes(dirtyBytes)} written since its version`)
   for (const { host, refusal } of parcel.peers) {
     if (refusal !== null) lines.push(`  ${host.slice(0, 8)}: ${refusal}`)

@@ -41,6 +41,11 @@ export const serverStatus = z.object({
   /** Of them, those that have not come yet. */
   waiting: z.number(),
   dirtyBytes: z.number(),
+  /** Chunks that were used since the start, until the guest had settled. */
+  used: z.number(),
+  /** Of them, those that were known to be before; and how many were. */
+  covered: z.number(),
+  known: z.number(),
   /** NBD connections. */
   clients: z.number(),
   /** Why something is tried again and again. */

@@ -11,6 +11,7 @@ import { ItemClient } from './item-client.js'
 import { NbdServer } from './nbd.js'
 import { PatientVolume } from './patient-volume.js'
 import type { Volume } from './volume.js'
+import { WorkingSet } from './working-set.js'
 
 type Spec = z.infer<typeof specSchema>
 
@@ -20,6 +21,8 @@ type Spec = z.infer<typeof specSchema>
  * and it ends when that is closed.
  */
 class ImageServer {
+  readonly #spec: Spec
+  readonly #workingSet: WorkingSet
   readonly #items: ItemClient
   readonly #images: ImageSet
   readonly #volumes: readonly PatientVolume[]
@@ -27,12 +30,16 @@ class ImageServer {
   readonly #nbd: NbdServer | null
 
   private constructor(
+    spec: Spec,
     items: ItemClient,
     images: ImageSet,
+    workingSet: WorkingSet,
     volumes: readonly PatientVolume[],
     mounted: { mount: Mounted; fileSystem: FuseFileSystem } | null,
     nbd: NbdServer | null
   ) {
+    this.#spec = spec
+    this.#workingSet = workingSet
     this.#items = items
     this.#images = images
     this.#volumes = volumes
@@ -42,6 +49,7 @@ class ImageServer {
 
   static async start(spec: Spec): Promise<ImageServer> {
     const items = await ItemClient.connect(spec.items)
+    const workingSet = new WorkingSet(items.known)
     const waiters: PatientVolume[] = []
     const patient = (image: Volume): Volume => {
       const volume = new PatientVolume(image)
@@ -52,6 +60,7 @@ class ImageServer {
       { id: spec.items.version, version: items.version, places: items.places, source: items },
       {
         overlays: spec.overlays,
+        onTouch: (path, chunk) => workingSet.touch(path, chunk),
         ...(spec.isPatient ? { wrap: patient } : {}),
         files: spec.files
       }
@@ -75,7 +84,7 @@ class ImageServer {
       const mount = await mountFuse(spec.mount, fileSystem)
       mounted = { mount, fileSystem }
     }
-    return new ImageServer(items, images, waiters, mounted, nbd)
+    return new ImageServer(spec, items, images, workingSet, waiters, mounted, nbd)
   }
 
   get ready(): Ready {
@@ -92,13 +101,17 @@ class ImageServer {
       asked: this.#items.asked,
       waiting: this.#items.waiting,
       dirtyBytes: this.#images.dirtyBytes,
+      used: this.#workingSet.used,
+      covered: this.#workingSet.covered,
+      known: this.#workingSet.known,
       clients: this.#nbd?.clients ?? 0,
       troubles: this.#volumes.flatMap(({ trouble }) => (trouble === null ? [] : [trouble]))
     }
   }
 
-  flush(): Promise<void> {
-    return this.#images.flush()
+  async flush(): Promise<void> {
+    await this.#images.flush()
+    await this.#workingSet.save(this.#spec.overlays)
   }
 
   /** Fails all that waits, and all that comes: for a monitor that is to be killed. */

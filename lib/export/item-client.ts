@@ -18,6 +18,7 @@ import {
   QUESTION,
   takeMessage
 } from './item-protocol.js'
+import type { Touched } from './working-set.js'
 
 /** Where items come from. */
 export interface ItemsAddress {
@@ -31,7 +32,11 @@ export interface ItemsAddress {
   start: string[]
 }
 
-const records = z.object({ version: z.string(), places: z.string() })
+const records = z.object({
+  version: z.string(),
+  places: z.string(),
+  trace: z.string().nullable()
+})
 const failure = z.object({ code: z.string(), message: z.string() })
 
 /** Opened packs kept, of up to 1 MiB each. */
@@ -54,6 +59,8 @@ interface Waiting {
 export class ItemClient implements ItemSource {
   readonly version: Version
   readonly places: Places
+  /** What is known to be wanted first. */
+  readonly known: Touched | null
   readonly #address: ItemsAddress
   readonly #packs = new OpenedPacks(CACHED)
   readonly #waiting = new Map<number, Waiting>()
@@ -64,7 +71,13 @@ export class ItemClient implements ItemSource {
   /** Packs and items that were asked for. */
   asked = 0
 
-  private constructor(address: ItemsAddress, version: Version, places: Places) {
+  private constructor(
+    address: ItemsAddress,
+    version: Version,
+    places: Places,
+    known: Touched | null
+  ) {
+    this.known = known
     this.#address = address
     this.version = version
     this.places = places
@@ -73,11 +86,11 @@ export class ItemClient implements ItemSource {
   /** Throws UNKNOWN_PARCEL, UNKNOWN_VERSION, UNREACHABLE. */
   static async connect(address: ItemsAddress): Promise<ItemClient> {
     const { socket, incoming, bytes } = await hello(address)
-    const { version, places } = records.parse(bytes)
+    const { version, places, trace } = records.parse(bytes)
     const record = decodeMetaRecord(Buffer.from(places, 'base64'))
     if (record.type !== 'places') throw new ParcelError('INTEGRITY', 'a version without places')
     const decoded = decodeVersion(Buffer.from(version, 'base64'))
-    const client = new ItemClient(address, decoded, record.places)
+    const client = new ItemClient(address, decoded, record.places, knownOf(trace))
     client.#use(socket, incoming)
     return client
   }
@@ -208,6 +221,16 @@ const FOUR_IGNORED: ['ignore', 'ignore', 'ignore', 'ignore'] = [
   'ignore',
   'ignore'
 ]
+
+function knownOf(text: string | null): Touched | null {
+  const record = text === null ? null : decodeMetaRecord(Buffer.from(text, 'base64'))
+  if (record?.type !== 'trace') return null
+  const { files, touched } = record.trace
+  return {
+    files: files.map((path) => path.toString()),
+    touched: touched.map(({ file, chunk }) => [file, chunk])
+  }
+}
 
 /** The item came without its pack. */
 class NoPack extends Error {}

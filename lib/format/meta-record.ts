@@ -1,11 +1,17 @@
 import { Reader, Writer } from './codec.js'
 import { readPlace, writePlace, type Place } from './entry.js'
 import {
+  chunkCount,
   HASH_BYTES,
   KEY_BYTES,
   MAX_CORES,
+  MAX_FILE_SIZE,
   MAX_NAME_BYTES,
+  MAX_PATH_BYTES,
   MAX_TABLE_SIZE,
+  MAX_TRACE_BLOCKS,
+  MAX_TRACE_CHUNKS,
+  MAX_TRACE_FILES,
   SIGNATURE_BYTES
 } from './limits.js'
 
@@ -28,16 +34,40 @@ export interface Places {
   roots: StreamRef
 }
 
-/** A record of a `meta` core. Unknown types are skipped; type 4 is kept for working-set traces. */
+/** A block of a core of a version's core table, that a resume wants. */
+export interface TraceBlock {
+  core: number
+  block: number
+  /** Whether it was packed for that: other things are not in it. */
+  isPacked: boolean
+}
+
+/**
+ * What a machine used of a version's predecessor from its resume until it had settled, and where
+ * that is in this version: a hint of what to fetch first.
+ */
+export interface Trace {
+  version: Buffer
+  /** Paths of the files that `touched` numbers. */
+  files: Buffer[]
+  /** Chunks in the order of their first use. */
+  touched: { file: number; chunk: number }[]
+  /** In the order in which they are wanted, each once. */
+  blocks: TraceBlock[]
+}
+
+/** A record of a `meta` core. Unknown types are skipped. */
 export type MetaRecord =
   | { type: 'version'; bytes: Buffer; signature: Buffer }
   | { type: 'places'; places: Places }
+  | { type: 'trace'; trace: Trace }
   | { type: 'name'; name: string }
   | { type: 'unknown' }
 
 const VERSION = 1
 const PLACES = 2
 const NAME = 3
+const TRACE = 4
 const NO_ROOT = Buffer.alloc(HASH_BYTES)
 
 export function encodeMetaRecord(record: Exclude<MetaRecord, { type: 'unknown' }>): Buffer {
@@ -49,6 +79,10 @@ export function encodeMetaRecord(record: Exclude<MetaRecord, { type: 'unknown' }
     case 'places':
       writer.u8(PLACES)
       writePlaces(writer, record.places)
+      break
+    case 'trace':
+      writer.u8(TRACE)
+      writeTrace(writer, record.trace)
       break
     case 'name':
       writer.u8(NAME).text(record.name, MAX_NAME_BYTES)
@@ -65,6 +99,8 @@ export function decodeMetaRecord(bytes: Uint8Array): MetaRecord {
     record = { type: 'version', bytes: body, signature: reader.fixed(SIGNATURE_BYTES) }
   } else if (type === PLACES) {
     record = { type: 'places', places: readPlaces(reader) }
+  } else if (type === TRACE) {
+    record = { type: 'trace', trace: readTrace(reader) }
   } else if (type === NAME) {
     record = { type: 'name', name: reader.text(MAX_NAME_BYTES) }
   } else {
@@ -72,6 +108,35 @@ export function decodeMetaRecord(bytes: Uint8Array): MetaRecord {
   }
   reader.end()
   return record
+}
+
+function writeTrace(writer: Writer, { version, files, touched, blocks }: Trace): void {
+  writer.fixed(version, HASH_BYTES)
+  writer.list(files, (path) => writer.sized(path))
+  writer.list(touched, ({ file, chunk }) => writer.varint(file).varint(chunk))
+  writer.list(blocks, ({ core, block, isPacked }) =>
+    writer
+      .u8(isPacked ? 1 : 0)
+      .varint(core)
+      .varint(block)
+  )
+}
+
+function readTrace(reader: Reader): Trace {
+  const version = reader.fixed(HASH_BYTES)
+  const files = reader.list(MAX_TRACE_FILES, () => reader.sized(MAX_PATH_BYTES))
+  const touched = reader.list(MAX_TRACE_CHUNKS, () => ({
+    file: reader.varint(Math.max(files.length - 1, 0)),
+    chunk: reader.varint(chunkCount(MAX_FILE_SIZE))
+  }))
+  if (files.length === 0 && touched.length > 0) reader.fail('chunks of no file')
+  const blocks = reader.list(MAX_TRACE_BLOCKS, () => {
+    const flag = reader.u8()
+    if (flag > 1) reader.fail('a flag is neither 0 nor 1')
+    const [core, block] = [reader.varint(MAX_CORES - 1), reader.varint(2 ** 40)]
+    return { core, block, isPacked: flag === 1 }
+  })
+  return { version, files, touched, blocks }
 }
 
 function writePlaces(writer: Writer, { version, cores, table, roots }: Places): void {

@@ -11,9 +11,15 @@ import type { Log } from './log.js'
 
 /**
  * What is packed together, and how much of it raw: a demand fault pays for a whole pack, so memory
- * is in smaller ones; place pages are read before id pages and without them.
+ * is in smaller ones, and what a resume wants first in ones of its own; place pages are read before id pages and without them.
  */
-const SIZES = { disk: SEGMENT_SIZE, memory: 262_144, ids: 262_144, places: 262_144 } as const
+const SIZES = {
+  disk: SEGMENT_SIZE,
+  memory: 262_144,
+  working: 262_144,
+  ids: 262_144,
+  places: 262_144
+} as const
 export type Stream = keyof typeof SIZES
 
 const BATCH_BYTES = 4 * 1_048_576
@@ -67,7 +73,8 @@ export class PackWriter {
   /** Items put but not yet in the index. */
   readonly #pending = new Map<string, Place | Promise<Place>>()
   readonly #queue: ClosedPack[] = []
-  readonly #ownCore: number
+  /** Number of this host's log in the core table. */
+  readonly ownCore: number
   #next: number
   #inFlight = 0
   #finding = 0
@@ -78,12 +85,14 @@ export class PackWriter {
   #flushing: Promise<void> = Promise.resolve()
   #failure: Error | null = null
   #waiters: (() => void)[] = []
+  /** Blocks of the stream `working`. */
+  readonly working: number[] = []
   /** Bytes of packs appended, before sealing and padding. */
   stored = 0
 
   constructor(options: PackWriterOptions) {
     this.#options = options
-    this.#ownCore = options.cores.number(options.log.key)
+    this.ownCore = options.cores.number(options.log.key)
     this.#next = options.log.length
   }
 
@@ -151,7 +160,7 @@ export class PackWriter {
     for (const each of names) if (this.#pending.has(each)) return null
     const pack = this.#newPack(stream, segment.take())
     const length = SEGMENT_SIZE / ids.length
-    const [core, block] = [this.#ownCore, this.#next]
+    const [core, block] = [this.ownCore, this.#next]
     const places = ids.map((id, ordinal) => {
       const place = { core, block, ordinal }
       pack.items.push({ id, length })
@@ -214,13 +223,14 @@ export class PackWriter {
   #list(pack: OpenPack, id: Buffer, length: number): Promise<Place> {
     const ordinal = pack.items.push({ id, length }) - 1
     pack.bytes += length
-    const place = pack.block.then((block) => ({ core: this.#ownCore, block, ordinal }))
+    const place = pack.block.then((block) => ({ core: this.ownCore, block, ordinal }))
     this.#pending.set(name(id), place)
     return place
   }
 
   #close(stream: Stream, pack: OpenPack): void {
     this.#open.delete(stream)
+    if (stream === 'working') this.working.push(this.#next)
     this.#send(pack)
   }
 

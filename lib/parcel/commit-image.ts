@@ -31,6 +31,10 @@ export interface CommitImageOptions {
   here: ItemSource
   /** Waits for what is not: pages of trees, which a new tree cannot do without. */
   anywhere: ItemSource
+  /** Chunks that a resume will want first, in that order: they are packed together. */
+  working: readonly number[]
+  /** Whether an item is in such a pack already. */
+  isPacked: (place: Place) => boolean
   signal: AbortSignal
   onBytes: (bytes: number) => void
 }
@@ -45,7 +49,7 @@ export async function commitImage(
   overlay: Overlay,
   options: CommitImageOptions
 ): Promise<Tree> {
-  const { writer, anywhere, signal, onBytes } = options
+  const { writer, anywhere, working, signal, onBytes } = options
   const { size: before, root, chunking } = entry
   const isSameNaming = chunking === CHUNKING
   const tree = new TreeWriter(writer)
@@ -55,6 +59,14 @@ export async function commitImage(
   const update = new TreeUpdate(tree, base, total)
   const lookup = new TreeLookup(anywhere, { size: before, root, place, chunking })
   const chunks = new ImageChunks(overlay, lookup, options)
+  const moved = new Map<number, StoredChunk>()
+  if (isSameNaming) {
+    for (const chunk of working) {
+      signal.throwIfAborted()
+      const stored = chunk < total ? await chunks.pack(chunk) : null
+      if (stored !== null) moved.set(chunk, stored)
+    }
+  }
   let next = 0
   const window = new OrderedWindow<{ chunk: number; stored: StoredChunk }>(
     AT_ONCE,
@@ -67,9 +79,13 @@ export async function commitImage(
       await writer.ready()
     }
   )
-  for (const chunk of changedChunks(overlay, before, isSameNaming)) {
+  const changed = changedChunks(overlay, before, isSameNaming)
+  for (const chunk of withAll(
+    changed,
+    [...moved.keys()].toSorted((a, b) => a - b)
+  )) {
     signal.throwIfAborted()
-    const store = async () => ({ chunk, stored: await chunks.store(chunk) })
+    const store = async () => ({ chunk, stored: moved.get(chunk) ?? (await chunks.store(chunk)) })
     await window.push(store(), false)
   }
   await window.end()
@@ -97,6 +113,18 @@ function* changedChunks(
     for (next = Math.max(next, Math.floor(map.start / PAGES)); next < end; next++) yield next
   }
   for (let chunk = Math.max(next, from); chunk < total; chunk++) yield chunk
+}
+
+/** Two ascending sequences as one, each number once. */
+function* withAll(numbers: Iterable<number>, others: readonly number[]): Generator<number> {
+  let n = 0
+  for (const number of numbers) {
+    for (let other = others[n]; other !== undefined && other <= number; other = others[++n]) {
+      if (other < number) yield other
+    }
+    yield number
+  }
+  yield* others.slice(n)
 }
 
 /** Runs of pages of both maps, by where they begin. */
@@ -131,16 +159,39 @@ class ImageChunks {
     this.#options = options
   }
 
-  async store(chunk: number): Promise<StoredChunk> {
+  /** Stores a chunk beside others that a resume wants first; null when there is nothing to do. */
+  async pack(chunk: number): Promise<StoredChunk | null> {
+    const { here, isPacked } = this.#options
+    const length = chunkLength(this.#overlay.size, chunk)
+    const { own, zeroed } = this.#masks(chunk, length)
+    if ((own | zeroed) !== 0) return this.store(chunk, 'working')
+    const base = await this.#lookup.entry(chunk)
+    const ids = base === null ? [] : entryIds(base.entry)
+    if (base === null || ids.length === 0 || base.places.every(isPacked)) return null
+    const { size, chunking } = this.#lookup.tree
+    if (length !== chunkLength(size, chunk)) return null
+    const bytes = await readChunk(here, base, { length, chunking }).catch((error: unknown) => {
+      if (error instanceof ParcelError && error.code === 'UNREACHABLE') return null
+      throw error
+    })
+    if (bytes === null) return null
+    // Once more, although it is known: it moves.
+    const id = chunkId(bytes)
+    const holes = base.entry.kind === 'chunk' ? base.entry.holes : 0
+    const place = this.#options.writer.put('working', id, bytes)
+    return { entry: { kind: 'chunk', id, holes }, places: [place] }
+  }
+
+  async store(chunk: number, stream: Stream = this.#options.stream): Promise<StoredChunk> {
     const length = chunkLength(this.#overlay.size, chunk)
     const { own, zeroed } = this.#masks(chunk, length)
     const all = 2 ** Math.ceil(length / SUBPAGE_SIZE) - 1
     const bytes = await this.#ownPages(chunk, length, own)
-    if ((own | zeroed) === all) return this.#whole(bytes, zeroed)
+    if ((own | zeroed) === all) return this.#whole(bytes, zeroed, stream)
     const base = await this.#lookup.entry(chunk)
-    if (base === null) return this.#whole(bytes, all & ~own)
+    if (base === null) return this.#whole(bytes, all & ~own, stream)
     const known = await this.#base(base, chunk)
-    if (known === null) return this.#patch(base, bytes, own | zeroed, length)
+    if (known === null) return this.#patch(base, bytes, own | zeroed, stream)
     for (let page = 0; page < PAGES; page++) {
       if (((own | zeroed) & (1 << page)) !== 0) continue
       const start = page * SUBPAGE_SIZE
@@ -148,7 +199,7 @@ class ImageChunks {
     }
     const kind = base.entry.kind
     const holes = kind === 'chunk' || kind === 'zero' ? base.entry.holes & ~own : 0
-    return this.#whole(bytes, (holes | zeroed) & all)
+    return this.#whole(bytes, (holes | zeroed) & all, stream)
   }
 
   /** Bits of the pages that were written, and of those that were made zero. */
@@ -197,20 +248,21 @@ class ImageChunks {
     }
   }
 
-  async #whole(bytes: Buffer, holes: number): Promise<StoredChunk> {
+  async #whole(bytes: Buffer, holes: number, stream: Stream): Promise<StoredChunk> {
     const all = 2 ** Math.ceil(bytes.byteLength / SUBPAGE_SIZE) - 1
     if (holes === all) return { entry: { kind: 'hole' }, places: [] }
     if (isZero(bytes)) return { entry: { kind: 'zero', holes }, places: [] }
     const id = chunkId(bytes)
-    return { entry: { kind: 'chunk', id, holes }, places: await this.#put(id, bytes) }
+    return { entry: { kind: 'chunk', id, holes }, places: await this.#put(id, bytes, stream) }
   }
 
   async #patch(
     { entry, places }: LeafEntry,
     bytes: Buffer,
     mask: number,
-    length: number
+    stream: Stream
   ): Promise<StoredChunk> {
+    const length = bytes.byteLength
     const parts: Buffer[] = []
     for (let page = 0; page < PAGES; page++) {
       if ((mask & (1 << page)) === 0) continue
@@ -225,13 +277,13 @@ class ImageChunks {
     if (before.length !== others.length) throw new TypeError('an id for each patch')
     return {
       entry: { kind: 'patched', base, patches: [...before, { mask, id }] },
-      places: [...places, ...(await this.#put(id, patch))]
+      places: [...places, ...(await this.#put(id, patch, stream))]
     }
   }
 
   /** In a list, or whoever awaits this would await the place, which is known when its pack is full. */
-  async #put(id: Buffer, bytes: Buffer): Promise<(Place | Promise<Place>)[]> {
-    const { writer, stream } = this.#options
+  async #put(id: Buffer, bytes: Buffer, stream: Stream): Promise<(Place | Promise<Place>)[]> {
+    const { writer } = this.#options
     const [known] = await writer.find([id])
     return [known ?? writer.put(stream, id, bytes)]
   }

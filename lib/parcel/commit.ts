@@ -25,6 +25,7 @@ import { isUnchanged, type BaseFile, type BaseFiles } from './base-files.js'
 import { ChangingFile, commitFile, type Before } from './commit-file.js'
 import { commitImage } from './commit-image.js'
 import { FileStamps, type FileStamp } from './file-stamps.js'
+import type { Used } from './trace.js'
 import type { DirtyMap, Scan } from './scan.js'
 import { isAccessError, reason, walk, type Found, type Skipped } from './walk.js'
 
@@ -146,6 +147,12 @@ export interface Images {
   here: ItemSource
   /** Waits for what is not. */
   anywhere: ItemSource
+  /** What a resume will want first. */
+  used: Used
+  /** Blocks that were packed for that before, as `blockName` has them. */
+  packed: ReadonlySet<string>
+  /** Whether an item is in one of them. */
+  isPacked: (place: Place) => boolean
 }
 
 async function* nothing(): AsyncGenerator<never> {}
@@ -175,13 +182,15 @@ async function storeImage(content: Content, options: StoreOptions): Promise<Stor
   if (entry.type !== 'file' || images === null) return { entry, place, stamp: null }
   const overlay = await Overlay.open(overlayPath(images.overlays, entry.path), entry.size)
   try {
-    if (!overlay.isDirty) return { entry, place, stamp: null }
     const isState = entry.role === 'memory' || entry.role === 'device'
     const stream: Stream = isState ? 'memory' : 'disk'
-    const { here, anywhere } = images
-    const how = { writer, stream, here, anywhere, signal: work.signal, onBytes }
+    const { used } = images
+    const file = used.files.indexOf(printable(entry.path))
+    const working = used.touched.flatMap(([of, chunk]) => (of === file ? [chunk] : []))
+    if (!overlay.isDirty && working.length === 0) return { entry, place, stamp: null }
+    const how = { ...images, writer, stream, working, signal: work.signal, onBytes }
     const tree = await commitImage({ entry, place }, overlay, how)
-    const mtime = BigInt(Date.now()) * 1_000_000n
+    const mtime = overlay.isDirty ? BigInt(Date.now()) * 1_000_000n : entry.mtime
     const { size } = overlay
     const stored = { ...entry, chunking: CHUNKING, size, root: tree.root, mtime }
     return { entry: stored, place: tree.place, stamp: null }

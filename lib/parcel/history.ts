@@ -1,5 +1,5 @@
 import { ParcelError } from '../errors.js'
-import { encodeMetaRecord, type Places } from '../format/meta-record.js'
+import { encodeMetaRecord, type Places, type Trace } from '../format/meta-record.js'
 import { decodeVersion, encodeVersion, type Version } from '../format/version.js'
 import { keyedHash } from '../keys/hash.js'
 import { verifySignature, type Identity } from '../keys/identity.js'
@@ -16,6 +16,8 @@ export class History {
   readonly #versions = new Map<string, Known>()
   /** By version and host that said so; only its author's word is asked for. */
   readonly #places = new Map<string, Places>()
+  /** By version and host, like the places. */
+  readonly #traces = new Map<string, Trace>()
   #heads: Known[] | null = null
   readonly #children = new Map<string, string[]>()
 
@@ -46,6 +48,17 @@ export class History {
   /** What a host says of where a version is; later places replace earlier ones. */
   addPlaces(places: Places, host: Buffer): void {
     this.#places.set(placesKey(places.version, host), places)
+  }
+
+  /** What a host says that a resume of a version wants first. */
+  addTrace(trace: Trace, host: Buffer): void {
+    this.#traces.set(placesKey(trace.version, host), trace)
+  }
+
+  /** What a resume of a version wants first, in its author's words; null when nobody knows. */
+  trace(id: Buffer): Trace | null {
+    const version = this.get(id)?.version
+    return (version && this.#traces.get(placesKey(id, version.author))) ?? null
   }
 
   get(id: Buffer): Known | null {

@@ -264,6 +264,7 @@ export class LogSet {
     const author = Buffer.from(host, 'hex')
     // A log counts for its writer alone: nobody can speak of another's versions.
     if (record.type === 'places') this.history.addPlaces(record.places, author)
+    if (record.type === 'trace') this.history.addTrace(record.trace, author)
     if (record.type === 'version') this.history.addVersion(record.bytes, record.signature, author)
     if (record.type === 'name') {
       this.hostNames.set(host, printable(Buffer.from(record.name)).slice(0, 64))

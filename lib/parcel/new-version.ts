@@ -1,7 +1,7 @@
 import { ParcelError } from '../errors.js'
 import type { FileEntry, FileRole } from '../format/file-table.js'
 import { CHUNKING } from '../format/limits.js'
-import type { Places } from '../format/meta-record.js'
+import type { Places, Trace } from '../format/meta-record.js'
 import type { CoreHead, Version } from '../format/version.js'
 import { CORE_PREFIX } from '../log/chunk-index.js'
 import { CoreTable } from '../log/core-table.js'
@@ -17,6 +17,7 @@ import { FileStamps } from './file-stamps.js'
 import { placesHash, type Known } from './history.js'
 import type { LogSet } from './log-set.js'
 import type { DirtyMap, Scan } from './scan.js'
+import { blockName, traceOf, type Used } from './trace.js'
 import { packsOf } from './version-packs.js'
 import type { Skipped } from './walk.js'
 
@@ -24,7 +25,13 @@ export interface CommitRequest {
   /** The folder; null when all of the version is in images. */
   path: string | null
   /** What is not in the folder, but in images of a version, whose overlays are in another. */
-  images?: { version: Buffer; overlays: string; isImage: (entry: FileEntry) => boolean }
+  images?: {
+    version: Buffer
+    overlays: string
+    isImage: (entry: FileEntry) => boolean
+    /** What the machine used since it was resumed; null: as it was said of that version. */
+    used: Used | null
+  }
   roles: Readonly<Record<string, FileRole>>
   exclude: (path: string) => boolean
   facts: Record<string, string>
@@ -43,6 +50,8 @@ export interface NewVersion {
   skipped: Skipped[]
   /** By which unchanged files are known again. */
   stamps: FileStamps
+  /** What a resume of it will want first; null when nobody knows. */
+  trace: Omit<Trace, 'version'> | null
 }
 
 export interface NewVersionOptions {
@@ -114,7 +123,38 @@ export async function storeVersion(
     extensions: []
   }
   const places = { cores: [...cores.keys], table: stored.table.place, roots: stored.roots }
-  return { version, places, skipped: stored.skipped, stamps: stored.stamps }
+  const { skipped, stamps } = stored
+  const trace =
+    images === null ? null : await traceFor({ version, places, images, writer, set, request })
+  return { version, places, skipped, stamps, trace }
+}
+
+async function traceFor({
+  version,
+  places,
+  images,
+  writer,
+  set,
+  request
+}: {
+  version: Version
+  places: Omit<Places, 'version'>
+  images: Images
+  writer: PackWriter
+  set: LogSet
+  request: CommitRequest
+}): Promise<Omit<Trace, 'version'>> {
+  const cores = new CoreTable(places.cores)
+  const packed = new Set(images.packed)
+  for (const block of writer.working) packed.add(blockName({ core: writer.ownCore, block }))
+  return traceOf({
+    version,
+    places: { ...places, version: Buffer.alloc(0) },
+    source: packsOf(cores, set),
+    used: images.used,
+    packed,
+    isNeeded: ({ entry }) => request.images?.isImage(entry) !== true
+  })
 }
 
 function imagesOf(
@@ -129,8 +169,15 @@ function imagesOf(
   if (of === null) throw new ParcelError('UNREACHABLE', 'the version of the images is not here')
   const places = set.history.places(of.id)
   const anywhere = new FaultSource(places, faults, signal)
+  const before = set.history.trace(of.id)
+  const packed = new Set(
+    (before?.blocks ?? []).flatMap((at) => (at.isPacked ? [blockName(at)] : []))
+  )
   return {
     overlays: images.overlays,
+    used: images.used ?? usedOf(before),
+    packed,
+    isPacked: (place) => packed.has(blockName(place)),
     here: packsOf(new CoreTable(places.cores), set),
     anywhere,
     async *contents() {
@@ -139,6 +186,11 @@ function imagesOf(
       }
     }
   }
+}
+
+function usedOf(trace: Trace | null): Used {
+  const files = (trace?.files ?? []).map((path) => path.toString())
+  return { files, touched: (trace?.touched ?? []).map(({ file, chunk }) => [file, chunk]) }
 }
 
 async function baseFiles(

@@ -25,6 +25,7 @@ import { storeVersion, type CommitRequest } from './new-version.js'
 import { OwnLogs } from './own-logs.js'
 import { dueReceipts } from './receipts.js'
 import { itemsFor, recipesFor } from './recipes.js'
+import { prefetch } from './prefetch.js'
 import { SavedState } from './saved-state.js'
 import { Synthesis } from './synthesis.js'
 import { versionItems, type VersionItems } from './version-items.js'
@@ -221,7 +222,7 @@ export class Parcel {
   commit(request: CommitRequest, work: Work): Promise<{ version: Known; skipped: Skipped[] }> {
     const { path, images } = request
     return this.#exclusive(async () => {
-      const { version, places, skipped, stamps } = await storeVersion(request, {
+      const { version, places, skipped, stamps, trace } = await storeVersion(request, {
         parcel: this.id,
         driver: this.driver,
         base: path === null ? (images?.version ?? null) : this.folder.base,
@@ -237,7 +238,12 @@ export class Parcel {
       // The record is the commit point. Should we die right after it, the next start finds it by this.
       const id = signed.id.toString('hex')
       if (path !== null) await this.folder.begin('commit', id, path)
+      const traces =
+        trace === null
+          ? []
+          : [encodeMetaRecord({ type: 'trace', trace: { ...trace, version: signed.id } })]
       await own.meta.append([
+        ...traces.map((bytes) => [bytes]),
         [encodeMetaRecord({ type: 'places', places: { ...places, version: signed.id } })],
         [encodeMetaRecord({ type: 'version', ...signed })]
       ])
@@ -288,6 +294,19 @@ export class Parcel {
   /** The contents of a version that is here, for comparing a folder with it. */
   contents(known: Known): ReturnType<typeof contentsOf> {
     return contentsOf(known, this.#set)
+  }
+
+  /**
+   * Fetches what a resume of a version wants first, ahead of all else. Settles when it is here, at
+   * once when nobody knows what that is; never fails.
+   */
+  async prefetch({ id }: Known, signal: AbortSignal): Promise<void> {
+    const trace = this.history.trace(id)
+    if (trace === null || !this.history.hasPlaces(id)) return
+    const { cores } = this.history.places(id)
+    await this.#set.pace
+      .urgent(() => prefetch(trace, cores, this.#set, signal))
+      .catch((error: unknown) => this.#set.problem('', ParcelError.from(error).message))
   }
 
   /** Until the returned function is called, nothing is fetched that nobody waits for. */

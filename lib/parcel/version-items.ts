@@ -7,8 +7,8 @@ import type { LogSet } from './log-set.js'
 
 /** A version that is lent to images: its records, and its items one by one. */
 export interface VersionItems {
-  /** The version's record and its places, as base64. */
-  records: { version: string; places: string }
+  /** The version's record, its places and what it wants first, as base64. */
+  records: { version: string; places: string; trace: string | null }
   /** `core` by its number in the places. Throws INTEGRITY, INTERRUPTED. */
   supply(
     wish: { core: number; block: number; id: Buffer | null },
@@ -26,11 +26,13 @@ export function versionItems(
 ): VersionItems {
   // As they are now: a later record of places numbers its cores anew.
   const places = set.history.places(id)
+  const trace = set.history.trace(id)
   let isReleased = false
   return {
     records: {
       version: encodeVersion(version).toString('base64'),
-      places: encodeMetaRecord({ type: 'places', places }).toString('base64')
+      places: encodeMetaRecord({ type: 'places', places }).toString('base64'),
+      trace: trace && encodeMetaRecord({ type: 'trace', trace }).toString('base64')
     },
     async supply({ core, ...wish }, signal) {
       const key = places.cores[core]

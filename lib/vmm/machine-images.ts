@@ -4,6 +4,7 @@ import { z } from 'zod'
 import { ImageProcess, itemsAddress, type ServerStatus } from '../export/image-process.js'
 import { ImageSet } from '../export/image-set.js'
 import { ItemClient } from '../export/item-client.js'
+import { WorkingSet } from '../export/working-set.js'
 import type { ServedImages } from './machine-folder.js'
 
 /** Which files of a machine are served, out of which version. */
@@ -60,9 +61,14 @@ export async function serveImages(spec: ImagesSpec, runDir: string): Promise<Mac
 export async function openImages(spec: ImagesSpec): Promise<MachineImages> {
   const items = await ItemClient.connect(spec.items)
   const files = new Set(spec.files)
+  const workingSet = new WorkingSet(items.known)
   const set = await ImageSet.open(
     { id: spec.items.version, version: items.version, places: items.places, source: items },
-    { overlays: spec.overlays, files: spec.files }
+    {
+      overlays: spec.overlays,
+      files: spec.files,
+      onTouch: (path, chunk) => workingSet.touch(path, chunk)
+    }
   )
   let settle: (reason: string | null) => void = () => {}
   const exited = new Promise<string | null>((resolve) => (settle = resolve))
@@ -71,9 +77,14 @@ export async function openImages(spec: ImagesSpec): Promise<MachineImages> {
     exited,
     async status() {
       const { asked, waiting } = items
-      return { asked, waiting, dirtyBytes: set.dirtyBytes, clients: 0, troubles: [] }
+      const { used, covered, known } = workingSet
+      const { dirtyBytes } = set
+      return { asked, waiting, dirtyBytes, used, covered, known, clients: 0, troubles: [] }
     },
-    flush: () => set.flush(),
+    async flush() {
+      await set.flush()
+      await workingSet.save(spec.overlays)
+    },
     async abandon() {
       items.close()
     },

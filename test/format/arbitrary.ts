@@ -150,9 +150,16 @@ const places: fc.Arbitrary<Places> = record({
     place: fc.oneof(none, place)
   })
 })
+const trace = record({
+  version: hash,
+  files: fc.array(bytes(1, 20), { minLength: 1, maxLength: 3 }),
+  touched: some(record({ file: fc.constant(0), chunk: fc.nat(2 ** 30) })),
+  blocks: some(record({ core: fc.nat(100), block: fc.nat(2 ** 30), isPacked: fc.boolean() }))
+})
 export const metaRecord: fc.Arbitrary<Exclude<MetaRecord, { type: 'unknown' }>> = fc.oneof(
   record({ type: fc.constant('version' as const), bytes: bytes(0, 60), signature }),
   record({ type: fc.constant('places' as const), places }),
+  record({ type: fc.constant('trace' as const), trace }),
   record({ type: fc.constant('name' as const), name: text })
 )
 

@@ -23,7 +23,13 @@ async function contentsOf(log: Log) {
 }
 
 const STREAMS: readonly Stream[] = ['disk', 'memory', 'ids', 'places']
-const KINDS = { disk: 'chunk', memory: 'chunk', ids: 'page', places: 'page' } as const
+const KINDS = {
+  disk: 'chunk',
+  memory: 'chunk',
+  working: 'chunk',
+  ids: 'page',
+  places: 'page'
+} as const
 
 test('each item once, in any order of streams, repeats and writers; places give its bytes', async (t) => {
   const { log, writer, reader } = await packs(t)
