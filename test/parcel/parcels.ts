@@ -1,7 +1,9 @@
+import assert from 'node:assert/strict'
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
 import { WorkerPool } from '../../lib/chunk/worker-pool.js'
+import { openHome } from '../../lib/index.js'
 import { Identity } from '../../lib/keys/identity.js'
 import { ChunkIndex } from '../../lib/log/chunk-index.js'
 import type { Log } from '../../lib/log/log.js'
@@ -54,9 +56,7 @@ export class TestParcel {
     this.#context = null
     await this.#parcel?.close()
     this.#parcel = null
-    await context?.index.close()
-    await context?.store.close()
-    await context?.pool.close()
+    if (context !== null) await closeContext(context)
   }
 
   /** What a restart of the host does. */
@@ -90,20 +90,57 @@ export class TestParcel {
   }
 
   async #open(): Promise<ParcelContext> {
-    const store = await Store.open(join(this.home, 'store'))
-    const index = await ChunkIndex.open(join(this.home, 'index'), this.identity.index)
-    this.#context = {
-      store,
-      index,
-      pool: new WorkerPool(),
-      lookaside: new Lookaside(index),
-      identity: this.identity,
-      hostName: 'here',
-      stateDir: join(this.home, 'parcels'),
-      clock: () => this.#time++,
-      onTraffic: () => {},
-      isSuspect: false
-    }
+    this.#context = await openContext(this.home, this.identity, () => this.#time++)
     return this.#context
   }
+}
+
+/** A parcel of a host that is off: what other software than ours could write there. */
+export async function inParcel(
+  home: string,
+  name: string,
+  work: (parcel: Parcel) => Promise<void>
+): Promise<void> {
+  const { identity } = await openHome(home)
+  const context = await openContext(home, identity, Date.now)
+  let parcel: Parcel | null = null
+  try {
+    const states = await loadStates(context.stateDir, identity.atRest)
+    const state = states.find((state) => state.name === name)
+    assert.ok(state)
+    parcel = await Parcel.load(context, state)
+    await work(parcel)
+    await context.store.flush()
+  } finally {
+    await parcel?.close()
+    await closeContext(context)
+  }
+}
+
+async function openContext(
+  home: string,
+  identity: Identity,
+  clock: () => number
+): Promise<ParcelContext> {
+  const store = await Store.open(join(home, 'store'))
+  const index = await ChunkIndex.open(join(home, 'index'), identity.index)
+  return {
+    store,
+    index,
+    pool: new WorkerPool(),
+    lookaside: new Lookaside(index),
+    identity,
+    hostName: 'here',
+    stateDir: join(home, 'parcels'),
+    clock,
+    onTraffic: () => {},
+    isSuspect: false
+  }
+}
+
+async function closeContext({ lookaside, index, store, pool }: ParcelContext): Promise<void> {
+  await lookaside.close()
+  await index.close()
+  await store.close()
+  await pool.close()
 }

@@ -1,24 +1,44 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
+import { spawn } from 'node:child_process'
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { once } from 'node:events'
 import { connect, Socket } from 'node:net'
 import { join } from 'node:path'
+import type { Duplex } from 'node:stream'
 import { test, type TestContext } from 'node:test'
 import { setTimeout } from 'node:timers/promises'
 import type NoiseSecretStream from '@hyperswarm/secret-stream'
+import { raw } from 'compact-encoding'
+import DHT from 'hyperdht'
+import Hyperswarm, { type Connection } from 'hyperswarm'
+import Protomux from 'protomux'
 import { z } from 'zod'
-import { keyPairFrom } from '../../lib/keys/identity.js'
+import { encodeOffer, type CarrierOffer } from '../../lib/format/carrier.js'
+import { keyPairFrom, type KeyPair } from '../../lib/keys/identity.js'
+import { Mirror } from '../../lib/log/mirror.js'
+import { parseBootstrap } from '../../lib/swarm/dht.js'
+import { Link } from '../../lib/swarm/link.js'
 import { TcpCarrier } from '../../lib/swarm/tcp.js'
-import { eventually, TestHosts } from '../support/hosts.js'
+import { aKeyring, aLog, openStore } from '../log/stores.js'
+import { eventually, testDht, TestHosts } from '../support/hosts.js'
 import { onEnd } from '../support/on-end.js'
+import { scratch } from '../support/scratch.js'
 
 const LIMIT = { timeout: 60_000 }
 const SIGNAL = new AbortController().signal
+const DEAF = `
+const server = require('node:net').createServer()
+server.listen({ host: '127.0.0.1', port: 0, backlog: 1 }, () => {
+  require('node:fs').writeSync(1, String(server.address().port))
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0)
+})`
 
-async function carrier(t: TestContext): Promise<{ tcp: TcpCarrier; key: Buffer; port: number }> {
-  const keyPair = keyPairFrom(randomBytes(32))
+async function carrier(
+  t: TestContext,
+  keyPair = keyPairFrom(randomBytes(32))
+): Promise<{ tcp: TcpCarrier; key: Buffer; port: number }> {
   const tcp = new TcpCarrier(keyPair, '127.0.0.1')
   onEnd(t, () => tcp.close())
   const port = await eventually(() => (tcp.port === 0 ? null : tcp.port), 'it listens')
@@ -160,4 +180,135 @@ test('they go on over UDX when TCP breaks, and over TCP when it is back', LIMIT,
   await arriving
   await goesOver('tcp')
   await arrives('after it is back')
+})
+
+/** A process that listens, and that neither takes nor answers a connection. Returns its port. */
+async function deaf(t: TestContext): Promise<number> {
+  const child = spawn(process.execPath, ['-e', DEAF], { stdio: ['ignore', 'pipe', 'inherit'] })
+  onEnd(t, async () => {
+    child.kill('SIGKILL')
+    await once(child, 'exit')
+  })
+  const [port]: unknown[] = await once(child.stdout, 'data')
+  return Number(port)
+}
+
+test('a dial ends where nobody speaks, and where nobody even answers', LIMIT, async (t) => {
+  const [there, port] = [await carrier(t), await deaf(t)]
+  const host = keyPairFrom(randomBytes(32)).publicKey
+  const to = { address: '127.0.0.1', port, token: randomBytes(32), host }
+  const end = new AbortController()
+  onEnd(t, () => end.abort())
+  // The system accepts it, in place of the process.
+  assert.equal(await there.tcp.dial(to, end.signal), null)
+  const queue = Array.from({ length: 8 }, () => connect({ host: '127.0.0.1', port }))
+  for (const socket of queue) {
+    onEnd(t, () => void socket.destroy())
+    socket.on('error', () => {})
+  }
+  assert.equal(await there.tcp.dial(to, end.signal), null)
+  assert.ok(queue.some(({ connecting }) => connecting))
+})
+
+interface End {
+  keyPair: KeyPair
+  connection: Connection
+}
+
+/** Both ends of a connection over a DHT; the first one's host is who dials. */
+async function meet(t: TestContext): Promise<{ here: End; there: End }> {
+  const bootstrap = parseBootstrap((await testDht(t)).address)
+  const keyPairs = [randomBytes(32), randomBytes(32)].map(keyPairFrom)
+  keyPairs.sort((a, b) => Buffer.compare(a.publicKey, b.publicKey))
+  const ends = keyPairs.map((keyPair) => {
+    const swarm = new Hyperswarm({ keyPair, dht: new DHT({ bootstrap, host: '127.0.0.1' }) })
+    onEnd(t, () => swarm.destroy())
+    const connected = new Promise<Connection>((resolve) => void swarm.once('connection', resolve))
+    return { keyPair, swarm, connected }
+  })
+  const topic = randomBytes(32)
+  // One after the other: who looks before the other has announced itself finds nobody.
+  for (const { swarm } of ends) await swarm.join(topic, { server: true, client: true }).flushed()
+  const [here, there] = await Promise.all(
+    ends.map(async ({ keyPair, connected }) => {
+      const connection = await connected
+      connection.on('error', () => {})
+      return { keyPair, connection }
+    })
+  )
+  assert.ok(here && there)
+  return { here, there }
+}
+
+/** The first end's link when the other makes an offer, and a log that is written here and copied there. */
+async function linked(
+  t: TestContext,
+  { here, there }: { here: End; there: End },
+  offer: CarrierOffer
+) {
+  let asked = 0
+  const channel = Protomux.from(there.connection).createChannel({
+    protocol: 'hyperparcel/carrier',
+    handshake: raw,
+    messages: [{ encoding: raw, onmessage: () => asked++ }],
+    onopen: () => {},
+    onclose: () => {}
+  })
+  channel?.open(encodeOffer(offer))
+  const { tcp } = await carrier(t, here.keyPair)
+  const link = new Link(here.connection, tcp)
+  const isOver = (connection: Connection): Promise<true> =>
+    eventually(() => (link.carrier === connection ? true : null), 'it is the connection')
+  // Who cannot dial asks the other side to.
+  const isInVain = (): Promise<true> =>
+    eventually(() => (asked > 0 ? true : null), 'the dial has ended')
+
+  const { log } = await aLog(t)
+  const store = await openStore(t, join(await scratch(t), 'store'))
+  const copy = await store.mirror('data', log.key, aKeyring())
+  const mirror = new Mirror(copy, () => {})
+  onEnd(t, () => mirror.close())
+  const grows = async (): Promise<void> => {
+    await log.append([[randomBytes(1_000)]])
+    const isWhole = (): true | null => (copy.contiguousLength === log.length ? true : null)
+    await eventually(isWhole, 'the copy is whole')
+  }
+  const replicate = async (remote: Duplex): Promise<void> => {
+    assert.ok(link.carrier)
+    log.replicate(link.carrier)
+    copy.replicate(remote)
+    await grows()
+  }
+  return { link, isOver, isInVain, replicate, grows }
+}
+
+test('where TCP is accepted and nothing is said, logs go over the connection', LIMIT, async (t) => {
+  const [ends, port] = [await meet(t), await deaf(t)]
+  const offer = { port, token: randomBytes(32) }
+  const { isOver, isInVain, replicate, grows } = await linked(t, ends, offer)
+  await isOver(ends.here.connection)
+  await replicate(ends.there.connection)
+  await isInVain()
+  await isOver(ends.here.connection)
+  await grows()
+})
+
+test('where TCP has ended for good, logs go on over the connection', LIMIT, async (t) => {
+  const ends = await meet(t)
+  const { tcp, port } = await carrier(t, ends.there.keyPair)
+  const token = randomBytes(32)
+  const met = new Promise<NoiseSecretStream>((resolve) => {
+    tcp.expect(token, { host: ends.here.keyPair.publicKey, onStream: resolve })
+  })
+  const offer = { port, token }
+  const { link, isOver, isInVain, replicate, grows } = await linked(t, ends, offer)
+  const remote = await met
+  await eventually(() => (link.carrierName === 'tcp' ? true : null), 'it is TCP')
+  await replicate(remote)
+  await tcp.close()
+  await isOver(ends.here.connection)
+  await replicate(ends.there.connection)
+  await isInVain()
+  await isOver(ends.here.connection)
+  await grows()
 })

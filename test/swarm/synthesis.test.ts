@@ -6,12 +6,17 @@ import { Socket } from 'node:net'
 import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
 import { z } from 'zod'
+import { chunkId } from '../../lib/chunk/id.js'
+import { CHUNK_SIZE } from '../../lib/format/limits.js'
+import { encodePackHeader } from '../../lib/format/pack.js'
 import type { Host } from '../../lib/index.js'
+import { inParcel } from '../parcel/parcels.js'
 import { eventually, TestHosts } from '../support/hosts.js'
 import { onEnd } from '../support/on-end.js'
 
 const LIMIT = { timeout: 120_000 }
 const SIZE = 24 * 1_048_576
+const PACK = 1_048_576
 const Message = z.object({ socket: z.instanceof(Socket) })
 
 /** Bytes that came over TCP connections which this process has dialed or accepted since. */
@@ -104,4 +109,40 @@ test('contents that are new come as they are', LIMIT, async (t) => {
   }
   const [first = 0, second = 0] = totals
   assert.ok(second < first * 1.02, `${second} bytes after ${first}`)
+})
+
+test('packs that list ids which their bytes do not have do no harm', LIMIT, async (t) => {
+  const hosts = await TestHosts.start(t)
+  const [one, two] = [await hosts.create('one'), await hosts.create('two')]
+  const [a, b] = [join(hosts.dir, 'a'), join(hosts.dir, 'b')]
+  const bytes = image().subarray(0, 4 * PACK)
+  for (const folder of [a, b]) await mkdir(folder)
+  await share(one, two, 'a', a)
+  await hosts.stop('one')
+  await inParcel(hosts.home('one'), 'a', async (parcel) => {
+    const data = parcel.logs().find(({ kind, isOwn }) => kind === 'data' && isOwn)
+    assert.ok(data)
+    for (let at = 0; at < bytes.byteLength; at += PACK) {
+      const items = Array.from({ length: PACK / CHUNK_SIZE }, (_, n) => {
+        const start = at + n * CHUNK_SIZE
+        return { id: chunkId(bytes.subarray(start, start + CHUNK_SIZE)), length: CHUNK_SIZE }
+      })
+      await data.append([[encodePackHeader('chunks', 'none', items), randomBytes(PACK)]])
+    }
+  })
+  // A version of the liar's, so that who continues it may refer to those packs.
+  const again = await hosts.open('one')
+  await send(again, two, 'a')
+  const { path } = await two.resume('a', { to: join(hosts.dir, 'a-there') })
+
+  await writeFile(join(b, 'disk'), bytes)
+  await share(again, two, 'b', b)
+  await send(again, two, 'b')
+  const made = await two.resume('b', { to: join(hosts.dir, 'b-there') })
+  assert.ok((await readFile(join(made.path, 'disk'))).equals(bytes))
+
+  await writeFile(join(path, 'disk'), bytes)
+  const { version } = await two.suspend('a')
+  const copy = await two.resume('a', { version: version.id, to: join(hosts.dir, 'copy') })
+  assert.ok((await readFile(join(copy.path, 'disk'))).equals(bytes))
 })
