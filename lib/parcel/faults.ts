@@ -53,8 +53,9 @@ export class Faults {
     const log = this.#set.get(core)
     if (log?.has(block) === true) return { kind: 'pack', bytes: await log.read(block) }
     if (id?.byteLength === HASH_BYTES && this.#lookaside.hasOther(this.#set)) {
-      const [found] = await this.#lookaside.find([id])
-      if (found !== undefined && found !== null) return { kind: 'item', bytes: found }
+      // With another's bytes in its place the image would fail, and never ask for the block itself.
+      const found = await this.#lookaside.findTrue(id)
+      if (found !== null) return { kind: 'item', bytes: found }
     }
     return this.#set.pace.urgent(() => this.#fetch(core, block, signal))
   }

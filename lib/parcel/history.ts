@@ -70,6 +70,13 @@ export class History {
     return version !== undefined && this.#places.has(placesKey(id, version.author))
   }
 
+  /** Whether it is known where a version is: `places` does not throw. */
+  isPlaced(id: Buffer): boolean {
+    const version = this.get(id)?.version
+    const places = version && this.#places.get(placesKey(id, version.author))
+    return version !== undefined && places !== undefined && areOf(version, places)
+  }
+
   /** Where a version is, in its author's words. Throws UNREACHABLE, INTEGRITY. */
   places(id: Buffer): Places {
     const version = this.get(id)?.version
@@ -77,7 +84,7 @@ export class History {
     if (version === undefined || places === undefined) {
       throw new ParcelError('UNREACHABLE', 'where this version is stored has not arrived yet')
     }
-    if (places.cores.some((key) => !version.cores.some((head) => head.key.equals(key)))) {
+    if (!areOf(version, places)) {
       throw new ParcelError(
         'INTEGRITY',
         'this version is damaged: its places name a log that it does not'
@@ -167,6 +174,11 @@ export function versionId(bytes: Buffer): Buffer {
 /** By which it is seen that an author has said anew where a version is. */
 export function placesHash(places: Places): Buffer {
   return keyedHash(NS.version, encodeMetaRecord({ type: 'places', places }))
+}
+
+/** Whether places name no other logs than the version does. */
+function areOf({ cores }: Version, places: Places): boolean {
+  return places.cores.every((key) => cores.some((head) => head.key.equals(key)))
 }
 
 function placesKey(version: Buffer, host: Buffer): string {

@@ -1,4 +1,5 @@
 import { setTimeout } from 'node:timers/promises'
+import { chunkId, pageHash } from '../chunk/id.js'
 import { decodePack } from '../format/pack.js'
 import { keyedHash } from '../keys/hash.js'
 import { NS } from '../keys/namespaces.js'
@@ -64,6 +65,14 @@ export class Lookaside {
       }
     }
     return found
+  }
+
+  /** The bytes of one item if it is here, checked. */
+  async findTrue(id: Buffer): Promise<Buffer | null> {
+    const [bytes = null] = await this.find([id])
+    if (bytes === null) return null
+    const hashes = [chunkId(bytes), chunkId(bytes, 1), pageHash(bytes)]
+    return hashes.some((hash) => hash.equals(id)) ? bytes : null
   }
 
   async close(): Promise<void> {

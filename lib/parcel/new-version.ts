@@ -76,8 +76,8 @@ export async function storeVersion(
   { parcel, driver, base, set, data, context, faults, onFailure, work }: NewVersionOptions
 ): Promise<NewVersion> {
   const { index, pool, identity, clock, store } = context
-  // A parent need not be known here; it only helps to store less.
-  const parent = base === null ? null : set.history.get(base)
+  // A parent need not be known here, nor be where its author says; it only helps to store less.
+  const parent = base !== null && set.history.isPlaced(base) ? set.history.get(base) : null
   const heads = new Map<string, CoreHead>()
   for (const head of parent?.version.cores ?? []) heads.set(prefix(head.key), head)
   const cores = new CoreTable(parent === null ? [] : set.history.places(parent.id).cores)

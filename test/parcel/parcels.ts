@@ -28,6 +28,7 @@ export class TestParcel {
   readonly identity = Identity.create()
   #context: ParcelContext | null = null
   #parcel: Parcel | null = null
+  #other: Parcel | null = null
   #time = 1_000
 
   private constructor(dir: string) {
@@ -51,9 +52,20 @@ export class TestParcel {
     return this.#parcel
   }
 
+  /** A second parcel of the same host, until it is closed. */
+  async other(): Promise<Parcel> {
+    const context = this.#context
+    if (context === null) throw new Error('closed')
+    const fields = { name: 'other', driver: 'folder', path: null }
+    this.#other = await Parcel.create(context, fields)
+    return this.#other
+  }
+
   async close(): Promise<void> {
     const context = this.#context
     this.#context = null
+    await this.#other?.close()
+    this.#other = null
     await this.#parcel?.close()
     this.#parcel = null
     if (context !== null) await closeContext(context)

@@ -11,7 +11,8 @@ const LIMIT = { timeout: 60_000 }
 
 /** What an author can say anew of where its second version is. */
 const LIES: [string, (second: Places, first: Places) => Places][] = [
-  ["another file's", (second, first) => ({ ...second, roots: first.roots })]
+  ["another file's", (second, first) => ({ ...second, roots: first.roots })],
+  ['in a log that it does not name', (second) => ({ ...second, cores: [randomBytes(32)] })]
 ]
 
 for (const [what, lie] of LIES) {
