@@ -234,6 +234,14 @@ export class Host {
     })
   }
 
+  /**
+   * Until the returned function is called, of this parcel nothing is fetched that nobody waits for.
+   * Records of versions come all the same.
+   */
+  hold(name: string): () => void {
+    return this.#parcels.named(name).hold()
+  }
+
   /** Ends a machine without suspending it; a suspend under way is let finish first. */
   stop(name: string): Promise<void> {
     const parcel = this.#parcels.named(name)

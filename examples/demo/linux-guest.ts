@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process'
 import { createCipheriv } from 'node:crypto'
 import { accessSync, constants, readdirSync, readFileSync } from 'node:fs'
-import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { copyFile, cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
 
@@ -11,6 +11,12 @@ interface GuestOptions {
   diskMiB: number
   /** Text that is on the disk as the file `marker`, and in the guest's memory from boot on. */
   marker: string
+  /** MiB of `data.bin`; default half of the disk. */
+  dataMiB?: number
+  /** A folder whose contents go onto the disk too, as `files`. */
+  files?: string
+  /** Boots from a disk of its own, as most machines do, not by QEMU: needs `syslinux` and `mtools`. */
+  bootDisk?: boolean
 }
 
 /** In the order in which they need each other. */
@@ -27,6 +33,7 @@ const MODULES = [
  * What the guest does: it says `guest up` once, then `tick N uptime U` five times a second, N being
  * a shell variable and so in RAM. A line on the console is a command:
  *   sum         → `sum <sha256 of /disk/data.bin>`
+ *   read PATH   → `read <sha256 of /disk/PATH>`
  *   uptime      → `uptime <seconds since boot>`
  *   write TEXT  → appends a line to /disk/notes and syncs: `wrote TEXT`
  *   notes       → `notes <all lines of /disk/notes, on one line>`
@@ -41,7 +48,7 @@ mount -t tmpfs ram /ram
 for module in ${MODULES.map((path) => path.split('/')[1]).join(' ')}; do
   insmod /modules/$module.ko || echo "no $module"
 done
-mount -t ext4 /dev/vda /disk || echo "no disk"
+mount -t ext4 /dev/vda /disk 2> /dev/null || mount -t ext4 /dev/vdb /disk || echo "no disk"
 cp /disk/marker /ram/marker
 stty -echo
 echo "guest up"
@@ -58,6 +65,7 @@ tick &
 while read -r command rest; do
   case "$command" in
     sum) set -- $(sha256sum /disk/data.bin); echo "sum $1" ;;
+    read) set -- $(sha256sum "/disk/$rest"); echo "read $1" ;;
     uptime) read -r up idle < /proc/uptime; echo "uptime $up" ;;
     write) echo "$rest" >> /disk/notes; sync; echo "wrote $rest" ;;
     notes) echo notes $(cat /disk/notes) ;;
@@ -69,6 +77,7 @@ while read -r command rest; do
 done
 `
 
+const APPEND = 'console=ttyS0 quiet panic=-1'
 const APPLETS = 'sh mount insmod cp cat stty echo sha256sum sleep sync dd poweroff'.split(' ')
 const DISK_UUID = '6f70617a-6365-4c00-8000-000000000001'
 const FIXED_TIME = '1700000000'
@@ -86,6 +95,10 @@ export async function buildGuest(dir: string, options: GuestOptions): Promise<vo
   await copyFile(kernel.path, join(dir, 'vmlinuz'))
   await writeFile(join(dir, 'initramfs'), await initramfs(kernel.modules))
   await buildDisk(join(dir, 'disk.img'), options)
+  const disks = [{ file: 'disk.img', format: 'raw' }]
+  const isOwn = options.bootDisk === true
+  // The BIOS looks at the first disk alone.
+  if (isOwn) disks.unshift({ file: await buildBootDisk(dir), format: 'raw' })
   const machine = {
     vmm: 'qemu',
     machine: 'pc-q35-7.2',
@@ -93,10 +106,8 @@ export async function buildGuest(dir: string, options: GuestOptions): Promise<vo
     accelerator: 'tcg',
     memory: options.memory,
     smp: 1,
-    disks: [{ file: 'disk.img', format: 'raw' }],
-    kernel: 'vmlinuz',
-    initrd: 'initramfs',
-    append: 'console=ttyS0 quiet panic=-1',
+    disks,
+    ...(isOwn ? {} : { kernel: 'vmlinuz', initrd: 'initramfs', append: APPEND }),
     network: 'none',
     display: 'none'
   }
@@ -163,12 +174,38 @@ function padded(bytes: Buffer): Buffer {
   return Buffer.concat([bytes, Buffer.alloc((4 - (bytes.length % 4)) % 4)])
 }
 
-async function buildDisk(path: string, { diskMiB, marker }: GuestOptions): Promise<void> {
+/** A FAT disk that boots the folder's kernel, which moves onto it. */
+async function buildBootDisk(dir: string): Promise<string> {
+  const image = join(dir, 'boot.img')
+  await writeFile(
+    join(dir, 'syslinux.cfg'),
+    `DEFAULT l\nLABEL l\nKERNEL vmlinuz\nAPPEND ${APPEND} initrd=initrd\n`
+  )
+  const steps: [string, ...string[]][] = [
+    ['mformat', '-C', '-i', image, '-h', '64', '-s', '32', '-t', '64', '::'],
+    ['syslinux', '--install', image],
+    ['mcopy', '-i', image, join(dir, 'vmlinuz'), '::vmlinuz'],
+    ['mcopy', '-i', image, join(dir, 'initramfs'), '::initrd'],
+    ['mcopy', '-i', image, join(dir, 'syslinux.cfg'), '::syslinux.cfg']
+  ]
+  for (const [program, ...args] of steps) {
+    const made = spawnSync(program, args, { encoding: 'utf8' })
+    if (made.status !== 0) throw new Error(`${program} failed: ${made.stderr}`)
+  }
+  for (const name of ['vmlinuz', 'initramfs', 'syslinux.cfg']) await rm(join(dir, name))
+  return 'boot.img'
+}
+
+async function buildDisk(
+  path: string,
+  { diskMiB, marker, dataMiB = diskMiB / 2, files }: GuestOptions
+): Promise<void> {
   const content = await mkdtemp(join(tmpdir(), 'hyperparcel-guest-'))
   try {
     await writeFile(join(content, 'marker'), marker + '\n')
     const cipher = createCipheriv('aes-128-ctr', Buffer.alloc(16), Buffer.alloc(16))
-    await writeFile(join(content, 'data.bin'), cipher.update(Buffer.alloc(diskMiB * 2 ** 19)))
+    await writeFile(join(content, 'data.bin'), cipher.update(Buffer.alloc(dataMiB * 2 ** 20)))
+    if (files !== undefined) await cp(files, join(content, 'files'), { recursive: true })
     const features = ['-t', 'ext4', '-U', DISK_UUID, '-E', `hash_seed=${DISK_UUID},root_owner=0:0`]
     const made = spawnSync(
       find('mke2fs') ?? 'mke2fs',

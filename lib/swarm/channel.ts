@@ -37,6 +37,8 @@ export function channelId(parcel: Buffer): Buffer {
  */
 export class ParcelChannel {
   readonly host: string
+  /** When it was opened, by `performance.now`. */
+  readonly opened = performance.now()
   /** Software of the other side; null until it has said hello. */
   software: string | null = null
   /** Why nothing can be exchanged, for `status`; null when all is well. */

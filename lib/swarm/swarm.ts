@@ -13,6 +13,8 @@ interface Shared {
   parcel: SharedParcel
   discovery: Discovery
   channels: Map<string, ParcelChannel>
+  /** By `performance.now`. */
+  began: number
   stopListening: () => void
 }
 
@@ -57,6 +59,7 @@ export class Swarm {
       parcel,
       discovery,
       channels: new Map(),
+      began: performance.now(),
       stopListening: parcel.onChange(() => this.#update(shared))
     }
     this.#shared.set(parcel.id.toString('hex'), shared)
@@ -96,16 +99,20 @@ export class Swarm {
     parcel: SharedParcel,
     { timeout, grace, signal }: { timeout: number; grace: number; signal: AbortSignal }
   ): Promise<Set<string>> {
-    const started = Date.now()
-    let firstHeard = Infinity
+    const started = performance.now()
+    const shared = this.#shared.get(parcel.id.toString('hex'))
     for (;;) {
-      const heard = new Set(
-        this.peers(parcel).flatMap(({ host, isCaughtUp }) => (isCaughtUp ? [host] : []))
-      )
-      const now = Date.now()
-      if (heard.size > 0) firstHeard = Math.min(firstHeard, now)
-      const isAll = [...parcel.trusted()].every((host) => heard.has(host))
-      if (isAll || now - started >= timeout || now - firstHeard >= grace) return heard
+      const channels = [...(shared?.channels.values() ?? [])]
+      const caughtUp = channels.filter((channel) => channel.isCaughtUp)
+      const heard = new Set(caughtUp.map(({ host }) => host))
+      if ([...parcel.trusted()].every((host) => heard.has(host))) return heard
+      const now = performance.now()
+      // Who has not been found in all the time since the parcel was shared is not there.
+      const since = shared?.began ?? started
+      const first = Math.min(...caughtUp.map(({ opened }) => opened))
+      const isSought = now - since >= timeout || now - first >= grace
+      const isBehind = channels.some(({ isReady, isCaughtUp }) => isReady && !isCaughtUp)
+      if ((isSought && !isBehind) || now - started >= timeout) return heard
       await setTimeout(20, undefined, { signal })
     }
   }

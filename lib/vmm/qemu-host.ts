@@ -18,6 +18,8 @@ interface QemuHost {
 const run = promisify(execFile)
 const TRIAL_LIMIT_MS = 20_000
 const hosts = new Map<string, Promise<QemuHost | null>>()
+/** Machines that were tried, with success, in this process. */
+const works = new Set<string>()
 
 /** Asks the installed QEMU what it offers, once a process and program; null when there is none. */
 export function qemuHost(program = QEMU): Promise<QemuHost | null> {
@@ -77,12 +79,18 @@ export async function hostMismatches(facts: Facts, program = QEMU): Promise<Mism
     })
   }
   if (found.length > 0) return found
+  const tried = [program, host.fullVersion, machine, cpu, accelerator].join(' ')
+  if (works.has(tried)) return []
   const refusal = await tryMachine(program, machine, cpu, accelerator)
+  if (refusal === null) works.add(tried)
   if (refusal === null) return []
   return [trialMismatch(facts, refusal)]
 }
 
-async function ask(program: string): Promise<QemuHost | null> {
+/** The installed QEMU's version, short and as it prints it; null when there is none. */
+export async function qemuVersion(
+  program = QEMU
+): Promise<Pick<QemuHost, 'version' | 'fullVersion'> | null> {
   const text = await run(program, ['--version']).then(
     ({ stdout }) => stdout,
     (error: unknown) => {
@@ -94,14 +102,23 @@ async function ask(program: string): Promise<QemuHost | null> {
   )
   if (text === null) return null
   const [, fullVersion, version] = /version ((\d+\.\d+)[^\n]*)/.exec(text) ?? []
-  if (version === undefined || fullVersion === undefined) return null
-  const machines = await run(program, ['-machine', 'help'])
-  const cpus = await run(program, ['-cpu', 'help'])
+  return version === undefined || fullVersion === undefined ? null : { version, fullVersion }
+}
+
+async function ask(program: string): Promise<QemuHost | null> {
+  const [known, machines, cpus] = await Promise.allSettled([
+    qemuVersion(program),
+    run(program, ['-machine', 'help']),
+    run(program, ['-cpu', 'help'])
+  ])
+  if (known.status === 'rejected') throw known.reason
+  if (known.value === null) return null
+  if (machines.status === 'rejected') throw machines.reason
+  if (cpus.status === 'rejected') throw cpus.reason
   return {
-    version,
-    fullVersion,
-    machines: firstWords(machines.stdout, /^(\S+)/gm),
-    cpus: firstWords(cpus.stdout, /^(?:x86| ) *(\S+)/gm)
+    ...known.value,
+    machines: firstWords(machines.value.stdout, /^(\S+)/gm),
+    cpus: firstWords(cpus.value.stdout, /^(?:x86| ) *(\S+)/gm)
   }
 }
 

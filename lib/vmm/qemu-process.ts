@@ -57,10 +57,15 @@ export class QemuProcess {
 
   /**
    * Starts QEMU in `runDir`, in a session of its own: a Ctrl-C in our terminal is not the guest's.
-   * Throws VMM_FAILED when there is no QEMU to start.
+   * `by`: a program that starts it. Throws VMM_FAILED when there is no QEMU to start.
    */
-  static async launch(args: string[], runDir: string): Promise<QemuProcess> {
-    const child = spawn(QEMU, args, {
+  static async launch(
+    args: string[],
+    runDir: string,
+    by: readonly string[] = []
+  ): Promise<QemuProcess> {
+    const [program = QEMU, ...rest] = [...by, QEMU, ...args]
+    const child = spawn(program, rest, {
       cwd: runDir,
       detached: true,
       stdio: ['ignore', 'ignore', 'pipe', 'pipe', 'pipe']

@@ -4,6 +4,7 @@ import { ParcelError } from '../errors.js'
 import type { Driver, Facts, Machine, RunningMachine, StartOptions } from './driver.js'
 import { MACHINE_FILE } from './machine-file.js'
 import { fileOf, isServed, type MachineFolder } from './machine-folder.js'
+import { withoutHugePages } from './no-huge-pages.js'
 import { DISPLAY_DEVICE, NETWORK_DEVICE, qemuArgs } from './qemu-command.js'
 import {
   adoptMemory,
@@ -14,7 +15,7 @@ import {
   MACHINE,
   MEMORY
 } from './qemu-folder.js'
-import { hostMismatches, qemuHost } from './qemu-host.js'
+import { hostMismatches, qemuVersion } from './qemu-host.js'
 import {
   bad,
   readMachine,
@@ -70,7 +71,8 @@ export const qemu: Driver = {
     let child: QemuProcess | null = null
     let qmp: Qmp | null = null
     try {
-      child = await QemuProcess.launch(qemuArgs(spec, { folder, memoryFile, resume }), runDir)
+      const by = isServed(folder, MEMORY) ? withoutHugePages() : []
+      child = await QemuProcess.launch(qemuArgs(spec, { folder, memoryFile, resume }), runDir, by)
       qmp = await Qmp.open(child.monitor)
       await prepareMigration(qmp)
       const running = new RunningQemu({ folder, runDir, spec, facts, child, qmp })
@@ -91,7 +93,7 @@ export const qemu: Driver = {
 }
 
 async function factsOf(folder: MachineFolder, spec: MachineSpec): Promise<Facts> {
-  const host = await qemuHost()
+  const host = await qemuVersion()
   const facts: Facts = {
     ...(host === null ? { vmm: 'qemu' } : { vmm: `qemu ${host.version}`, qemu: host.fullVersion }),
     machine: spec.machine,
