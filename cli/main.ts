@@ -5,6 +5,7 @@ import { EXIT } from './exit.js'
 import { addVerb } from './verbs/add.js'
 import { attachVerb } from './verbs/attach.js'
 import { daemonVerb } from './verbs/daemon.js'
+import { doctorVerb } from './verbs/doctor.js'
 import { dhtVerb } from './verbs/dht.js'
 import { idVerb } from './verbs/id.js'
 import { initVerb } from './verbs/init.js'
@@ -63,7 +64,8 @@ for (const define of [
   inviteVerb,
   joinVerb,
   daemonVerb,
-  dhtVerb
+  dhtVerb,
+  doctorVerb
 ]) {
   define(program)
 }

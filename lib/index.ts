@@ -1,4 +1,5 @@
 export { ERROR_CODES, ParcelError, type ErrorCode } from './errors.js'
+export { examine, type Finding } from './doctor.js'
 export { ImageProcess, type ImageSpec, type ServerStatus } from './export/image-process.js'
 export { Host, type HostOptions } from './host.js'
 export { createHome, homeDir, openHome } from './home.js'

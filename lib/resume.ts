@@ -15,7 +15,7 @@ import type { Work } from './progress.js'
 import type { Swarm } from './swarm/swarm.js'
 import type { Driver } from './vmm/driver.js'
 import { driverNamed } from './vmm/drivers.js'
-import { noFuse } from './vmm/namespace.js'
+import { noFuse, noNamespace } from './vmm/namespace.js'
 import { CONSOLE_LOG, requireFit } from './vmm/state-files.js'
 
 /** What a host lends to a resume. */
@@ -47,7 +47,7 @@ export async function resume(
   const machine = new ParcelMachine(home, parcel)
   await machine.requireStopped()
   const { timeout = TIMEOUT, cwd = '.', start = true, prefetch = true } = options
-  const policy = policyFor(driver, { ...options, start }, work)
+  const policy = await policyFor(driver, { ...options, start }, work)
   work.report({ step: 'asking', done: 0, total: 0, unit: 'blocks' })
   // From the first block on: what is wanted for the start goes before all that is not.
   const stopHolding = policy === 'demand' ? parcel.hold() : () => {}
@@ -95,12 +95,12 @@ export async function resume(
 }
 
 /** What can be done here of what is wanted. */
-function policyFor(driver: Driver, options: ResumeOptions, work: Work): Policy {
+async function policyFor(driver: Driver, options: ResumeOptions, work: Work): Promise<Policy> {
   const { policy = 'demand', start } = options
   if (policy === 'baseline' || driver.imageRoles.length === 0) return 'baseline'
   // Files alone are for whoever opens them: `mount` serves what is not here.
   if (start === false) return 'baseline'
-  const obstacle = driver.needsServer ? noFuse() : null
+  const obstacle = driver.needsServer ? (noFuse() ?? (await noNamespace())) : null
   if (obstacle === null) return policy
   work.note(`everything is fetched before the machine starts: ${obstacle}`)
   return 'baseline'

@@ -1,4 +1,8 @@
+import { execFile } from 'node:child_process'
 import { accessSync, constants } from 'node:fs'
+import { promisify } from 'node:util'
+
+const run = promisify(execFile)
 
 /**
  * By what a program is started so that it may mount for itself and its children, and for nobody
@@ -18,4 +22,16 @@ export function noFuse(): string | null {
     return "/dev/fuse cannot be opened: 'modprobe fuse', or have its mode set to 0666"
   }
   return null
+}
+
+/** Why no namespace can be made here, in the system's words; null when it can. */
+export async function noNamespace(): Promise<string | null> {
+  const [program = '', ...args] = [...namespaceOf(), 'true']
+  try {
+    await run(program, args, { timeout: 10_000 })
+    return null
+  } catch (error) {
+    const text = error instanceof Error ? error.message : String(error)
+    return `'${[program, ...args].join(' ')}' fails: ${text.trim().split('\n').at(-1) ?? ''}`
+  }
 }

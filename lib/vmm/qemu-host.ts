@@ -146,7 +146,7 @@ async function kvmMismatch(): Promise<Mismatch[]> {
 }
 
 /** Returns QEMU's words when it cannot make such a machine. */
-async function tryMachine(
+export async function tryMachine(
   program: string,
   machine: string,
   cpu: string,
