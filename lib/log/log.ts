@@ -22,8 +22,6 @@ export interface BlockRange {
   end: number
 }
 
-/** How often a wait for a block looks whether it was called off, ms. */
-const LOOK = 1_000
 /** More ranges of one log are not kept: no honest writer has them. */
 const MOST_DROPPED = 65_536
 
@@ -157,18 +155,20 @@ export class Log {
   }
 
   async #get(index: number, { wait = null }: ReadOptions): Promise<Buffer> {
-    const how = wait === null ? { wait: false } : { wait: true, timeout: LOOK }
-    while (wait?.aborted !== true) {
-      try {
-        const block = await this.#core.get(index, how)
-        if (block !== null) return block
-        break
-      } catch (error) {
-        if (isDamage(error)) throw ParcelError.from(error, `block ${index} of a log`)
-        // A wait cannot be called off, so it is a short one, again and again.
-        if (wait !== null && isTimeout(error)) continue
-        throw new ParcelError('UNREACHABLE', `block ${index} of a log could not be fetched`, error)
-      }
+    // A request by itself, so that it can be called off; a time limit would ask again and again,
+    // and a slow link would never get done with any.
+    const activeRequests: unknown[] = []
+    const stop = (): void => this.#core.clearRequests(activeRequests, new Stopped())
+    wait?.addEventListener('abort', stop, { once: true })
+    try {
+      const isWanted = wait !== null && !wait.aborted
+      const block = await this.#core.get(index, { wait: isWanted, activeRequests })
+      if (block !== null) return block
+    } catch (error) {
+      if (isDamage(error)) throw ParcelError.from(error, `block ${index} of a log`)
+      throw new ParcelError('UNREACHABLE', `block ${index} of a log could not be fetched`, error)
+    } finally {
+      wait?.removeEventListener('abort', stop)
     }
     throw new ParcelError(
       'UNREACHABLE',
@@ -351,6 +351,5 @@ function merge(ranges: readonly BlockRange[]): BlockRange[] {
   return merged
 }
 
-function isTimeout(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && error.code === 'REQUEST_TIMEOUT'
-}
+/** Nobody waits for a block any more. */
+class Stopped extends Error {}

@@ -75,6 +75,7 @@ export class Mirror {
     let from = this.log.contiguousLength
     while (from < length) {
       const most = await this.#pace.turn(this.log.kind === 'data' ? DATA_SLICE : SLICE)
+      const { mode } = this.#pace
       if (this.#isClosed) return false
       const began = performance.now()
       const blocks = this.log.missing(from, length, most)
@@ -82,6 +83,8 @@ export class Mirror {
       if (last === undefined) break
       const others = await this.#shortcut(this.log, blocks)
       if (this.#isClosed) return false
+      // What was a fair share then may be too much by now.
+      if (this.#pace.mode !== mode) continue
       // Some may have been dropped meanwhile; nobody would ever send them.
       const wanted = others.filter((index) => !this.log.isDropped(index))
       const { done, cancel } = this.log.fetch(wanted)

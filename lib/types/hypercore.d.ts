@@ -51,7 +51,12 @@ declare module 'hypercore' {
       blocks: readonly Buffer[],
       options: { keyPair: { publicKey: Buffer; secretKey: Buffer } }
     ): Promise<{ length: number }>
-    get(index: number, options?: { wait?: boolean; timeout?: number }): Promise<Buffer | null>
+    get(
+      index: number,
+      options?: { wait?: boolean; activeRequests?: unknown[] }
+    ): Promise<Buffer | null>
+    /** Calls off what `get` put into its `activeRequests`; they fail with `error`. */
+    clearRequests(activeRequests: unknown[], error: Error): void
     has(start: number, end?: number): Promise<boolean>
     clear(start: number, end: number): Promise<unknown>
     /** `firstUnset` is -1 when all blocks from there on are here. */

@@ -26,7 +26,7 @@ export function noFuse(): string | null {
 
 /** Why no namespace can be made here, in the system's words; null when it can. */
 export async function noNamespace(): Promise<string | null> {
-  const [program = '', ...args] = [...namespaceOf(), 'true']
+  const [program, ...args] = [...namespaceOf(), 'true']
   try {
     await run(program, args, { timeout: 10_000 })
     return null
