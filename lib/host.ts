@@ -21,6 +21,7 @@ import { placeOf } from './open-images.js'
 import type { ParcelContext } from './parcel/context.js'
 import { Lookaside } from './parcel/lookaside.js'
 import { readStates } from './parcel/local-state.js'
+import { Outside } from './parcel/outside.js'
 import { Parcel } from './parcel/parcel.js'
 import { ParcelList } from './parcel-list.js'
 import { ParcelMachine } from './parcel-machine.js'
@@ -51,6 +52,7 @@ export class Host {
   /** When a block last went to or came from a peer, by `performance.now`. */
   lastTraffic = performance.now()
   readonly #context: ParcelContext
+  readonly #outside: Outside
   readonly #swarm: Swarm
   readonly #pairing: Pairing
   readonly #parcels = new ParcelList()
@@ -62,7 +64,13 @@ export class Host {
   /** What is under way on a parcel, so that one thing at a time is. */
   readonly #busy = new Map<Parcel | null, Promise<unknown>>()
 
-  private constructor(home: Home, context: ParcelContext, bootstrap: Node[] | null) {
+  private constructor(
+    home: Home,
+    context: ParcelContext,
+    bootstrap: Node[] | null,
+    outside: Outside
+  ) {
+    this.#outside = outside
     this.home = home
     this.#context = context
     this.#swarm = new Swarm(home.identity.keyPair, bootstrap)
@@ -92,7 +100,8 @@ export class Host {
     const onTraffic = (): void => {
       host.lastTraffic = performance.now()
     }
-    const lookaside = new Lookaside(index)
+    const outside = await Outside.open(home.dir, home.identity.atRest, index, pool)
+    const lookaside = new Lookaside(index, outside)
     const lent = {
       store,
       index,
@@ -105,7 +114,7 @@ export class Host {
       onTraffic,
       isSuspect
     }
-    const host: Host = new Host(home, lent, nodes)
+    const host: Host = new Host(home, lent, nodes, outside)
     for (const { error } of failures) host.#parcels.addUnreadable(error)
     for (const state of states) {
       try {
@@ -216,7 +225,12 @@ export class Host {
 
   /** Brings a version back: fetches what is missing, verifies, writes the folder, starts the machine. */
   resume(name: string, options: ResumeOptions = {}): Task<ResumeResult> {
-    const lent = { home: this.home, swarm: this.#swarm, parcels: this.#parcels.all }
+    const lent = {
+      home: this.home,
+      swarm: this.#swarm,
+      parcels: this.#parcels.all,
+      outside: this.#outside
+    }
     return this.#task(name, (parcel, work) => resume(parcel, options, lent, work))
   }
 

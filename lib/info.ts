@@ -94,6 +94,8 @@ export interface ResumeOptions {
   policy?: Policy
   /** false: nothing of disk and memory is fetched that is not read. */
   prefetch?: boolean
+  /** Files and folders where chunks are looked for before the network; remembered. */
+  lookaside?: string[]
   /** Beginning of a version's id; default the head. */
   version?: string
   /** The folder to write; default where the parcel is on this host, else `./NAME`. */

@@ -8,6 +8,7 @@ import { isName } from './names.js'
 import { requireNoChanges } from './parcel/changes.js'
 import type { Served } from './parcel/check-out.js'
 import type { Known } from './parcel/history.js'
+import type { Outside } from './parcel/outside.js'
 import type { Parcel } from './parcel/parcel.js'
 import { ParcelMachine } from './parcel-machine.js'
 import { namesIn, overlaps, realDestination } from './paths.js'
@@ -24,6 +25,7 @@ export interface ResumeContext {
   swarm: Swarm
   /** All parcels of the host: none is written into another's folder. */
   parcels: readonly Parcel[]
+  outside: Outside
 }
 
 const TIMEOUT = 60_000
@@ -40,7 +42,7 @@ const HEAR = { timeout: 5_000, grace: 1_000 }
 export async function resume(
   parcel: Parcel,
   options: ResumeOptions,
-  { home, swarm, parcels }: ResumeContext,
+  { home, swarm, parcels, outside }: ResumeContext,
   work: Work
 ): Promise<ResumeResult> {
   const driver = driverNamed(parcel.driver)
@@ -48,6 +50,13 @@ export async function resume(
   await machine.requireStopped()
   const { timeout = TIMEOUT, cwd = '.', start = true, prefetch = true } = options
   const policy = await policyFor(driver, { ...options, start }, work)
+  const { lookaside = [] } = options
+  if (lookaside.length > 0 || outside.paths.length > 0) {
+    await outside.look(
+      lookaside.map((path) => resolve(cwd, path)),
+      work
+    )
+  }
   work.report({ step: 'asking', done: 0, total: 0, unit: 'blocks' })
   // From the first block on: what is wanted for the start goes before all that is not.
   const stopHolding = policy === 'demand' ? parcel.hold() : () => {}

@@ -12,6 +12,7 @@ interface Options {
   force: boolean
   policy: Policy
   prefetch: boolean
+  lookaside?: string[]
   start: boolean
   timeout: number
 }
@@ -31,6 +32,10 @@ export function resumeVerb(program: Command): void {
         .choices(POLICIES)
         .default('demand')
     )
+    .option(
+      '--lookaside <path...>',
+      'files and folders where its contents may be found without the network; remembered'
+    )
     .option('--no-prefetch', 'of disk and memory, fetch nothing that is not read')
     .option('--force', 'overwrite what was not suspended', false)
     .option('--no-start', 'only write the files')
@@ -38,7 +43,7 @@ export function resumeVerb(program: Command): void {
     .addHelpText('after', '\nExample: hyperparcel resume work --to ~/vm/work')
   verb(command, async (context, self) => {
     const [name = ''] = self.args
-    const { version, to, force, policy, prefetch, start, timeout } = self.opts<Options>()
+    const { version, to, force, policy, prefetch, lookaside, start, timeout } = self.opts<Options>()
     const started = performance.now()
     const result = await context.client.call(
       'resume',
@@ -48,6 +53,7 @@ export function resumeVerb(program: Command): void {
         force,
         policy,
         prefetch,
+        lookaside: (lookaside ?? []).map((path) => resolve(path)),
         start,
         timeout: timeout * 1_000,
         ...(version === undefined ? {} : { version }),

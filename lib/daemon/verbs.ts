@@ -61,11 +61,15 @@ export const verbs = {
       force: z.boolean(),
       policy: z.enum(POLICIES).optional(),
       prefetch: z.boolean().optional(),
+      lookaside: z.array(text).max(64).optional(),
       start: z.boolean(),
       timeout: ms
     }),
-    ({ name, version, to, policy = 'demand', prefetch = true, ...rest }, context) => {
-      const options: ResumeOptions = { ...rest, policy, prefetch }
+    (
+      { name, version, to, policy = 'demand', prefetch = true, lookaside = [], ...rest },
+      context
+    ) => {
+      const options: ResumeOptions = { ...rest, policy, prefetch, lookaside }
       if (version !== undefined) options.version = version
       if (to !== undefined) options.to = to
       return follow(context.host.resume(name, options), context)

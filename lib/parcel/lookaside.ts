@@ -8,6 +8,7 @@ import { CoreTable } from '../log/core-table.js'
 import type { Log } from '../log/log.js'
 import type { PackReader } from '../log/pack-reader.js'
 import type { LogSet } from './log-set.js'
+import type { Outside } from './outside.js'
 import { packsOf } from './version-packs.js'
 
 /** So long a search waits for logs to be indexed; the rest is indexed behind it, ms. */
@@ -18,8 +19,8 @@ const FRESH = 10_000
 type Reader = (location: Location) => Promise<Buffer | null>
 
 /**
- * Chunks and pages of all parcels of this host, by id, wherever they came from: what another
- * parcel has need not come over the network. Logs are indexed from their packs when something is
+ * Chunks and pages of all parcels of this host, and of the places that the user has named, by id,
+ * wherever they came from: what is there need not come over the network. Logs are indexed from their packs when something is
  * first looked for. Only a hint: whoever uses what it gives checks it.
  */
 export class Lookaside {
@@ -32,25 +33,33 @@ export class Lookaside {
   #lastIndexed = -Infinity
   #isClosed = false
 
-  constructor(index: ChunkIndex) {
+  readonly #outside: Outside | null
+
+  constructor(index: ChunkIndex, outside: Outside | null = null) {
     this.#index = index
+    this.#outside = outside
   }
 
   add(set: LogSet): void {
     this.#sets.add(set)
   }
 
-  /** Whether there is anything in another parcel than `set`. */
+  /** Whether there is anything elsewhere than in `set`. */
   hasOther(set: LogSet): boolean {
+    if (this.#outside?.isEmpty === false) return true
     for (const other of this.#sets) {
       if (other !== set && dataLogs(other).some((log) => log.length > 1)) return true
     }
     return false
   }
 
-  /** The bytes of each item that is here, null for the others. */
-  async find(ids: readonly Buffer[]): Promise<(Buffer | null)[]> {
-    await this.#ready()
+  /**
+   * The bytes of each item that is here, null for the others. Who is not `patient` does not wait for
+   * what is not indexed yet.
+   */
+  async find(ids: readonly Buffer[], { patient = true } = {}): Promise<(Buffer | null)[]> {
+    const ready = this.#ready()
+    if (patient) await ready
     const found: (Buffer | null)[] = ids.map(() => null)
     for (const set of this.#sets) {
       const open = found.flatMap((bytes, n) => (bytes === null ? [n] : []))
@@ -64,12 +73,15 @@ export class Lookaside {
         if (location !== null && n !== undefined) found[n] = await read(location)
       }
     }
+    const open = found.flatMap((bytes, n) => (bytes === null ? [n] : []))
+    const others = await this.#outside?.find(open.map((n) => ids[n] ?? Buffer.alloc(0)))
+    for (const [i, n] of open.entries()) found[n] = others?.[i] ?? null
     return found
   }
 
-  /** The bytes of one item if it is here, checked. */
+  /** The bytes of one item if it is known now to be here, checked. */
   async findTrue(id: Buffer): Promise<Buffer | null> {
-    const [bytes = null] = await this.find([id])
+    const [bytes = null] = await this.find([id], { patient: false })
     if (bytes === null) return null
     const hashes = [chunkId(bytes), chunkId(bytes, 1), pageHash(bytes)]
     return hashes.some((hash) => hash.equals(id)) ? bytes : null

@@ -3,6 +3,8 @@ import { randomBytes } from 'node:crypto'
 import { test } from 'node:test'
 import { chunkId, pageHash } from '../../lib/chunk/id.js'
 import { encodePackHeader } from '../../lib/format/pack.js'
+import type { Supply } from '../../lib/parcel/faults.js'
+import { eventually } from '../support/hosts.js'
 import { TestParcel } from './parcels.js'
 
 test('what another parcel has under an id is given to an image only if it has that id', async (t) => {
@@ -21,8 +23,13 @@ test('what another parcel has under an id is given to an image only if it has th
   for (const [n, { id }] of items.entries()) {
     const fault = { core: there.key, block: there.length, id }
     // Nobody sends the block: what is not found here ends with the wait for it.
-    const supply = other.faults.supply(fault, AbortSignal.abort())
-    if (n % 2 === 0) assert.deepEqual(await supply, { kind: 'item', bytes: wanted })
-    else await assert.rejects(supply, { code: 'INTERRUPTED' })
+    const supply = (): Promise<Supply> => other.faults.supply(fault, AbortSignal.abort())
+    if (n % 2 === 0) {
+      // Nor does it wait until the other parcel's packs have been indexed.
+      const found = await eventually(() => supply().catch(() => null), 'it is found')
+      assert.deepEqual(found, { kind: 'item', bytes: wanted })
+    } else {
+      await assert.rejects(supply(), { code: 'INTERRUPTED' })
+    }
   }
 })
