@@ -2,7 +2,11 @@ import assert from 'node:assert/strict'
 import { rm, statfs, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { PatientVolume } from '../../lib/export/patient-volume.js'
+import { Image } from '../../lib/image/image.js'
 import { Overlay } from '../../lib/image/overlay.js'
+import { eventually } from '../support/hosts.js'
+import { onEnd } from '../support/on-end.js'
 import { NO_MOUNT, smallDisk } from '../support/small-disk.js'
 
 const PAGE = 4_096
@@ -50,3 +54,26 @@ for (const filled of FILLED) {
     }
   )
 }
+
+test(
+  'what a write waits for is told as long as it does, whatever else goes on meanwhile',
+  { skip: NO_MOUNT },
+  async (t) => {
+    const disk = await smallDisk(t, 1)
+    const overlay = await Overlay.open(join(disk, 'overlay'), PAGES * PAGE)
+    const nothing = { read: () => Promise.reject(new Error('no version has anything of it')) }
+    const image = new Image(null, nothing, overlay)
+    onEnd(t, () => image.close())
+    const volume = new PatientVolume(image)
+    await volume.write(0, Buffer.alloc(PAGE, 'first'))
+    await writeFile(join(disk, 'ballast'), Buffer.alloc(1 << 20)).catch(() => {})
+    const written = volume.write(PAGE, Buffer.alloc(64 * PAGE, 'second'))
+    await eventually(() => volume.trouble, 'a trouble')
+    await volume.read(0, PAGE)
+    assert.match(volume.trouble ?? '', /full/)
+    await rm(join(disk, 'ballast'))
+    await written
+    assert.equal(volume.trouble, null)
+    assert.deepEqual(await volume.read(PAGE, 64 * PAGE), Buffer.alloc(64 * PAGE, 'second'))
+  }
+)
