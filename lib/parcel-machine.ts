@@ -124,13 +124,15 @@ export class ParcelMachine {
     const parcel = this.#parcel
     const driver = driverNamed(parcel.driver)
     const path = requirePath(parcel)
-    const store = async (running: Facts | null): Promise<SuspendResult> => {
+    const isScratchFile = isScratch(driver)
+    // Memory without the devices that belong to it is nobody's.
+    const store = async (running: Facts | null, hasState = true): Promise<SuspendResult> => {
       const marker = await readMarker(overlaysIn(path))
       const described = await driver.describe(path, marker === null ? null : namesOf(marker))
       const request: CommitRequest = {
         path,
         roles: { [CONSOLE_LOG]: 'log' as const, ...described.roles },
-        exclude: isScratch(driver),
+        exclude: (file) => isScratchFile(file) || (!hasState && driver.statePaths.includes(file)),
         facts: running ?? this.#factsOf(marker) ?? (await driver.facts(described)),
         message,
         compress,
@@ -158,7 +160,7 @@ export class ParcelMachine {
     if (!isStopped && (await this.#isSuspended(driver))) {
       throw new ParcelError('NOT_RUNNING', `"${parcel.name}" is suspended already: nothing to do`)
     }
-    const result = await store(null)
+    const result = await store(null, isStopped)
     await this.#tidy(driver, path, result)
     return result
   }
@@ -193,10 +195,9 @@ export class ParcelMachine {
     if (driver.statePaths.length === 0 || this.#parcel.folder.isStarted) return false
     const base = this.#parcel.folder.baseVersion()
     if (base === null) return false
-    for await (const { entry } of this.#parcel.contents(base)) {
-      if (driver.statePaths.includes(entry.path.toString())) return true
-    }
-    return false
+    const missing = new Set(driver.statePaths)
+    for await (const { entry } of this.#parcel.contents(base)) missing.delete(entry.path.toString())
+    return missing.size === 0
   }
 }
 
@@ -216,7 +217,6 @@ function namesOf({ files }: Marker): ServedImages {
   return { files: new Set(files), mount: null, nbd: null, volume: () => null }
 }
 
-/** Memory without the devices that belong to it is nobody's. */
 function imagesOf(
   path: string,
   { version, files }: Marker,

@@ -13,11 +13,17 @@ const RETRY = 1_000
 export class PatientVolume implements Volume {
   readonly #volume: Volume
   readonly #abort = new AbortController()
-  /** Why it waits, in one line; null when it does not. */
-  trouble: string | null = null
+  /** What is tried again now, and why it failed. */
+  readonly #troubles = new Set<{ why: string }>()
 
   constructor(volume: Volume) {
     this.#volume = volume
+  }
+
+  /** Why something waits, in one line; null when nothing does. */
+  get trouble(): string | null {
+    const [first] = this.#troubles
+    return first?.why ?? null
   }
 
   get size(): number {
@@ -54,17 +60,21 @@ export class PatientVolume implements Volume {
   }
 
   async #insist<T>(work: () => Promise<T>): Promise<T> {
-    for (;;) {
-      try {
-        const result = await work()
-        this.trouble = null
-        return result
-      } catch (error) {
-        if (error instanceof RangeError || this.#abort.signal.aborted) throw error
-        this.trouble = ParcelError.from(error).message
-        await setTimeout(RETRY, undefined, { signal: this.#abort.signal }).catch(() => {})
-        if (this.#abort.signal.aborted) throw error
+    const trouble = { why: '' }
+    try {
+      for (;;) {
+        try {
+          return await work()
+        } catch (error) {
+          if (error instanceof RangeError || this.#abort.signal.aborted) throw error
+          trouble.why = ParcelError.from(error).message
+          this.#troubles.add(trouble)
+          await setTimeout(RETRY, undefined, { signal: this.#abort.signal }).catch(() => {})
+          if (this.#abort.signal.aborted) throw error
+        }
       }
+    } finally {
+      this.#troubles.delete(trouble)
     }
   }
 }

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { constants, readFileSync, writeSync } from 'node:fs'
+import { constants, fstatSync, ftruncateSync, readFileSync, writeSync } from 'node:fs'
 import { open, readFile, rm, stat, type FileHandle } from 'node:fs/promises'
 import { join } from 'node:path'
 import extensions from 'fs-native-extensions'
@@ -89,8 +89,10 @@ export class Overlay {
     const files = await this.#open()
     await writeAll(files.data, bytes, offset)
     this.#isFlushed = false
+    // Said before it is known: a record that did not get onto a full disk comes with the next try.
+    if (!isAllIn(this.written, start, end)) append(files.journal, WRITTEN, start, end - start)
     this.zeroed.delete(start, end)
-    if (this.written.add(start, end)) append(files.journal, WRITTEN, start, end - start)
+    this.written.add(start, end)
   }
 
   /** Writes bytes within pages that are written already. */
@@ -105,8 +107,9 @@ export class Overlay {
     const { data, journal } = await this.#open()
     this.#isFlushed = false
     const before = this.written.count
+    if (!isAllIn(this.zeroed, start, end)) append(journal, ZEROED, start, end - start)
     this.written.delete(start, end)
-    if (this.zeroed.add(start, end)) append(journal, ZEROED, start, end - start)
+    this.zeroed.add(start, end)
     if (this.written.count === before) return
     // Its room on the disk is free again; a file system that cannot do that keeps it.
     const [offset, length] = [start * SUBPAGE_SIZE, (end - start) * SUBPAGE_SIZE]
@@ -260,7 +263,15 @@ function append({ fd }: FileHandle, kind: number, first: number, second: number)
   record.writeBigUInt64LE(BigInt(first), 8)
   record.writeBigUInt64LE(BigInt(second), 16)
   // At once, not on a thread: the order of records is the order of what they say.
-  if (writeSync(fd, record) !== RECORD) throw Object.assign(new Error('ENOSPC'), { code: 'ENOSPC' })
+  if (writeSync(fd, record) === RECORD) return
+  // What got onto a full disk is the beginning of a record, and the next must not follow it.
+  const { size } = fstatSync(fd)
+  ftruncateSync(fd, size - ((size - HEADER) % RECORD))
+  throw Object.assign(new Error('ENOSPC'), { code: 'ENOSPC' })
+}
+
+function isAllIn(pages: PageMap, start: number, end: number): boolean {
+  return pages.has(start) && pages.endOfRun(start, end) >= end
 }
 
 async function writeAll(file: FileHandle, bytes: Uint8Array, offset: number): Promise<void> {

@@ -82,6 +82,17 @@ export class Log {
     return this.#firstMissing(this.#core.contiguousLength)
   }
 
+  /** Blocks before `end` that are here, or dropped. */
+  count(end: number): number {
+    const { bitfield } = this.#core.core
+    let count = bitfield.countSet(0, end)
+    for (const range of this.#dropped) {
+      const length = Math.min(range.end, end) - range.start
+      if (length > 0) count += length - bitfield.countSet(range.start, length)
+    }
+    return count
+  }
+
   /** How many peers replicate this core now. */
   get peerCount(): number {
     return this.#core.peers.length

@@ -31,7 +31,7 @@ export class Availability {
     let total = 0
     for (const head of version.cores) {
       total += head.length
-      here += Math.min(this.#set.get(head.key)?.contiguousLength ?? 0, head.length)
+      here += this.#set.get(head.key)?.count(head.length) ?? 0
     }
     return { here, total }
   }

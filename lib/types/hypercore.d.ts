@@ -64,6 +64,7 @@ declare module 'hypercore' {
       readonly bitfield: {
         firstUnset(from: number): number
         hasSet(start: number, length: number): boolean
+        countSet(start: number, length: number): number
       }
       readonly replicator: { detachFrom(mux: Protomux): void }
       verify(proof: Proof, from: null): Promise<boolean>

@@ -32,6 +32,8 @@ const KILLED = 'it was killed'
 const PATIENCE = 1_500
 /** So many looks in a row that find it waiting: then it is stuck. */
 const STUCK = 6
+/** So long after its monitor images may be noticed to have ended, ms. */
+const NOTICED = 500
 /** How long a caller may take to read its last answer, ms. */
 const FLUSH_LIMIT = 1_000
 
@@ -100,6 +102,7 @@ class Supervisor {
   #replay: Buffer = Buffer.alloc(0)
   #logging: Promise<void> = Promise.resolve()
   #capturer: Socket | null = null
+  #capturing: Promise<void> | null = null
 
   constructor(running: RunningMachine, images: MachineImages | null, dir: string, runDir: string) {
     this.running = running
@@ -131,7 +134,10 @@ class Supervisor {
    */
   async lost(): Promise<string | null> {
     if (this.#images === null) return null
-    const ended = this.running.exited.then(() => null)
+    // A monitor that ends because its images are gone may be noticed before them.
+    const ended = this.running.exited.then((reason) =>
+      reason === null ? null : setTimeout(NOTICED, null)
+    )
     const why = await Promise.race([ended, this.#images.exited])
     if (why === null) return null
     await this.running.end()
@@ -233,12 +239,13 @@ class Supervisor {
   }
 
   /**
-   * A guest that waits for what no host sends cannot be stopped: that is said after a while, and
-   * it goes on by itself, should it be captured later after all.
+   * A guest that waits for what no host sends cannot be stopped: that is said after a while. What
+   * was begun cannot be called off; whoever asks again meanwhile waits for that.
    */
   async #capture(): Promise<void> {
     const images = this.#images
-    const captured = this.running.capture()
+    this.#capturing ??= this.#startCapture()
+    const captured = this.#capturing
     if (images === null) return captured
     let isOver = false
     const done = captured.finally(() => (isOver = true))
@@ -248,13 +255,23 @@ class Supervisor {
       if (isOver) break
       const { waiting, troubles } = await images.status()
       stuck = waiting > 0 || troubles.length > 0 ? stuck + 1 : 0
-      if (stuck < STUCK) continue
-      void captured.then(() => this.running.proceed()).catch(() => {})
+      // It may have come about while we looked.
+      if (isOver || stuck < STUCK) continue
       const why = troubles[0] ?? `it waits for ${waiting} blocks that no host sends`
       throw new ParcelError('UNREACHABLE', `the guest cannot be stopped: ${why}`)
     }
     await done
     await images.flush()
+  }
+
+  /** When it has come about and nobody waits for it any more, the guest goes on. */
+  async #startCapture(): Promise<void> {
+    try {
+      await this.running.capture()
+    } finally {
+      this.#capturing = null
+    }
+    if (this.#capturer === null) this.#release()
   }
 
   /** Whoever had the machine captured is gone without a word: the guest goes on. */

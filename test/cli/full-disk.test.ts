@@ -1,45 +1,11 @@
 import assert from 'node:assert/strict'
-import { execFileSync } from 'node:child_process'
-import {
-  mkdir,
-  mkdtemp,
-  readdir,
-  readFile,
-  rename,
-  rm,
-  rmdir,
-  statfs,
-  symlink,
-  writeFile
-} from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { mkdir, readdir, readFile, rename, rm, statfs, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { test, type TestContext } from 'node:test'
+import { test } from 'node:test'
 import { eventually } from '../support/hosts.js'
-import { onEnd } from '../support/on-end.js'
+import { NO_MOUNT, smallDisk } from '../support/small-disk.js'
 import { randomFile } from './blob.js'
 import { objects, Place } from './place.js'
-
-const NO_MOUNT = whyNoMount()
-
-function whyNoMount(): string | false {
-  if (process.getuid?.() !== 0) return 'needs root to mount a small disk'
-  try {
-    execFileSync('unshare', ['-m', 'sh', '-c', 'mount -t tmpfs tmpfs /mnt'], { stdio: 'ignore' })
-    return false
-  } catch {
-    return 'mounting is not permitted here'
-  }
-}
-
-/** A disk of its own of so many MiB. */
-async function smallDisk(t: TestContext, mebibytes: number): Promise<string> {
-  const dir = await mkdtemp(join(tmpdir(), 'hyperparcel-disk-'))
-  onEnd(t, () => rmdir(dir))
-  execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${mebibytes}m,mode=755`, 'tmpfs', dir])
-  onEnd(t, () => execFileSync('umount', ['-l', dir]))
-  return dir
-}
 
 async function used(dir: string): Promise<number> {
   const { blocks, bfree, bsize } = await statfs(dir)

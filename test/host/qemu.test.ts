@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
 import { buildGuest, missingForQemu } from '../../examples/demo/linux-guest.js'
@@ -146,5 +146,33 @@ test(
     )
     assert.equal(await ask(laptop, 'linux', 'sum', /sum ([0-9a-f]{64})/), sum)
     await laptop.result('stop', 'linux')
+  }
+)
+
+test(
+  'a guest that was stopped without a suspend: its disk is stored and boots, its memory is not',
+  { skip: missingForQemu() ?? false },
+  async (t) => {
+    const dir = await scratch(t)
+    const { address } = await testDht(t)
+    const host = new Cli(t, homeIn(dir, 'host'), address, dir)
+    const folder = join(dir, 'machine')
+    await mkdir(folder)
+    await buildGuest(folder, { memory: '96M', diskMiB: 32, marker: MARKER })
+    await host.result('init', '--name', 'host')
+    await host.result('add', folder, '--name', 'linux', '--vm', 'qemu')
+    onEnd(t, () => host.run('stop', 'linux'))
+    await host.result('run', 'linux')
+    await lastTick(host, 'linux')
+    await ask(host, 'linux', 'write before', /wrote before/)
+    await host.result('stop', 'linux')
+    await host.result('suspend', 'linux')
+    assert.deepEqual(await readdir(join(folder, 'state')), [])
+    await host.result('resume', 'linux')
+    await lastTick(host, 'linux')
+    assert.match(await ask(host, 'linux', 'notes', /notes (.*)\r?\n/), /before/)
+    const console = await readFile(join(folder, 'console.log'), 'utf8')
+    assert.equal((console.match(/guest up/g) ?? []).length, 2)
+    await host.result('stop', 'linux')
   }
 )
