@@ -160,6 +160,9 @@ export class ParcelMachine {
     if (!isStopped && (await this.#isSuspended(driver))) {
       throw new ParcelError('NOT_RUNNING', `"${parcel.name}" is suspended already: nothing to do`)
     }
+    const why = isStopped ? null : await this.process.lastWords()
+    if (why !== null)
+      work.note(`the machine had ended by itself (${why}): its disk is stored as it is`)
     const result = await store(null, isStopped)
     await this.#tidy(driver, path, result)
     return result

@@ -17,10 +17,10 @@ import { PageMap } from './page-map.js'
  *   record: kind u8, 7 zeros, u64, u64 (little-endian)
  *     WRITTEN, ZEROED  first page, number of pages
  *     RESIZED          size in bytes, 0
- *     FLUSHED          0, 0: everything before is on stable storage
+ *     FLUSHED          bytes of the journal of which all is on stable storage, 0
  *
  * After the end of a process all records count, for the system has kept all that was written. When
- * the computer itself went down (another boot id), those after the last FLUSHED do not.
+ * the computer itself went down (another boot id), only those do that the last FLUSHED vouches for.
  */
 const MAGIC = Buffer.from('hpoverlay')
 const FORMAT = 1
@@ -41,6 +41,7 @@ export class Overlay {
   #files: { data: FileHandle; journal: FileHandle } | null = null
   #opening: Promise<{ data: FileHandle; journal: FileHandle }> | null = null
   #isFlushed = true
+  #flushing: Promise<void> = Promise.resolve()
 
   private constructor(path: string, size: number) {
     this.#path = path
@@ -128,13 +129,22 @@ export class Overlay {
   }
 
   /** Puts everything on stable storage. */
-  async flush(): Promise<void> {
+  flush(): Promise<void> {
+    // One after the other: who asks while another is under way has not been heard by it.
+    const flush = this.#flushing.then(() => this.#flush())
+    this.#flushing = flush.catch(() => {})
+    return flush
+  }
+
+  async #flush(): Promise<void> {
     if (this.#isFlushed || this.#files === null) return
     this.#isFlushed = true
     try {
       const { data, journal } = this.#files
+      // What is written while the data goes to the disk is not among it.
+      const { size } = await journal.stat()
       await data.datasync()
-      append(journal, FLUSHED, 0, 0)
+      append(journal, FLUSHED, size, 0)
       await journal.datasync()
     } catch (error) {
       this.#isFlushed = false
@@ -198,7 +208,7 @@ export class Overlay {
     }
     const isSameBoot = bytes.subarray(16, 32).equals(bootId())
     let end = HEADER + Math.floor((bytes.byteLength - HEADER) / RECORD) * RECORD
-    while (!isSameBoot && end > HEADER && bytes[end - RECORD] !== FLUSHED) end -= RECORD
+    if (!isSameBoot) end = flushedEnd(bytes, end)
     for (let at = HEADER; at < end; at += RECORD) {
       const [first, second] = [bytes.readBigUInt64LE(at + 8), bytes.readBigUInt64LE(at + 16)]
       this.#replay(bytes[at] ?? 0, Number(first), Number(second))
@@ -235,7 +245,7 @@ export class Overlay {
 
   /** Writes the journal anew, with the records that count, for this boot. */
   async #restart(bytes: Buffer): Promise<void> {
-    const fresh = Buffer.from(bytes)
+    const fresh = Buffer.concat([bytes, recordOf(FLUSHED, bytes.byteLength, 0)])
     bootId().copy(fresh, 16)
     const journal = await open(`${this.#path}.map`, 'r+')
     try {
@@ -257,11 +267,16 @@ export function overlayPath(overlays: string, path: Buffer): string {
   return join(overlays, createHash('sha256').update(path).digest('hex').slice(0, 32))
 }
 
-function append({ fd }: FileHandle, kind: number, first: number, second: number): void {
+function recordOf(kind: number, first: number, second: number): Buffer {
   const record = Buffer.alloc(RECORD)
   record[0] = kind
   record.writeBigUInt64LE(BigInt(first), 8)
   record.writeBigUInt64LE(BigInt(second), 16)
+  return record
+}
+
+function append({ fd }: FileHandle, kind: number, first: number, second: number): void {
+  const record = recordOf(kind, first, second)
   // At once, not on a thread: the order of records is the order of what they say.
   if (writeSync(fd, record) === RECORD) return
   // What got onto a full disk is the beginning of a record, and the next must not follow it.
@@ -278,6 +293,16 @@ async function writeAll(file: FileHandle, bytes: Uint8Array, offset: number): Pr
   for (let at = 0; at < bytes.byteLength;) {
     at += (await file.write(bytes, at, bytes.byteLength - at, offset + at)).bytesWritten
   }
+}
+
+/** How much of a journal, of `end` bytes in whole records, was on stable storage. */
+function flushedEnd(journal: Buffer, end: number): number {
+  for (let at = end - RECORD; at >= HEADER; at -= RECORD) {
+    const vouched = Number(journal.readBigUInt64LE(at + 8))
+    if (journal[at] !== FLUSHED || vouched < HEADER || vouched > at) continue
+    return vouched - ((vouched - HEADER) % RECORD)
+  }
+  return HEADER
 }
 
 let boot: Buffer | null = null
