@@ -44,8 +44,10 @@ test(
     await rm(join(disk, 'ballast'))
     await rm(place.path('old1'), { recursive: true })
     await place.write('old1/small', 'after it')
-    // The same daemon, nobody restarted it.
-    const pid = await user.daemonPid()
+    // The same daemon, nobody restarted it; while it opens its store anew it does not answer.
+    const status = (): Promise<number | null> =>
+      user.client.status().then((now) => now?.pid ?? null)
+    const pid = await eventually(status, 'the daemon answers')
     await user.ok('resume', 'files', '--version', first, '--force', '--to', place.path('old1'))
     await place.write('old1/small', 'after it')
     const second = await user.result('suspend', 'files')
