@@ -78,7 +78,7 @@ test(
       last = await nextTick(here)
       if (round === 2) assert.equal(await ask(here, 'sum', SUM), DATA_SUM)
       else {
-        await handOver(here, there)
+        await handOver(t, here, there)
         await hosts.hold(here)
       }
     }
@@ -103,7 +103,7 @@ test('a v86 machine has its disk on demand, and waits for it like QEMU', async (
   await b.ok('join', String(invite))
   await a.ok('run', 'vm')
   await touch(a, 'b', 'A')
-  await handOver(a, b)
+  await handOver(t, a, b)
   await b.ok('resume', 'vm', '--no-prefetch', '--to', place.path('on-b'))
   assert.deepEqual((await readdir(place.path('on-b'))).includes('disk.img'), false)
   await touch(b, 'b', 'B')
@@ -117,7 +117,7 @@ test('a v86 machine has its disk on demand, and waits for it like QEMU', async (
   await console.find(/n=A\r\n/, 0, 'n')
   await console.close()
   await touch(b, 'n', 'B')
-  await handOver(b, a)
+  await handOver(t, b, a)
   await a.ok('resume', 'vm', '--no-prefetch')
   for (const [letter, answer] of [
     ['b', 'C'],

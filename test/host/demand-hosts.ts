@@ -57,7 +57,7 @@ export class Hosts {
     await a.ok('run', 'vm')
     await nextTick(a)
     if (isCached) assert.equal(await ask(a, 'sum', SUM), DATA_SUM)
-    await handOver(a, b)
+    await handOver(t, a, b)
     return hosts
   }
 
@@ -65,14 +65,8 @@ export class Hosts {
     return this.place.path(user === this.a ? 'vm' : 'on-b')
   }
 
-  /** Has a host fetch nothing by itself until the returned function is called, or its daemon ends. */
-  async hold(user: User): Promise<() => void> {
-    const { id: parcel, heads } = await status(user)
-    const version = heads[0]?.id ?? ''
-    const socket = join(user.home, ITEM_SOCKET)
-    const client = await ItemClient.connect({ socket, parcel, version, prefetch: false, start: [] })
-    onEnd(this.t, () => client.close())
-    return () => client.close()
+  hold(user: User): Promise<() => void> {
+    return hold(this.t, user)
   }
 
   async resume(user: User, ...more: string[]): Promise<Record<string, unknown>> {
@@ -88,9 +82,23 @@ function sumOfData(): string {
     .digest('hex')
 }
 
-/** Suspends while the other host is switched off: it has nothing of the version when it comes back. */
-export async function handOver(from: User, to: User): Promise<void> {
-  await to.ok('daemon', 'stop')
+/** Has a host fetch nothing by itself until the returned function is called, or its daemon ends. */
+async function hold(t: TestContext, user: User): Promise<() => void> {
+  const { id: parcel, heads } = await status(user)
+  const version = heads[0]?.id ?? ''
+  const socket = join(user.home, ITEM_SOCKET)
+  const client = await ItemClient.connect({ socket, parcel, version, prefetch: false, start: [] })
+  onEnd(t, () => client.close())
+  return () => client.close()
+}
+
+/**
+ * Suspends so that the other host has nothing of the version: it is switched off, or, when the guest
+ * may need something of it still, fetches nothing.
+ */
+export async function handOver(t: TestContext, from: User, to: User): Promise<void> {
+  if ((await status(to)).heads.length === 0) await to.ok('daemon', 'stop')
+  else await hold(t, to)
   await from.ok('suspend', 'vm')
   const { state, lastWords } = await status(from)
   assert.deepEqual({ state, lastWords }, { state: 'suspended', lastWords: null })

@@ -58,7 +58,7 @@ test(
     await b.ok('run', 'vm', '--cold')
     assert.match(await ask(b, 'notes', /(notes.*)\r?\n/), /again/)
     assert.equal(await ask(b, 'sum', SUM), DATA_SUM)
-    await handOver(b, a)
+    await handOver(t, b, a)
     await hosts.resume(a)
     assert.equal(await ask(a, 'sum', SUM), DATA_SUM)
     assert.match(await ask(a, 'notes', /(notes.*)\r?\n/), /again/)
@@ -92,7 +92,7 @@ test(
       async () => ((await status(b)).images?.stall === null ? true : null),
       'no stall'
     )
-    await handOver(b, a)
+    await handOver(t, b, a)
     await hosts.resume(a)
     assert.equal(await ask(a, 'sum', SUM), DATA_SUM)
     assert.match(await ask(a, 'notes', /notes (.*)\r?\n/), /before after/)
