@@ -11,5 +11,5 @@ export function seconds(text: string): number {
 export function port(text: string): number {
   const value = Number(text)
   if (Number.isInteger(value) && value >= 0 && value <= 65_535) return value
-  throw new InvalidArgumentError('a port is a number from 0 to 65535')
+  throw new InvalidArgumentError('a port from 0 to 65535')
 }

@@ -1,6 +1,7 @@
-import { InvalidArgumentError, type Command } from 'commander'
+import type { Command } from 'commander'
 import { PrivateDht } from '../../lib/index.js'
 import { verb } from '../context.js'
+import { port } from '../options.js'
 
 export function dhtVerb(program: Command): void {
   const command = program
@@ -22,10 +23,4 @@ Example: hyperparcel dht --host 192.0.2.7 --port 49737`
     await dht.stop()
     process.exit(0)
   })
-}
-
-function port(text: string): number {
-  const value = Number(text)
-  if (Number.isInteger(value) && value >= 0 && value <= 65_535) return value
-  throw new InvalidArgumentError('a port from 0 to 65535')
 }

@@ -58,17 +58,6 @@ export class FileTree {
     return this.#nodes.get(id) ?? null
   }
 
-  get count(): number {
-    return this.#nodes.size
-  }
-
-  /** Every file that was opened. */
-  *volumes(): Generator<Volume> {
-    for (const node of this.#nodes.values()) {
-      if (node.type === 'file' && node.volume !== null) yield node.volume
-    }
-  }
-
   #add(entry: TreeEntry): void {
     const at = entry.path.lastIndexOf(0x2f)
     const parent = this.#folder(entry.path.subarray(0, Math.max(at, 0)))

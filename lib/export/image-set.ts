@@ -119,10 +119,6 @@ export class ImageSet {
     return [...this.#images.values()].reduce((sum, { dirtyBytes }) => sum + dirtyBytes, 0)
   }
 
-  image(path: string): Image | null {
-    return this.#images.get(path) ?? null
-  }
-
   async flush(): Promise<void> {
     await Promise.all([...this.#images.values()].map((image) => image.flush()))
   }

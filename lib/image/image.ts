@@ -16,13 +16,6 @@ export interface Stretch {
   isHole: boolean
 }
 
-/** A range of pages that the image's version has not, or not like that. */
-export interface Change {
-  /** Bytes. */
-  start: number
-  end: number
-}
-
 /**
  * A file of a version that can be read and written anywhere: what was written is in the overlay,
  * by pages of 4 KiB, and everything else in the version, by chunks. A chunk is fetched when
@@ -53,10 +46,6 @@ export class Image {
   /** Bytes. */
   get size(): number {
     return this.#overlay.size
-  }
-
-  get isDirty(): boolean {
-    return this.#overlay.isDirty
   }
 
   /** Bytes that were written since the version, in whole pages. */
@@ -164,23 +153,8 @@ export class Image {
     return found
   }
 
-  /** Pages that are not as in the version. */
-  *changes(): Generator<Change> {
-    const { written, zeroed } = this.#overlay
-    for (const map of [written, zeroed]) {
-      for (const { start, end } of map.runs()) {
-        yield { start: start * SUBPAGE_SIZE, end: Math.min(end * SUBPAGE_SIZE, this.size) }
-      }
-    }
-  }
-
   close(): Promise<void> {
     return this.#overlay.close()
-  }
-
-  /** Fetches and verifies a chunk ahead of its first use; false for a hole. */
-  async prefetch(chunk: number): Promise<boolean> {
-    return (await this.#fetch(chunk)) !== null
   }
 
   /** Where the state of the pages at `at` ends, or its chunk. */

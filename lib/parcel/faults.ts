@@ -39,8 +39,6 @@ export class Faults {
   readonly #lookaside: Lookaside
   /** When each wait began, by `performance.now`. */
   readonly #waits = new Set<{ since: number }>()
-  /** Blocks that came over the network because somebody waited. */
-  fetched = 0
   readonly #closed = new AbortController()
 
   constructor(set: LogSet, lookaside: Lookaside) {
@@ -91,7 +89,6 @@ export class Faults {
           throw error
         })
         if (bytes === null) continue
-        this.fetched++
         return { kind: 'pack', bytes }
       }
     } finally {
