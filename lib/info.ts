@@ -79,6 +79,8 @@ export interface SuspendResult {
   version: VersionInfo
   /** What is in the folder but could not be stored. */
   skipped: Skipped[]
+  /** Blocks that had to come from other hosts: pages of trees of a machine that is partly here. */
+  fetched: number
 }
 
 /**

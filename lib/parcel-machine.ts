@@ -143,8 +143,8 @@ export class ParcelMachine {
         const used = await readWorkingSet(overlaysIn(path))
         request.images = { ...imagesOf(path, marker, driver, running !== null), used }
       }
-      const { version, skipped } = await parcel.commit(request, work)
-      return { version: await describeVersion(parcel, version, this.#home), skipped }
+      const { version, skipped, fetched } = await parcel.commit(request, work)
+      return { version: await describeVersion(parcel, version, this.#home), skipped, fetched }
     }
     if ((await this.process.status()) !== null) {
       const result = await this.process.captured(after, store)

@@ -41,11 +41,11 @@ function define(program: Command, name: 'suspend' | 'checkpoint', description: s
       follow(context)
     )
     const ms = performance.now() - started
-    const { version, skipped } = result
+    const { version, skipped, fetched } = result
     const text =
       `${parcel} ${shortId(version.id)}: here, durable ` +
       `(${bytes(version.stored)} stored of ${bytes(version.bytes)}, ${duration(ms)})`
-    context.terminal.result('version', { ...version, skipped, seconds: ms / 1_000 }, text)
+    context.terminal.result('version', { ...version, skipped, fetched, seconds: ms / 1_000 }, text)
     if (skipped.length > 0) {
       const things = skipped.length === 1 ? '1 thing' : `${skipped.length} things`
       throw new ParcelError('PARTIAL', `${things} could not be stored: the version lacks them`)

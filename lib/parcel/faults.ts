@@ -58,6 +58,10 @@ export class Faults {
     return this.#set.pace.urgent(() => this.#fetch(core, block, signal))
   }
 
+  isHere({ core, block }: Pick<Fault, 'core' | 'block'>): boolean {
+    return this.#set.get(core)?.has(block) === true
+  }
+
   /** Blocks that are long in coming, and since when; null when all is well. */
   get stall(): Stall | null {
     const now = performance.now()
@@ -105,6 +109,8 @@ export class FaultSource implements ItemSource {
   readonly #faults: Faults
   readonly #signal: AbortSignal
   readonly #packs = new OpenedPacks(CACHED)
+  /** Blocks that were not here when they were asked for. */
+  fetched = 0
 
   constructor(places: Places, faults: Faults, signal: AbortSignal) {
     this.#places = places
@@ -122,6 +128,7 @@ export class FaultSource implements ItemSource {
         )
       }
       const wish = { core, block: place.block, id: null }
+      if (!this.#faults.isHere(wish)) this.fetched++
       return (await this.#faults.supply(wish, this.#signal)).bytes
     })
   }

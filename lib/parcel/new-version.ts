@@ -52,6 +52,8 @@ export interface NewVersion {
   stamps: FileStamps
   /** What a resume of it will want first; null when nobody knows. */
   trace: Omit<Trace, 'version'> | null
+  /** Blocks that had to come from other hosts for it. */
+  fetched: number
 }
 
 export interface NewVersionOptions {
@@ -126,7 +128,7 @@ export async function storeVersion(
   const { skipped, stamps } = stored
   const trace =
     images === null ? null : await traceFor({ version, places, images, writer, set, request })
-  return { version, places, skipped, stamps, trace }
+  return { version, places, skipped, stamps, trace, fetched: images?.anywhere.fetched ?? 0 }
 }
 
 async function traceFor({
@@ -162,7 +164,7 @@ function imagesOf(
   set: LogSet,
   faults: Faults,
   { signal }: Work
-): Images | null {
+): (Images & { anywhere: FaultSource }) | null {
   if (images === undefined) return null
   // Its core table is the beginning of the parent's: images stay open over checkpoints.
   const of = set.history.get(images.version)

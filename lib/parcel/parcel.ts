@@ -219,10 +219,13 @@ export class Parcel {
    * Stores a folder as a new version that continues the folder's `base`; or, without a folder, images
    * that continue theirs. When it settles the version is durable; when it fails there is none.
    */
-  commit(request: CommitRequest, work: Work): Promise<{ version: Known; skipped: Skipped[] }> {
+  commit(
+    request: CommitRequest,
+    work: Work
+  ): Promise<{ version: Known; skipped: Skipped[]; fetched: number }> {
     const { path, images } = request
     return this.#exclusive(async () => {
-      const { version, places, skipped, stamps, trace } = await storeVersion(request, {
+      const { version, places, skipped, stamps, trace, fetched } = await storeVersion(request, {
         parcel: this.id,
         driver: this.driver,
         base: path === null ? (images?.version ?? null) : this.folder.base,
@@ -259,7 +262,7 @@ export class Parcel {
       if (known === null) throw new ParcelError('FAILED', 'the new version cannot be read back')
       // With a part in other hosts' logs, only a receipt says whether all of it is here.
       await this.#issueReceipts()
-      return { version: known, skipped }
+      return { version: known, skipped, fetched }
     })
   }
 
