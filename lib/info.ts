@@ -54,7 +54,7 @@ export interface ParcelInfo {
 export interface ImagesInfo {
   /** Bytes that were written and are in no version. */
   dirtyBytes: number
-  /** Chunks that it used until it had settled; of them, those that its version had foretold; and all of those. */
+  /** Pages of 4 KiB that it read until it had settled; of them, those that its version had foretold; and all of those. */
   workingSet: { used: number; covered: number; known: number }
   /** Why the machine waits, for whom, and since when in ms; null when it does not. */
   stall: { why: string; from: string[]; since: number } | null

@@ -31,6 +31,8 @@ export interface ResumeContext {
 const TIMEOUT = 60_000
 /** ms */
 const PREFETCH_LIMIT = 600_000
+/** A monitor takes so long to load a machine, ms: meanwhile the rest comes. */
+const LOAD_TIME = 1_200
 /** How long a resume listens for newer versions when nobody answers, and after the first did. */
 const HEAR = { timeout: 5_000, grace: 1_000 }
 
@@ -76,10 +78,12 @@ export async function resume(
     }
     if (policy === 'demand') {
       // Goes on when the machine runs: what it has not come to yet, it will.
-      void parcel.prefetch(wanted, AbortSignal.timeout(PREFETCH_LIMIT))
+      const prefetch = parcel.prefetch(wanted, AbortSignal.timeout(PREFETCH_LIMIT))
       await parcel.availability.watch(wanted, { timeout }, work, (each) =>
         parcel.checkOut(wanted, path, how, each)
       )
+      // A guest that waits for page after page of what is on its way is slower, and its clock goes on.
+      await prefetch?.firstWithin(LOAD_TIME, work)
     } else {
       await parcel.availability.fetch(wanted, { timeout }, work)
       await parcel.checkOut(wanted, path, how, work)

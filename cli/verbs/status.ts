@@ -44,7 +44,7 @@ function describe(parcel: ParcelInfo, self: string): string {
   if (known > 0 && used > 0) {
     const percent = Math.round((100 * covered) / used)
     lines.push(
-      `  working set: ${covered} of ${used} chunks were foretold (${percent}%), ` +
+      `  working set: ${covered} of ${used} pages were foretold (${percent}%), ` +
         `${known - covered} of ${known} for nothing so far`
     )
   }

@@ -3,6 +3,8 @@ import { ParcelError } from '../errors.js'
 import type { Codec } from '../format/pack.js'
 
 const LEVEL = 1
+/** For what somebody waits for: an eighth smaller, at a quarter of the speed. */
+const THOROUGH = 9
 /** A frame must save at least 1/32, or the pack is stored as it is: reading it then costs nothing. */
 const WORTH = 31 / 32
 const BLOCK_MAX = 131_072
@@ -11,11 +13,12 @@ const TASTE = 8_192
 const TASTES = 8
 
 const encoder = new Encoder(LEVEL)
+const thorough = new Encoder(THOROUGH)
 const decoder = new Decoder()
 
 /** One zstd frame over the bytes; null when it does not pay. */
-export function compressSync(raw: Buffer): Buffer | null {
-  const frame = encoder.encodeSync(raw)
+export function compressSync(raw: Buffer, { isThorough = false } = {}): Buffer | null {
+  const frame = (isThorough ? thorough : encoder).encodeSync(raw)
   return frame.byteLength > raw.byteLength * WORTH ? null : frame
 }
 

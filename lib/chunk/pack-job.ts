@@ -14,6 +14,8 @@ export interface PackJob {
   ids: Uint8Array
   lengths: Uint32Array
   compress: boolean
+  /** Takes longer, for what somebody waits for. */
+  isThorough?: boolean
   /** To make a block again that another host has made: its codec and its nonce. */
   again?: { codec: Codec; nonce: Uint8Array }
   sealing: SealingKey
@@ -64,10 +66,10 @@ export function pack(job: PackJob): PackResult {
 }
 
 /** null: the bytes as they are. */
-function frameOf({ compress, again }: PackJob, bytes: Buffer): Buffer | null {
+function frameOf({ compress, isThorough = false, again }: PackJob, bytes: Buffer): Buffer | null {
   if (again !== undefined) return again.codec === 'zstd' ? compressSync(bytes) : null
   if (!compress || (isDoubtful && !looksCompressible(bytes))) return null
-  const frame = compressSync(bytes)
+  const frame = compressSync(bytes, { isThorough })
   isDoubtful = frame === null
   return frame
 }

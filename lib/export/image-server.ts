@@ -60,7 +60,7 @@ class ImageServer {
       { id: spec.items.version, version: items.version, places: items.places, source: items },
       {
         overlays: spec.overlays,
-        onTouch: (path, chunk) => workingSet.touch(path, chunk),
+        onTouch: (path, chunk, pages) => workingSet.touch(path, chunk, pages),
         ...(spec.isPatient ? { wrap: patient } : {}),
         files: spec.files
       }

@@ -45,7 +45,7 @@ export interface ImageSetOptions {
   files: readonly string[] | null
   /** What is served in place of an image. */
   wrap?: (image: Volume) => Volume
-  onTouch?: (path: string, chunk: number) => void
+  onTouch?: (path: string, chunk: number, pages: number) => void
 }
 
 /**
@@ -94,7 +94,7 @@ export class ImageSet {
           entries.push({ type: 'symlink', path, mode, mtime, target: entry.target })
         } else if (wanted === null || wanted.has(printable(path))) {
           const name = printable(path)
-          const touch = (chunk: number): void => onTouch(name, chunk)
+          const touch = (chunk: number, pages: number): void => onTouch(name, chunk, pages)
           const at = overlayPath(overlays, path)
           const overlay = written.has(`${basename(at)}.map`)
             ? await Overlay.open(at, entry.size)
@@ -176,7 +176,7 @@ function imageOf(
   { size, root, chunking }: FileEntry & { type: 'file' },
   source: ItemSource,
   overlay: Overlay,
-  onTouch: (chunk: number) => void
+  onTouch: (chunk: number, pages: number) => void
 ): Image {
   const tree = new TreeLookup(source, { size, chunking, root, place })
   return new Image(tree, source, overlay, onTouch)

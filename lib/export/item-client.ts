@@ -228,7 +228,7 @@ function knownOf(text: string | null): Touched | null {
   const { files, touched } = record.trace
   return {
     files: files.map((path) => path.toString()),
-    touched: touched.map(({ file, chunk }) => [file, chunk])
+    touched: touched.map(({ file, chunk, pages }) => [file, chunk, pages])
   }
 }
 

@@ -1,69 +1,79 @@
 import { readFile, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
+import { bitCount } from '../image/chunk-pages.js'
 
-/** Chunks that a machine used, in the order of their first use, by file. */
+/** Pages that a machine used, in the order of their first use: number of the file, chunk, mask of its pages. */
 export interface Touched {
   files: string[]
-  /** Number of the file, number of the chunk. */
-  touched: [number, number][]
+  touched: [number, number, number][]
 }
 
 const FILE = 'working-set.json'
 const schema = z.object({
   files: z.array(z.string()),
-  touched: z.array(z.tuple([z.number().int().min(0), z.number().int().min(0)]))
+  touched: z.array(
+    z.tuple([z.number().int().min(0), z.number().int().min(0), z.number().int().min(1).max(0xffff)])
+  )
 })
 
-/** With fewer new chunks than this in so many ms, a guest has settled. */
-const FEW = 8
+/** With fewer new pages than this in so many ms, a guest has settled. */
+const FEW = 32
 const SPAN = 10_000
 /** What comes later than this is use, not resume, ms. */
 const LONGEST = 120_000
-const MOST = 65_536
+/** Pages: 64 MiB. */
+const MOST = 16_384
+/** Of so many pages, the order of chunks is kept, but not that of pages in a chunk. */
+const STAGE = 2_048
 
 /** Watches what a resumed machine reads for the first time, until it has settled. */
 export class WorkingSet {
-  readonly #known: ReadonlyMap<string, ReadonlySet<number>>
-  readonly #seen = new Map<string, Set<number>>()
-  readonly #touched: [number, number][] = []
+  readonly #known: ReadonlyMap<string, ReadonlyMap<number, number>>
+  readonly #seen = new Map<string, Map<number, number>>()
+  readonly #touched: [number, number, number][] = []
   readonly #files: string[] = []
+  /** Where in `touched` the chunks of this stage are. */
+  readonly #stage = new Map<string, number>()
+  #stagePages = 0
   readonly #started = performance.now()
   #window = { since: performance.now(), count: 0 }
   #isSettled = false
-  /** Of the chunks that were used, those that were known to be before. */
+  /** Pages that were used. */
+  used = 0
+  /** Of them, those that were known to be before. */
   covered = 0
+  /** How many were known to be used. */
+  readonly known: number
 
   /** `known`: what the version says will be used. */
   constructor(known: Touched | null) {
-    const byFile = new Map<string, Set<number>>()
-    for (const [file, chunk] of known?.touched ?? []) {
+    const byFile = new Map<string, Map<number, number>>()
+    let count = 0
+    for (const [file, chunk, pages] of known?.touched ?? []) {
       const path = known?.files[file] ?? ''
-      byFile.set(path, (byFile.get(path) ?? new Set()).add(chunk))
+      const chunks = byFile.get(path) ?? new Map<number, number>()
+      byFile.set(path, chunks.set(chunk, (chunks.get(chunk) ?? 0) | pages))
+      count += bitCount(pages)
     }
     this.#known = byFile
+    this.known = count
   }
 
-  /** How many chunks were used. */
-  get used(): number {
-    return this.#touched.length
-  }
-
-  /** How many were known to be used. */
-  get known(): number {
-    return [...this.#known.values()].reduce((sum, { size }) => sum + size, 0)
-  }
-
-  touch(path: string, chunk: number): void {
+  /** Takes note of pages of a chunk, as a mask. */
+  touch(path: string, chunk: number, pages: number): void {
     if (this.#isSettled) return
-    const seen = this.#seen.get(path) ?? new Set()
+    const seen = this.#seen.get(path) ?? new Map<number, number>()
     this.#seen.set(path, seen)
-    if (seen.has(chunk) || this.#settles()) return
-    seen.add(chunk)
-    let file = this.#files.indexOf(path)
-    if (file === -1) file = this.#files.push(path) - 1
-    this.#touched.push([file, chunk])
-    if (this.#known.get(path)?.has(chunk) === true) this.covered++
+    const before = seen.get(chunk) ?? 0
+    const fresh = pages & ~before
+    if (fresh === 0) return
+    const count = bitCount(fresh)
+    if (this.#settles(count)) return
+    seen.set(chunk, before | fresh)
+    this.#note(path, chunk, fresh, count)
+    this.used += count
+    this.covered += bitCount(fresh & (this.#known.get(path)?.get(chunk) ?? 0))
   }
 
   /** Leaves it beside the overlays, for who makes the next version. */
@@ -73,13 +83,28 @@ export class WorkingSet {
     await rename(join(overlays, `${FILE}.tmp`), join(overlays, FILE))
   }
 
-  #settles(): boolean {
+  #note(path: string, chunk: number, pages: number, count: number): void {
+    if (this.#stagePages >= STAGE) {
+      this.#stage.clear()
+      this.#stagePages = 0
+    }
+    this.#stagePages += count
+    let file = this.#files.indexOf(path)
+    if (file === -1) file = this.#files.push(path) - 1
+    const name = `${file}/${chunk}`
+    const at = this.#stage.get(name)
+    const one = at === undefined ? undefined : this.#touched[at]
+    if (one === undefined) this.#stage.set(name, this.#touched.push([file, chunk, pages]) - 1)
+    else one[2] |= pages
+  }
+
+  #settles(count: number): boolean {
     const now = performance.now()
-    const isOver = now - this.#started > LONGEST || this.#touched.length >= MOST
-    const { since, count } = this.#window
-    this.#isSettled = isOver || (now - since > SPAN && count < FEW)
+    const isOver = now - this.#started > LONGEST || this.used + count > MOST
+    const { since, count: lately } = this.#window
+    this.#isSettled = isOver || (now - since > SPAN && lately < FEW)
     if (now - since > SPAN) this.#window = { since: now, count: 0 }
-    this.#window.count++
+    this.#window.count += count
     return this.#isSettled
   }
 }

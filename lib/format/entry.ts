@@ -100,7 +100,8 @@ export function readPlace(reader: Reader): Place {
   }
 }
 
-function readMask(reader: Reader): number {
+/** Of 4 KiB pages of a chunk, at least one. */
+export function readMask(reader: Reader): number {
   const mask = reader.u16()
   if (mask === 0) reader.fail('an empty mask')
   return mask

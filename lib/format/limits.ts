@@ -49,7 +49,7 @@ export const MAX_CORES = 65_536
 /** Data cores that one incarnation may announce, and announcements in one message. */
 export const MAX_ANNOUNCED = 64
 export const MAX_MEMBERS = 4_096
-/** Of a working set: files, chunks in order of their first use, blocks that have them. */
+/** Of a working set: files, pages of chunks in order of their first use, blocks that have them. */
 export const MAX_TRACE_FILES = 64
 export const MAX_TRACE_CHUNKS = 65_536
 export const MAX_TRACE_BLOCKS = 65_536

@@ -1,9 +1,10 @@
 import { Reader, Writer } from './codec.js'
-import { readPlace, writePlace, type Place } from './entry.js'
+import { readMask, readPlace, writePlace, type Place } from './entry.js'
 import {
   chunkCount,
   HASH_BYTES,
   KEY_BYTES,
+  MAX_BLOCK,
   MAX_CORES,
   MAX_FILE_SIZE,
   MAX_NAME_BYTES,
@@ -38,6 +39,8 @@ export interface Places {
 export interface TraceBlock {
   core: number
   block: number
+  /** Bytes. */
+  size: number
   /** Whether it was packed for that: other things are not in it. */
   isPacked: boolean
 }
@@ -50,10 +53,12 @@ export interface Trace {
   version: Buffer
   /** Paths of the files that `touched` numbers. */
   files: Buffer[]
-  /** Chunks in the order of their first use. */
-  touched: { file: number; chunk: number }[]
+  /** Pages of chunks, as masks, in the order of their first use. */
+  touched: { file: number; chunk: number; pages: number }[]
   /** In the order in which they are wanted, each once. */
   blocks: TraceBlock[]
+  /** How many of them, from the beginning, the machine had used when it had hardly started. */
+  first: number
 }
 
 /** A record of a `meta` core. Unknown types are skipped. */
@@ -110,16 +115,18 @@ export function decodeMetaRecord(bytes: Uint8Array): MetaRecord {
   return record
 }
 
-function writeTrace(writer: Writer, { version, files, touched, blocks }: Trace): void {
+function writeTrace(writer: Writer, { version, files, touched, blocks, first }: Trace): void {
   writer.fixed(version, HASH_BYTES)
   writer.list(files, (path) => writer.sized(path))
-  writer.list(touched, ({ file, chunk }) => writer.varint(file).varint(chunk))
-  writer.list(blocks, ({ core, block, isPacked }) =>
+  writer.list(touched, ({ file, chunk, pages }) => writer.varint(file).varint(chunk).u16(pages))
+  writer.list(blocks, ({ core, block, size, isPacked }) =>
     writer
       .u8(isPacked ? 1 : 0)
       .varint(core)
       .varint(block)
+      .varint(size)
   )
+  writer.varint(first)
 }
 
 function readTrace(reader: Reader): Trace {
@@ -127,16 +134,19 @@ function readTrace(reader: Reader): Trace {
   const files = reader.list(MAX_TRACE_FILES, () => reader.sized(MAX_PATH_BYTES))
   const touched = reader.list(MAX_TRACE_CHUNKS, () => ({
     file: reader.varint(Math.max(files.length - 1, 0)),
-    chunk: reader.varint(chunkCount(MAX_FILE_SIZE))
+    chunk: reader.varint(chunkCount(MAX_FILE_SIZE)),
+    pages: readMask(reader)
   }))
   if (files.length === 0 && touched.length > 0) reader.fail('chunks of no file')
   const blocks = reader.list(MAX_TRACE_BLOCKS, () => {
     const flag = reader.u8()
     if (flag > 1) reader.fail('a flag is neither 0 nor 1')
     const [core, block] = [reader.varint(MAX_CORES - 1), reader.varint(2 ** 40)]
-    return { core, block, isPacked: flag === 1 }
+    const size = reader.varint(MAX_BLOCK)
+    return { core, block, size, isPacked: flag === 1 }
   })
-  return { version, files, touched, blocks }
+  const first = reader.varint(blocks.length)
+  return { version, files, touched, blocks, first }
 }
 
 function writePlaces(writer: Writer, { version, cores, table, roots }: Places): void {

@@ -1,11 +1,11 @@
 import { CHUNK_SIZE, chunkLength, SUBPAGE_SIZE } from '../format/limits.js'
+import { CHUNK_PAGES, pageMask } from './chunk-pages.js'
 import type { ItemSource } from './items.js'
 import type { Overlay } from './overlay.js'
 import { RangeLock } from './range-lock.js'
 import type { TreeLookup } from './tree-lookup.js'
-import { readChunk } from './tree-reader.js'
+import { readChunk, readPatched } from './tree-reader.js'
 
-const PAGES = CHUNK_SIZE / SUBPAGE_SIZE
 /** Verified chunks kept: neighbours are asked for next. Each may hold a pack of 1 MiB. */
 const CACHED = 32
 
@@ -18,9 +18,9 @@ export interface Stretch {
 
 /**
  * A file of a version that can be read and written anywhere: what was written is in the overlay,
- * by pages of 4 KiB, and everything else in the version, by chunks. A chunk is fetched when
- * something of it is read and checked before any of it is given out; a write of whole pages
- * fetches nothing.
+ * by pages of 4 KiB, and everything else in the version, by chunks. A chunk, or a patch of it, is
+ * fetched when something of it is read and checked before any of it is given out; a write of whole
+ * pages fetches nothing.
  */
 export class Image {
   readonly #base: TreeLookup | null
@@ -28,14 +28,14 @@ export class Image {
   readonly #overlay: Overlay
   readonly #lock = new RangeLock()
   readonly #chunks = new Map<number, Promise<Buffer | null>>()
-  readonly #onTouch: (chunk: number) => void
+  readonly #onTouch: (chunk: number, pages: number) => void
 
-  /** `base` null: a file that no version has. `onTouch` is told of each chunk as it is asked for. */
+  /** `base` null: a file that no version has. `onTouch` is told of pages of a chunk of the version, as a mask, when they are read. */
   constructor(
     base: TreeLookup | null,
     source: ItemSource,
     overlay: Overlay,
-    onTouch: (chunk: number) => void = () => {}
+    onTouch: (chunk: number, pages: number) => void = () => {}
   ) {
     this.#base = base
     this.#source = source
@@ -61,11 +61,9 @@ export class Image {
     // The most frequent case by far, without a copy: within one chunk of the version.
     const chunk = Math.floor(offset / CHUNK_SIZE)
     if (end <= (chunk + 1) * CHUNK_SIZE && this.#isBase(offset, end)) {
-      const bytes = await this.#chunk(chunk)
       const start = offset - chunk * CHUNK_SIZE
-      if (bytes !== null && bytes.byteLength >= end - chunk * CHUNK_SIZE) {
-        return bytes.subarray(start, start + end - offset)
-      }
+      const bytes = await this.#ofChunk(chunk, start, start + end - offset)
+      if (bytes?.byteLength === end - offset) return bytes
     }
     const into = Buffer.alloc(end - offset)
     const parts: Promise<void>[] = []
@@ -163,11 +161,11 @@ export class Image {
     const limit = pagesTo(end)
     const { written, zeroed } = this.#overlay
     const isOverlay = written.has(page) || zeroed.has(page)
-    const chunk = Math.floor(page / PAGES) + 1
+    const chunk = Math.floor(page / CHUNK_PAGES) + 1
     const stop = Math.min(
       written.endOfRun(page, limit),
       zeroed.endOfRun(page, limit),
-      isOverlay ? limit : chunk * PAGES
+      isOverlay ? limit : chunk * CHUNK_PAGES
     )
     return Math.min(stop * SUBPAGE_SIZE, end)
   }
@@ -189,18 +187,19 @@ export class Image {
       return
     }
     const chunk = Math.floor(at / CHUNK_SIZE)
-    const bytes = await this.#chunk(chunk)
+    const start = at - chunk * CHUNK_SIZE
+    const bytes = await this.#ofChunk(chunk, start, start + into.byteLength)
     // Behind the end of the version's file there is nothing to copy: zeros.
-    bytes?.copy(into, 0, at - chunk * CHUNK_SIZE, at - chunk * CHUNK_SIZE + into.byteLength)
+    bytes?.copy(into)
   }
 
   async #isHole(at: number): Promise<boolean> {
     const page = pageOf(at)
     if (this.#overlay.written.has(page)) return false
     if (this.#overlay.zeroed.has(page)) return true
-    const entry = (await this.#base?.entry(Math.floor(page / PAGES)))?.entry ?? null
+    const entry = (await this.#base?.entry(Math.floor(page / CHUNK_PAGES)))?.entry ?? null
     if (entry === null || entry.kind === 'hole' || entry.kind === 'zero') return true
-    return entry.kind === 'chunk' && (entry.holes & (1 << (page % PAGES))) !== 0
+    return entry.kind === 'chunk' && (entry.holes & (1 << (page % CHUNK_PAGES))) !== 0
   }
 
   /** Makes a page one of the overlay as it is, so that a part of it can be written. */
@@ -212,12 +211,28 @@ export class Image {
     await this.#overlay.write(start, bytes)
   }
 
-  #chunk(index: number): Promise<Buffer | null> {
-    this.#onTouch(index)
-    return this.#fetch(index)
+  /** What the version has of a range of a chunk, less behind its end; null for a hole. */
+  async #ofChunk(index: number, start: number, end: number): Promise<Buffer | null> {
+    this.#onTouch(index, pageMask(start, end))
+    const known = this.#chunks.get(index)
+    if (known === undefined) {
+      const part = await this.#ofPatch(index, start, end)
+      if (part !== null) return part
+    }
+    return (await this.#chunk(index))?.subarray(start, end) ?? null
   }
 
-  #fetch(index: number): Promise<Buffer | null> {
+  async #ofPatch(index: number, start: number, end: number): Promise<Buffer | null> {
+    const entry = (await this.#base?.entry(index)) ?? null
+    if (this.#base === null || entry === null) return null
+    const { size, chunking } = this.#base.tree
+    const length = chunkLength(size, index)
+    const range = { start, end: Math.min(end, length) }
+    if (range.end <= start) return null
+    return readPatched(this.#source, entry, { length, chunking }, range)
+  }
+
+  #chunk(index: number): Promise<Buffer | null> {
     const known = this.#chunks.get(index)
     this.#chunks.delete(index)
     const chunk = known ?? this.#read(index)

@@ -3,6 +3,7 @@ import { ParcelError } from '../errors.js'
 import { entryIds, type Entry, type Place } from '../format/entry.js'
 import { chunkCount, chunkLength, SUBPAGE_SIZE, type Chunking } from '../format/limits.js'
 import { decodeIdPage, decodePlacePage, type IdPage, type PlacePage } from '../format/page.js'
+import { bitCount, pageMask, pageStarts } from './chunk-pages.js'
 import type { ItemSource } from './items.js'
 import { heightOf, spanOf } from './shape.js'
 
@@ -124,20 +125,90 @@ export async function readChunk(
   if (entry.kind === 'zero') return Buffer.alloc(length)
   const ids = entryIds(entry)
   if (places.length !== ids.length) throw damaged('an entry lacks a place')
-  const items = await Promise.all(
-    places.map(async (place, i) => {
-      const bytes = await source.read(place, ids[i])
-      if (ids[i]?.equals(chunkId(bytes, chunking)) !== true)
-        throw damaged('a chunk does not have its id')
-      return bytes
-    })
-  )
+  const items = await Promise.all(ids.map((id, i) => readItem(source, places[i], id, chunking)))
   const [base, ...patches] = items
   if (base?.byteLength !== length) throw damaged('a chunk of another length')
   if (entry.kind === 'chunk') return base
   const patched = Buffer.from(base)
-  for (const [i, patch] of entry.patches.entries()) apply(patched, patch.mask, patches[i])
+  for (const [i, { mask }] of entry.patches.entries()) applyPatch(patched, mask, patches[i])
   return patched
+}
+
+/**
+ * Which items some pages of a chunk come from: numbers of patches, newest first, each with its share
+ * of the pages, and what is left for the base.
+ */
+export function patchesOf(
+  entry: Entry,
+  pages: number
+): { patches: { at: number; share: number }[]; rest: number } {
+  const found: { at: number; share: number }[] = []
+  let rest = pages
+  const patches = entry.kind === 'patched' ? entry.patches : []
+  for (let at = patches.length - 1; at >= 0; at--) {
+    const share = rest & (patches[at]?.mask ?? 0)
+    if (share !== 0) found.push({ at, share })
+    rest &= ~share
+  }
+  return { patches: found, rest }
+}
+
+/**
+ * A stretch of one chunk out of patches alone, so that the rest of the chunk need not be here;
+ * verified against their ids. null: something of it is not in a patch.
+ */
+export async function readPatched(
+  source: ItemSource,
+  { entry, places }: LeafEntry,
+  { length, chunking }: { length: number; chunking: Chunking },
+  { start, end }: { start: number; end: number }
+): Promise<Buffer | null> {
+  if (entry.kind !== 'patched') return null
+  const { patches, rest } = patchesOf(entry, pageMask(start, end))
+  if (rest !== 0) return null
+  const parts = await Promise.all(
+    patches.map(async ({ at, share }) => {
+      const { mask, id } = entry.patches[at] ?? { mask: 0, id: Buffer.alloc(0) }
+      const bytes = await readItem(source, places[at + 1], id, chunking)
+      if (bytes.byteLength !== patchLength(mask, length)) {
+        throw damaged('a patch of another length')
+      }
+      return { mask, share, bytes }
+    })
+  )
+  const [one] = parts
+  if (one !== undefined && parts.length === 1) {
+    const from = placeIn(one.mask, start)
+    return one.bytes.subarray(from, from + end - start)
+  }
+  const into = Buffer.alloc(end - start)
+  for (const { mask, share, bytes } of parts) {
+    for (const page of pageStarts(share)) {
+      const [from, to] = [Math.max(page, start), Math.min(page + SUBPAGE_SIZE, end)]
+      const at = placeIn(mask, from)
+      bytes.copy(into, from - start, at, at + to - from)
+    }
+  }
+  return into
+}
+
+/** Where in a patch a byte of its chunk is. */
+function placeIn(mask: number, offset: number): number {
+  const page = Math.floor(offset / SUBPAGE_SIZE)
+  return bitCount(mask & (2 ** page - 1)) * SUBPAGE_SIZE + (offset % SUBPAGE_SIZE)
+}
+
+/** A chunk or a patch, verified against its id. Throws INTEGRITY, and what `source` throws. */
+export async function readItem(
+  source: ItemSource,
+  place: Place | undefined,
+  id: Buffer,
+  chunking: Chunking
+): Promise<Buffer> {
+  if (place === undefined) throw damaged('an entry lacks a place')
+  const bytes = await source.read(place, id)
+  if (!id.equals(chunkId(bytes, chunking))) throw damaged('a chunk does not have its id')
+  return bytes
 }
 
 /** Reads a whole stream of bytes that was stored as chunks, such as a file table. */
@@ -154,19 +225,27 @@ export async function* readStream(source: ItemSource, tree: FileTree): AsyncGene
   }
 }
 
-function apply(chunk: Buffer, mask: number, patch: Buffer | undefined): void {
+/** Puts a patch over a chunk. Throws INTEGRITY for one of another length. */
+export function applyPatch(chunk: Buffer, mask: number, patch: Buffer | undefined): void {
+  if (patch === undefined || patch.byteLength !== patchLength(mask, chunk.byteLength)) {
+    throw damaged('a patch of another length')
+  }
   let at = 0
-  for (let page = 0; page < 16; page++) {
-    if ((mask & (1 << page)) === 0) continue
-    const start = page * SUBPAGE_SIZE
+  for (const start of pageStarts(mask)) {
     const end = Math.min(start + SUBPAGE_SIZE, chunk.byteLength)
-    const bytes = patch?.subarray(at, at + end - start)
-    if (end <= start || bytes?.byteLength !== end - start)
-      throw damaged('a patch of another length')
-    chunk.set(bytes, start)
+    chunk.set(patch.subarray(at, at + end - start), start)
     at += end - start
   }
-  if (at !== patch?.byteLength) throw damaged('a patch of another length')
+}
+
+/** Bytes of a patch of a chunk of `length`. Throws INTEGRITY for pages behind its end. */
+function patchLength(mask: number, length: number): number {
+  let bytes = 0
+  for (const start of pageStarts(mask)) {
+    if (start >= length) throw damaged('a patch of another length')
+    bytes += Math.min(SUBPAGE_SIZE, length - start)
+  }
+  return bytes
 }
 
 function damaged(why: string): ParcelError {

@@ -15,10 +15,10 @@ import type { Log } from './log.js'
  */
 const SIZES = {
   disk: SEGMENT_SIZE,
-  memory: 262_144,
-  working: 262_144,
-  ids: 262_144,
-  places: 262_144
+  memory: 65_536,
+  working: 131_072,
+  ids: 65_536,
+  places: 65_536
 } as const
 export type Stream = keyof typeof SIZES
 
@@ -230,11 +230,12 @@ export class PackWriter {
 
   #close(stream: Stream, pack: OpenPack): void {
     this.#open.delete(stream)
-    if (stream === 'working') this.working.push(this.#next)
-    this.#send(pack)
+    const isThorough = stream === 'working'
+    if (isThorough) this.working.push(this.#next)
+    this.#send(pack, isThorough)
   }
 
-  #send(pack: OpenPack): void {
+  #send(pack: OpenPack, isThorough = false): void {
     // Its place never becomes known: whoever waits for it is told of the failure.
     if (this.#failure !== null) return
     const { log, pool, compress } = this.#options
@@ -244,7 +245,17 @@ export class PackWriter {
     items.forEach(({ id }, n) => ids.set(id, n * HASH_BYTES))
     const lengths = Uint32Array.from(items, ({ length }) => length)
     const { sealing, key: core } = log
-    const block = pool.pack({ of: kind, raw, ids, lengths, compress, sealing, core, index })
+    const block = pool.pack({
+      of: kind,
+      raw,
+      ids,
+      lengths,
+      compress,
+      isThorough,
+      sealing,
+      core,
+      index
+    })
     // Whoever awaits it in its turn sees the failure.
     block.catch(() => {})
     this.#inFlight += bytes

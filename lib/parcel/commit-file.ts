@@ -10,7 +10,8 @@ import { CHUNK_SIZE, chunkCount } from '../format/limits.js'
 import type { BaseTree } from '../image/base-tree.js'
 import { names, TreeUpdate } from '../image/tree-update.js'
 import { TreeWriter, type Tree } from '../image/tree-writer.js'
-import type { PackWriter, Stream } from '../log/pack-writer.js'
+import type { Stream } from '../log/pack-writer.js'
+import type { ItemWriter } from './gathering.js'
 import { isYoung, stampOf, systemTime, type FileStamp } from './file-stamps.js'
 
 const WORTH_A_SYNC = 1_048_576n
@@ -27,7 +28,7 @@ export interface Before {
 }
 
 export interface CommitFileOptions {
-  writer: PackWriter
+  writer: ItemWriter
   pool: WorkerPool
   stream: Stream
   before: Before | null

@@ -24,6 +24,8 @@ import type { Work } from '../progress.js'
 import { isUnchanged, type BaseFile, type BaseFiles } from './base-files.js'
 import { ChangingFile, commitFile, type Before } from './commit-file.js'
 import { commitImage } from './commit-image.js'
+import { Gathering } from './gathering.js'
+import type { WorkingChunk } from './image-chunks.js'
 import { FileStamps, type FileStamp } from './file-stamps.js'
 import type { Used } from './trace.js'
 import type { DirtyMap, Scan } from './scan.js'
@@ -59,6 +61,9 @@ export interface CommitOptions {
 
 const ATTEMPTS = 3
 const SMALL_AT_ONCE = 16
+/** What a machine needs before it starts, where it is not large: bytes. */
+const FIRST: ReadonlySet<FileRole> = new Set(['config', 'nvram', 'device'])
+const SMALL = 1_048_576
 
 /**
  * Stores a folder (null: there is only what is in images): contents first, then the file table. Everything it wrote is in the log when it
@@ -186,7 +191,7 @@ async function storeImage(content: Content, options: StoreOptions): Promise<Stor
     const stream: Stream = isState ? 'memory' : 'disk'
     const { used } = images
     const file = used.files.indexOf(printable(entry.path))
-    const working = used.touched.flatMap(([of, chunk]) => (of === file ? [chunk] : []))
+    const working = workingChunks(used, file)
     if (!overlay.isDirty && working.length === 0) return { entry, place, stamp: null }
     const how = { ...images, writer, stream, working, signal: work.signal, onBytes }
     const tree = await commitImage({ entry, place }, overlay, how)
@@ -197,6 +202,18 @@ async function storeImage(content: Content, options: StoreOptions): Promise<Stor
   } finally {
     await overlay.close()
   }
+}
+
+/** Of one file, in the order of their first use. */
+function workingChunks({ touched }: Used, file: number): WorkingChunk[] {
+  const chunks = new Map<number, WorkingChunk>()
+  for (const [of, chunk, pages] of touched) {
+    if (of !== file) continue
+    const known = chunks.get(chunk)
+    if (known === undefined) chunks.set(chunk, { chunk, first: pages, later: 0 })
+    else known.later |= pages
+  }
+  return [...chunks.values()]
 }
 
 async function storeOne(
@@ -230,7 +247,7 @@ async function storeOne(
 async function storeFile(
   { path, absolute, stats: found }: Found,
   before: BaseFile | null,
-  { writer, pool, roles, base, scan, dirty, work, onBytes }: StoreOptions
+  { writer, pool, roles, base, scan, dirty, images, work, onBytes }: StoreOptions
 ): Promise<Stored> {
   const name = path.toString('utf8')
   const role = roles[name] ?? 'file'
@@ -239,15 +256,17 @@ async function storeFile(
   const ranges = isTracked ? dirty[name] : undefined
   // Guest memory is mapped by its monitor: it is written to without a trace in the times.
   const maySkip = scan === 'mtime' && !isTracked && !isState
-  if (before !== null && maySkip && isUnchanged(before, found)) {
+  const isFirst = images !== null && FIRST.has(role) && found.size <= BigInt(SMALL)
+  if (before !== null && maySkip && !isFirst && isUnchanged(before, found)) {
     onBytes(allocated(found))
     return { ...before, entry: { ...before.entry, mode: modeOf(found), role } }
   }
-  let earlier = earlierOf(before, base, ranges)
+  const into = isFirst ? new Gathering(writer, images.isPacked) : writer
+  let earlier = isFirst ? null : earlierOf(before, base, ranges)
   for (let attempt = 1; ; attempt++) {
     try {
       const stream: Stream = isState ? 'memory' : 'disk'
-      const options = { writer, pool, stream, before: earlier, signal: work.signal, onBytes }
+      const options = { writer: into, pool, stream, before: earlier, signal: work.signal, onBytes }
       const { tree, stats, stamp } = await commitFile(absolute, options)
       const entry: FileEntry = {
         type: 'file',

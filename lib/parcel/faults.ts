@@ -62,6 +62,11 @@ export class Faults {
     return this.#set.get(core)?.has(block) === true
   }
 
+  /** Whether anybody waits. */
+  get isWaiting(): boolean {
+    return this.#waits.size > 0
+  }
+
   /** Blocks that are long in coming, and since when; null when all is well. */
   get stall(): Stall | null {
     const now = performance.now()

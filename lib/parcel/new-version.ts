@@ -17,9 +17,12 @@ import { FileStamps } from './file-stamps.js'
 import { placesHash, type Known } from './history.js'
 import type { LogSet } from './log-set.js'
 import type { DirtyMap, Scan } from './scan.js'
-import { blockName, traceOf, type Used } from './trace.js'
+import { blockName, shareOf, traceOf, type Used } from './trace.js'
 import { packsOf } from './version-packs.js'
 import type { Skipped } from './walk.js'
+
+/** Packs of what a resume wants first are made anew when less of them than this was wanted. */
+const GOOD = 0.8
 
 export interface CommitRequest {
   /** The folder; null when all of the version is in images. */
@@ -155,6 +158,10 @@ async function traceFor({
     source: packsOf(cores, set),
     used: images.used,
     packed,
+    async sizeOf({ core, block }) {
+      const log = set.get(cores.key(core))
+      return log?.has(block) === true ? (await log.read(block)).byteLength : 0
+    },
     isNeeded: ({ entry }) => request.images?.isImage(entry) !== true
   })
 }
@@ -172,12 +179,14 @@ function imagesOf(
   const places = set.history.places(of.id)
   const anywhere = new FaultSource(places, faults, signal)
   const before = set.history.trace(of.id)
+  const used = images.used ?? usedOf(before)
+  const isGood = shareOf(usedOf(before), used) >= GOOD
   const packed = new Set(
-    (before?.blocks ?? []).flatMap((at) => (at.isPacked ? [blockName(at)] : []))
+    (before?.blocks ?? []).flatMap((at) => (at.isPacked && isGood ? [blockName(at)] : []))
   )
   return {
     overlays: images.overlays,
-    used: images.used ?? usedOf(before),
+    used,
     packed,
     isPacked: (place) => packed.has(blockName(place)),
     here: packsOf(new CoreTable(places.cores), set),
@@ -192,7 +201,10 @@ function imagesOf(
 
 function usedOf(trace: Trace | null): Used {
   const files = (trace?.files ?? []).map((path) => path.toString())
-  return { files, touched: (trace?.touched ?? []).map(({ file, chunk }) => [file, chunk]) }
+  return {
+    files,
+    touched: (trace?.touched ?? []).map(({ file, chunk, pages }) => [file, chunk, pages])
+  }
 }
 
 async function baseFiles(

@@ -25,7 +25,7 @@ import { storeVersion, type CommitRequest } from './new-version.js'
 import { OwnLogs } from './own-logs.js'
 import { dueReceipts } from './receipts.js'
 import { itemsFor, recipesFor } from './recipes.js'
-import { prefetch } from './prefetch.js'
+import { Prefetch } from './prefetch.js'
 import { SavedState } from './saved-state.js'
 import { Synthesis } from './synthesis.js'
 import { versionItems, type VersionItems } from './version-items.js'
@@ -299,17 +299,17 @@ export class Parcel {
     return contentsOf(known, this.#set)
   }
 
-  /**
-   * Fetches what a resume of a version wants first, ahead of all else. Settles when it is here, at
-   * once when nobody knows what that is; never fails.
-   */
-  async prefetch({ id }: Known, signal: AbortSignal): Promise<void> {
+  /** Fetches what a resume of a version wants first, ahead of all else; null when nobody knows what that is. */
+  prefetch({ id }: Known, signal: AbortSignal): Prefetch | null {
     const trace = this.history.trace(id)
-    if (trace === null || !this.history.hasPlaces(id)) return
+    if (trace === null || !this.history.hasPlaces(id)) return null
     const { cores } = this.history.places(id)
-    await this.#set.pace
-      .urgent(() => prefetch(trace, cores, this.#set, signal))
+    const isFaulting = (): boolean => this.faults.isWaiting
+    const prefetch = new Prefetch(trace, { cores, set: this.#set, isFaulting, signal })
+    void this.#set.pace
+      .urgent(() => prefetch.done)
       .catch((error: unknown) => this.#set.problem('', ParcelError.from(error).message))
+    return prefetch
   }
 
   /** Until the returned function is called, nothing is fetched that nobody waits for. */

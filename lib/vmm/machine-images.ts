@@ -67,7 +67,7 @@ export async function openImages(spec: ImagesSpec): Promise<MachineImages> {
     {
       overlays: spec.overlays,
       files: spec.files,
-      onTouch: (path, chunk) => workingSet.touch(path, chunk)
+      onTouch: (path, chunk, pages) => workingSet.touch(path, chunk, pages)
     }
   )
   let settle: (reason: string | null) => void = () => {}

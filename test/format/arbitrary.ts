@@ -153,8 +153,22 @@ const places: fc.Arbitrary<Places> = record({
 const trace = record({
   version: hash,
   files: fc.array(bytes(1, 20), { minLength: 1, maxLength: 3 }),
-  touched: some(record({ file: fc.constant(0), chunk: fc.nat(2 ** 30) })),
-  blocks: some(record({ core: fc.nat(100), block: fc.nat(2 ** 30), isPacked: fc.boolean() }))
+  touched: some(
+    record({
+      file: fc.constant(0),
+      chunk: fc.nat(2 ** 30),
+      pages: fc.integer({ min: 1, max: 0xffff })
+    })
+  ),
+  blocks: some(
+    record({
+      core: fc.nat(100),
+      block: fc.nat(2 ** 30),
+      size: fc.nat(2 ** 20),
+      isPacked: fc.boolean()
+    })
+  ),
+  first: fc.constant(0)
 })
 export const metaRecord: fc.Arbitrary<Exclude<MetaRecord, { type: 'unknown' }>> = fc.oneof(
   record({ type: fc.constant('version' as const), bytes: bytes(0, 60), signature }),

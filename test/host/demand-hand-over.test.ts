@@ -67,7 +67,9 @@ test(
       const before = await status(here)
       const { fetched } = await here.result('checkpoint', 'vm')
       const missing = before.blocks.total - before.blocks.here
-      t.diagnostic(`round ${round}: ${missing} blocks are not here, a checkpoint needed ${fetched}`)
+      t.diagnostic(
+        `round ${round}: ${missing} blocks are not here, a checkpoint needed ${Number(fetched)}`
+      )
       assert.ok(round === 1 || missing > 0, 'all of it was here')
       assert.ok(Number(fetched) <= PAGE_BLOCKS, 'a checkpoint fetched contents')
       await ask(here, `write more ${round}`, /wrote more \d/)

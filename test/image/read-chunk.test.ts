@@ -5,7 +5,8 @@ import * as fc from 'fast-check'
 import { chunkId } from '../../lib/chunk/id.js'
 import type { Entry, Place } from '../../lib/format/entry.js'
 import { CHUNK_SIZE, CHUNKING, SUBPAGE_SIZE, type Chunking } from '../../lib/format/limits.js'
-import { readChunk, readStream } from '../../lib/image/tree-reader.js'
+import { pageMask } from '../../lib/image/chunk-pages.js'
+import { readChunk, readPatched, readStream } from '../../lib/image/tree-reader.js'
 import { StreamWriter } from '../../lib/image/stream-writer.js'
 import { PageStore } from './page-store.js'
 
@@ -55,6 +56,13 @@ test('a chunk under up to four patches is what a page-by-page model says', async
       const entry: Entry = { kind: 'patched', base: base.id, patches }
       const chunk = await readChunk(pages, { entry, places }, of(length))
       assert.ok(chunk?.equals(expected))
+      const all = patches.reduce((sum, { mask }) => sum | mask, 0)
+      for (let start = 0; start < length; start += 1_000) {
+        const end = Math.min(length, start + 1 + ((start * 7) % 9_000))
+        const part = await readPatched(pages, { entry, places }, of(length), { start, end })
+        const isPatched = (pageMask(start, end) & ~all) === 0
+        assert.deepEqual(part, isPatched ? expected.subarray(start, end) : null)
+      }
       // The pages in the store stay what they were.
       assert.deepEqual(chunkId(await pages.read(base.place)), base.id)
     }),

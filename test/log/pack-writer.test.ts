@@ -103,7 +103,7 @@ test('memory is in smaller packs than disk, pages are packs of their own', async
   await packer.end()
   assert.equal((await place).ordinal, 0)
   const { kinds } = await contentsOf(log)
-  assert.deepEqual(kinds.toSorted(), [...Array.from({ length: 5 }, () => 'chunks'), 'pages'])
+  assert.deepEqual(kinds.toSorted(), [...Array.from({ length: 17 }, () => 'chunks'), 'pages'])
   assert.equal(packer.stored > 2 * 1_048_576, true)
 })
 
