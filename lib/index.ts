@@ -1,5 +1,6 @@
 export { ERROR_CODES, ParcelError, type ErrorCode } from './errors.js'
-export { examine, type Finding } from './doctor.js'
+export { checkAccelerator, type Check } from './doctor/accelerator.js'
+export { examine, type Finding } from './doctor/host.js'
 export { ImageProcess, type ImageSpec, type ServerStatus } from './export/image-process.js'
 export { Host, type HostOptions } from './host.js'
 export { createHome, homeDir, openHome } from './home.js'

@@ -1,9 +1,9 @@
 import { execFile } from 'node:child_process'
 import { access, constants } from 'node:fs/promises'
 import { promisify } from 'node:util'
-import { namespaceOf, noFuse, noNamespace } from './vmm/namespace.js'
-import { qemuVersion, tryMachine } from './vmm/qemu-host.js'
-import { QEMU } from './vmm/qemu-process.js'
+import { namespaceOf, noFuse, noNamespace } from '../vmm/namespace.js'
+import { qemuVersion, tryMachine } from '../vmm/qemu-host.js'
+import { QEMU } from '../vmm/qemu-process.js'
 
 const run = promisify(execFile)
 const LIMIT = 10_000
