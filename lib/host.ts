@@ -17,6 +17,7 @@ import { ItemServer } from './item-server.js'
 import { ChunkIndex } from './log/chunk-index.js'
 import { Store } from './log/store.js'
 import { requireName } from './names.js'
+import { commitMounted } from './mounted.js'
 import { placeOf } from './open-images.js'
 import type { ParcelContext } from './parcel/context.js'
 import { Lookaside } from './parcel/lookaside.js'
@@ -214,6 +215,14 @@ export class Host {
   /** Stops the machine (or takes the folder as it is) and makes a durable version of it. */
   suspend(name: string, options: SuspendOptions = {}): Task<SuspendResult> {
     return this.#task(name, (parcel, work) => this.#machine(parcel).commit('end', options, work))
+  }
+
+  /** Makes a durable version of what was written through `open`. */
+  suspendMounted(
+    name: string,
+    options: SuspendOptions & { cold?: boolean } = {}
+  ): Task<SuspendResult> {
+    return this.#task(name, (parcel, work) => commitMounted(this.home, parcel, options, work))
   }
 
   /** Makes a durable version and lets the machine go on. */

@@ -128,7 +128,10 @@ async function serve(
   }
   await server.end()
   if (why !== undefined && why !== null) throw new ParcelError('FAILED', why)
-  const left = dirty === 0 ? '' : `; ${bytes(dirty)} were written and stay in ${place.overlays}`
+  const left =
+    dirty === 0
+      ? ''
+      : `; ${bytes(dirty)} were written; 'hyperparcel suspend ${name} --mounted' makes a version of them`
   terminal.result(
     'ended',
     { name, version: place.version, dirtyBytes: dirty },

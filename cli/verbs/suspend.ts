@@ -11,10 +11,12 @@ export function suspendVerbs(program: Command): void {
     'suspend',
     'stop a machine (or take a folder as it is) and make a durable version'
   )
+    .option('--mounted', "of what was written through 'mount' or 'nbd' instead", false)
+    .option('--cold', 'with --mounted: without the memory of a suspended guest', false)
   define(program, 'checkpoint', 'make a durable version and let the machine go on')
 }
 
-function define(program: Command, name: 'suspend' | 'checkpoint', description: string): void {
+function define(program: Command, name: 'suspend' | 'checkpoint', description: string): Command {
   const command = program
     .command(name)
     .description(description)
@@ -29,17 +31,25 @@ function define(program: Command, name: 'suspend' | 'checkpoint', description: s
     .addHelpText('after', `\nExample: hyperparcel ${name} work -m "before the upgrade"`)
   verb(command, async (context, self) => {
     const [parcel = ''] = self.args
-    const { message, compress, scan } = self.opts<{
+    const { message, compress, scan, mounted, cold } = self.opts<{
       message: string
       compress: boolean
       scan: Scan
+      mounted?: boolean
+      cold?: boolean
     }>()
+    if (cold === true && mounted !== true)
+      throw new ParcelError('USAGE', '--cold goes with --mounted')
     const started = performance.now()
-    const result = await context.client.call(
-      name,
-      { name: parcel, message, compress, scan },
-      follow(context)
-    )
+    const what = { name: parcel, message, compress }
+    const result =
+      mounted === true
+        ? await context.client.call(
+            'suspend-mounted',
+            { ...what, cold: cold === true },
+            follow(context)
+          )
+        : await context.client.call(name, { ...what, scan }, follow(context))
     const ms = performance.now() - started
     const { version, skipped, fetched } = result
     const text =
@@ -51,4 +61,5 @@ function define(program: Command, name: 'suspend' | 'checkpoint', description: s
       throw new ParcelError('PARTIAL', `${things} could not be stored: the version lacks them`)
     }
   })
+  return command
 }

@@ -49,6 +49,10 @@ export const verbs = {
   suspend: verb(commit, ({ name, scan = 'mtime', ...options }, context) =>
     follow(context.host.suspend(name, { ...options, scan }), context)
   ),
+  'suspend-mounted': verb(
+    z.strictObject({ name: text, message: text, compress: z.boolean(), cold: z.boolean() }),
+    ({ name, ...options }, context) => follow(context.host.suspendMounted(name, options), context)
+  ),
   checkpoint: verb(commit, ({ name, scan = 'mtime', ...options }, context) =>
     follow(context.host.checkpoint(name, { ...options, scan }), context)
   ),

@@ -6,6 +6,8 @@ import { appendFile, mkdir, readFile, stat } from 'node:fs/promises'
 import { createInterface } from 'node:readline'
 import { test } from 'node:test'
 import { noFuse } from '../../lib/vmm/namespace.js'
+import { diskRom } from '../guest/disk-rom.js'
+import { touch } from '../host/demand-hosts.js'
 import { onEnd } from '../support/on-end.js'
 import { missing, output } from '../support/programs.js'
 import { isRoot, Place, type User } from './place.js'
@@ -65,6 +67,15 @@ test('a mounted version is a folder, and keeps what is written to it', MOUNTS, a
   await assert.rejects(appendFile(`${mnt}/small`, 'no'), { code: 'EROFS' })
   assert.equal(await end(again.child), 0)
   assert.equal(await readFile(place.path('files/small'), 'utf8'), 'small')
+  const third = await serve(user, 'mount', 'files', mnt)
+  onEnd(t, () => end(third.child))
+  assert.match(await user.fails(1, 'suspend', 'files', '--mounted'), /is open: end its 'mount'/)
+  assert.equal(await end(third.child), 0)
+  await user.ok('suspend', 'files', '--mounted')
+  assert.match(await user.fails(1, 'suspend', 'files', '--mounted'), /nothing was written/)
+  await user.ok('resume', 'files')
+  assert.equal(await readFile(place.path('files/small'), 'utf8'), 'small and more')
+  assert.deepEqual(await readFile(place.path('files/sub/big')), contents)
 })
 
 test('the files of a version are block devices by their paths', CLIENTS, async (t) => {
@@ -91,21 +102,36 @@ test('the files of a version are block devices by their paths', CLIENTS, async (
   assert.match(await user.fails(2, 'nbd', 'files', '--port', '0', '--socket', socket), /either/)
 })
 
-test('doctor says what can be used here, and what happens without it', async (t) => {
-  const place = await Place.make(t)
-  const user = place.user('nobody')
-  const { findings } = await user.result('doctor')
-  assert.ok(Array.isArray(findings))
-  const names = findings.map(({ name }) => name)
-  assert.deepEqual(names, ['fuse', 'namespaces', 'perl', 'bwrap', 'qemu', 'kvm'])
-  for (const { name, isUsable, consequence } of findings) {
-    if (!isUsable && name !== 'bwrap') assert.match(String(consequence), /\w/)
+test(
+  'what is written to the disk of a suspended guest is a version that boots',
+  CLIENTS,
+  async (t) => {
+    const place = await Place.make(t)
+    const user = await place.host('a')
+    await place.write('vm/disk.img', Buffer.alloc(1 << 20, 'A'))
+    await place.write('vm/disk.rom', diskRom())
+    const machine = { vmm: 'v86', memory: '1M', bios: 'disk.rom', disks: [{ file: 'disk.img' }] }
+    await place.write('vm/machine.json', JSON.stringify(machine))
+    await user.ok('add', place.path('vm'), '--name', 'vm', '--vm', 'v86')
+    await user.ok('run', 'vm')
+    await touch(user, 'b', 'A')
+    await user.ok('suspend', 'vm')
+    const socket = place.path('nbd.sock')
+    const { child } = await serve(user, 'nbd', 'vm', '--socket', socket)
+    onEnd(t, () => end(child))
+    const uri = `nbd+unix:///disk.img?socket=${socket}`
+    await output('qemu-io', ['-f', 'raw', uri, '-c', 'write -P 0x51 0 4096'])
+    assert.equal(await end(child), 0)
+    assert.match(
+      await user.fails(4, 'suspend', 'vm', '--mounted'),
+      /--cold makes a version without/
+    )
+    assert.match(await user.fails(2, 'suspend', 'vm', '--cold'), /goes with --mounted/)
+    const version = await user.result('suspend', 'vm', '--mounted', '--cold')
+    assert.ok(Number(version['stored']) < 100_000)
+    await user.ok('resume', 'vm')
+    await touch(user, 'a', 'Q')
+    await touch(user, 'b', 'B')
+    await user.ok('stop', 'vm')
   }
-  const without = user.with({ PATH: place.path('empty') })
-  const { findings: fewer } = await without.result('doctor')
-  assert.ok(Array.isArray(fewer))
-  assert.deepEqual(
-    fewer.filter(({ name }) => ['perl', 'qemu'].includes(name)).map(({ isUsable }) => isUsable),
-    [false, false]
-  )
-})
+)
