@@ -107,20 +107,24 @@ export class Faults {
 }
 
 const CACHED = 12
+/** So long a commit waits for one block of another host, ms: a guest stands still meanwhile. */
+const PATIENCE = 30_000
 
-/** Items of a version for this process, waited for where they are not here. */
+/** Items of a version for this process, waited for, but not for ever, where they are not here. */
 export class FaultSource implements ItemSource {
   readonly #places: Places
   readonly #faults: Faults
   readonly #signal: AbortSignal
+  readonly #patience: number
   readonly #packs = new OpenedPacks(CACHED)
   /** Blocks that were not here when they were asked for. */
   fetched = 0
 
-  constructor(places: Places, faults: Faults, signal: AbortSignal) {
+  constructor(places: Places, faults: Faults, signal: AbortSignal, patience = PATIENCE) {
     this.#places = places
     this.#faults = faults
     this.#signal = signal
+    this.#patience = patience
   }
 
   read(place: Place): Promise<Buffer> {
@@ -134,7 +138,24 @@ export class FaultSource implements ItemSource {
       }
       const wish = { core, block: place.block, id: null }
       if (!this.#faults.isHere(wish)) this.fetched++
-      return (await this.#faults.supply(wish, this.#signal)).bytes
+      return this.#supply(wish)
     })
+  }
+
+  /** Throws UNREACHABLE. */
+  async #supply(wish: Fault): Promise<Buffer> {
+    const patience = AbortSignal.timeout(this.#patience)
+    const until = AbortSignal.any([this.#signal, patience])
+    try {
+      return (await this.#faults.supply(wish, until)).bytes
+    } catch (error) {
+      if (this.#signal.aborted || !patience.aborted) throw error
+      throw new ParcelError(
+        'UNREACHABLE',
+        'what was written lies beside pages of its tree that are on no host in reach: bring one ' +
+          "that has the version before online ('status' names them) and do it again",
+        error
+      )
+    }
   }
 }

@@ -196,7 +196,24 @@ export function records(): Record<string, VectorFile> {
             roots: { size: 0, root: null, place: null }
           }
         }),
-        meta({ type: 'name', name: 'atelier é' })
+        meta({ type: 'name', name: 'atelier é' }),
+        meta({
+          type: 'trace',
+          trace: {
+            version: id,
+            files: [Buffer.from('state/memory'), Buffer.from('disk.img')],
+            touched: [
+              { file: 1, chunk: 0, pages: 1 },
+              { file: 0, chunk: 16_383, pages: 0x8421 },
+              { file: 0, chunk: 16_383, pages: 0x0002 }
+            ],
+            blocks: [
+              { core: 1, block: 300, size: 40_000, isPacked: true },
+              { core: 0, block: 7, size: 0, isPacked: false }
+            ],
+            first: 1
+          }
+        })
       ]
     },
     'control-records': {
