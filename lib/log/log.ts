@@ -10,6 +10,7 @@ import type { CoreHead } from '../format/version.js'
 import type { KeyPair } from '../keys/identity.js'
 import type { Keyring } from '../keys/keyring.js'
 import type { SealingKey } from '../keys/seal.js'
+import { Hedge } from './hedge.js'
 
 export interface ReadOptions {
   /** Wait for a block that is not here until this aborts; null: do not wait. */
@@ -32,6 +33,7 @@ const MOST_DROPPED = 65_536
 export class Log {
   readonly kind: CoreKind
   readonly #core: Hypercore
+  readonly #hedge: Hedge
   readonly #keyring: Keyring
   readonly #keyPair: KeyPair | null
   readonly #explain: (error: unknown) => Promise<ParcelError>
@@ -57,6 +59,7 @@ export class Log {
     this.#keyPair = keyPair
     this.#ownLength = core.length
     // Each waiting `get` and each peer listens; the number is bounded by them, not by a leak.
+    this.#hedge = new Hedge(core)
     core.setMaxListeners(0)
   }
 
@@ -171,11 +174,14 @@ export class Log {
     const activeRequests: unknown[] = []
     const stop = (): void => this.#core.clearRequests(activeRequests, new Stopped())
     wait?.addEventListener('abort', stop, { once: true })
+    const isWanted = wait !== null && !wait.aborted
+    const ended = isWanted && !this.has(index) ? this.#hedge.watch(index) : () => {}
     try {
-      const isWanted = wait !== null && !wait.aborted
       const block = await this.#core.get(index, { wait: isWanted, activeRequests })
+      ended(block !== null)
       if (block !== null) return block
     } catch (error) {
+      ended(false)
       if (isDamage(error)) throw ParcelError.from(error, `block ${index} of a log`)
       throw new ParcelError('UNREACHABLE', `block ${index} of a log could not be fetched`, error)
     } finally {
@@ -264,10 +270,13 @@ export class Log {
   /** Asks peers for blocks; true when all are here, false when it was cancelled or failed. */
   fetch(blocks: readonly number[]): { done: Promise<boolean>; cancel: () => void } {
     const download = this.#core.download({ blocks })
+    const [only, ...others] = blocks
+    const ended = only === undefined || others.length > 0 ? () => {} : this.#hedge.watch(only)
     const done = download.done().then(
       () => true,
       () => false
     )
+    void done.then(ended)
     return { done, cancel: () => download.destroy() }
   }
 

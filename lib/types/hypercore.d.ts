@@ -14,6 +14,14 @@ declare module 'hypercore' {
     remotePublicKey: Buffer
     readonly protomux: Protomux
     readonly channel: { close(): void }
+    /** How many blocks it is asked for at a time: at least, at most. */
+    inflightRange: [number, number]
+    /** Asks it for a block that others may have been asked for; false when it does not have it. */
+    _requestBlock(block: BlockRequest): boolean
+  }
+
+  export interface BlockRequest {
+    readonly inflight: readonly { readonly peer: Peer }[]
   }
 
   export interface ProofNode {
@@ -66,7 +74,10 @@ declare module 'hypercore' {
         hasSet(start: number, length: number): boolean
         countSet(start: number, length: number): number
       }
-      readonly replicator: { detachFrom(mux: Protomux): void }
+      readonly replicator: {
+        detachFrom(mux: Protomux): void
+        readonly _blocks: { get(index: number): BlockRequest | null }
+      }
       verify(proof: Proof, from: null): Promise<boolean>
     }
     update(options?: { wait?: boolean }): Promise<boolean>

@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 
 const WIRE = fileURLToPath(new URL('../../../test/hosts/wire.pl', import.meta.url))
-const SIDES = ['a', 'b'] as const
+const SIDES = ['a', 'b', 'c'] as const
 
 export type Side = (typeof SIDES)[number]
 
@@ -13,16 +13,21 @@ export interface Shape {
   rttMs: number
   /** Share of frames lost, each way. */
   loss?: number
+  /** Bits a second once it is made slow. */
+  slow?: number
 }
 
-/** Two hosts in network namespaces of their own, and a wire of some shape between them. Needs root, ip, ethtool, perl. */
+/**
+ * Hosts a and b in network namespaces of their own and a wire of some shape between them; on demand a
+ * third host c on a wire of its own, which reaches a through b. Needs root, ip, ethtool, perl.
+ */
 export class TestNetwork {
   readonly #name: string
-  readonly #wire: ChildProcess
+  readonly #wires: ChildProcess[]
 
-  private constructor(name: string, wire: ChildProcess) {
+  private constructor(name: string, wires: ChildProcess[]) {
     this.#name = name
-    this.#wire = wire
+    this.#wires = wires
   }
 
   /** Why there can be none here; null when there can. */
@@ -37,11 +42,21 @@ export class TestNetwork {
     return null
   }
 
-  static async create(shape: Shape): Promise<TestNetwork> {
+  static async create(shape: Shape, third: Shape | null = null): Promise<TestNetwork> {
     const name = `hp${process.pid}`
+    const wires: ChildProcess[] = []
     try {
-      return new TestNetwork(name, await stretch(name, shape))
+      for (const side of third === null ? SIDES.slice(0, 2) : SIDES) addHost(`${name}-${side}`)
+      wires.push(await stretch(name, { sides: ['a', 'b'], net: 0 }, shape))
+      if (third !== null) {
+        wires.push(await stretch(name, { sides: ['b', 'c'], net: 1 }, third))
+        ip('netns', 'exec', `${name}-b`, 'sh', '-c', 'echo 1 > /proc/sys/net/ipv4/ip_forward')
+        ip('-n', `${name}-a`, 'route', 'add', '10.77.1.0/24', 'via', '10.77.0.2')
+        ip('-n', `${name}-c`, 'route', 'add', '10.77.0.0/24', 'via', '10.77.1.1')
+      }
+      return new TestNetwork(name, wires)
     } catch (error) {
+      for (const wire of wires) wire.kill('SIGTERM')
       remove(name)
       throw error
     }
@@ -49,7 +64,7 @@ export class TestNetwork {
 
   /** Address of a host. */
   address(side: Side): string {
-    return `10.77.0.${SIDES.indexOf(side) + 1}`
+    return { a: '10.77.0.1', b: '10.77.0.2', c: '10.77.1.2' }[side]
   }
 
   /** What to put before a program so that it runs on a host. */
@@ -57,39 +72,54 @@ export class TestNetwork {
     return ['ip', 'netns', 'exec', `${this.#name}-${side}`]
   }
 
-  /** Cuts the wire, or joins it again. */
+  /** Cuts the wire between a and b, or joins it again. */
   cut(isCut: boolean): void {
-    this.#wire.kill(isCut ? 'SIGUSR1' : 'SIGUSR2')
+    this.#wires[0]?.kill(isCut ? 'SIGUSR1' : 'SIGUSR2')
   }
 
-  /** Ends the wire and takes the namespaces away; what ran in them must have ended. */
+  /** Makes the third host's wire as slow as its shape says. */
+  slowDown(): void {
+    this.#wires[1]?.kill('SIGHUP')
+  }
+
+  /** Ends the wires and takes the namespaces away; what ran in them must have ended. */
   async close(): Promise<void> {
-    const ended = once(this.#wire, 'exit')
-    this.#wire.kill('SIGTERM')
-    await ended
+    for (const wire of this.#wires) {
+      const ended = once(wire, 'exit')
+      wire.kill('SIGTERM')
+      await ended
+    }
     remove(this.#name)
   }
 }
 
-/** Makes the namespaces and starts the wire between them. */
-async function stretch(name: string, { mbit, rttMs, loss = 0 }: Shape): Promise<ChildProcess> {
-  const wire = `${name}-wire`
+function addHost(host: string): void {
+  ip('netns', 'add', host)
+  ip('-n', host, 'link', 'set', 'dev', 'lo', 'up')
+}
+
+/** Starts a wire between two hosts, in a namespace of its own. */
+async function stretch(
+  name: string,
+  { sides, net }: { sides: [Side, Side]; net: number },
+  { mbit, rttMs, loss = 0, slow = 0 }: Shape
+): Promise<ChildProcess> {
+  const wire = `${name}-wire${net}`
   ip('netns', 'add', wire)
-  for (const [n, side] of SIDES.entries()) {
+  for (const [n, side] of sides.entries()) {
     const host = `${name}-${side}`
-    ip('netns', 'add', host)
-    ip('link', 'add', 'eth', 'netns', host, 'type', 'veth', 'peer', 'name', side, 'netns', wire)
+    const eth = `eth${net}`
+    ip('link', 'add', eth, 'netns', host, 'type', 'veth', 'peer', 'name', side, 'netns', wire)
     ip('-n', wire, 'link', 'set', 'dev', side, 'up')
-    ip('-n', host, 'link', 'set', 'dev', 'lo', 'up')
-    ip('-n', host, 'link', 'set', 'dev', 'eth', 'up')
-    ip('-n', host, 'addr', 'add', `10.77.0.${n + 1}/24`, 'dev', 'eth')
+    ip('-n', host, 'link', 'set', 'dev', eth, 'up')
+    ip('-n', host, 'addr', 'add', `10.77.${net}.${n + 1}/24`, 'dev', eth)
     // The wire must see the frames as a real one would: whole segments have no size that counts.
     const off = ['tx', 'off', 'tso', 'off', 'gso', 'off', 'gro', 'off']
-    ip('netns', 'exec', host, 'ethtool', '-K', 'eth', ...off)
+    ip('netns', 'exec', host, 'ethtool', '-K', eth, ...off)
     ip('netns', 'exec', wire, 'ethtool', '-K', side, ...off)
   }
-  const figures = [mbit * 1e6, rttMs / 2_000, loss, 0.2].map(String)
-  const args = ['netns', 'exec', wire, 'perl', WIRE, ...SIDES, ...figures]
+  const figures = [mbit * 1e6, rttMs / 2_000, loss, 0.2, slow].map(String)
+  const args = ['netns', 'exec', wire, 'perl', WIRE, ...sides, ...figures]
   const child = spawn('ip', args, { stdio: ['ignore', 'pipe', 'inherit'] })
   const [said] = await Promise.race([once(child.stdout, 'data'), once(child, 'exit')])
   if (typeof said === 'number' || said === null) throw new Error('the wire ended')
@@ -97,7 +127,8 @@ async function stretch(name: string, { mbit, rttMs, loss = 0 }: Shape): Promise<
 }
 
 function remove(name: string): void {
-  for (const end of [...SIDES, 'wire']) spawnSync('ip', ['netns', 'del', `${name}-${end}`])
+  for (const end of [...SIDES, 'wire0', 'wire1'])
+    spawnSync('ip', ['netns', 'del', `${name}-${end}`])
 }
 
 function ip(...args: string[]): void {

@@ -1,20 +1,22 @@
 #!/usr/bin/perl
 # A wire between two network interfaces with rate, delay and loss, for kernels without netem.
-#   wire.pl IFACE IFACE BITS_A_SECOND ONE_WAY_SECONDS LOSS QUEUE_SECONDS
+#   wire.pl IFACE IFACE BITS_A_SECOND ONE_WAY_SECONDS LOSS QUEUE_SECONDS SLOW_BITS_A_SECOND
 # It takes whole frames from each interface (packet(7)) and gives them to the other one when they
 # would have arrived: a frame begins when the one before has been sent, takes its bits over the
 # rate, and then the delay. What would have to wait longer than the queue allows is dropped.
-# A rate of 0 is none. SIGUSR1 cuts the wire, SIGUSR2 joins it, SIGTERM ends it.
+# A rate of 0 is none. SIGUSR1 cuts the wire, SIGUSR2 joins it, SIGHUP makes it a slow one whose
+# queue is a minute, SIGTERM ends it.
 use strict;
 use warnings;
 use Socket;
 use Time::HiRes qw(time);
 
-my ($left, $right, $rate, $delay, $loss, $queue) = @ARGV;
+my ($left, $right, $rate, $delay, $loss, $queue, $slow) = @ARGV;
 my ($AF_PACKET, $ALL, $OUTGOING, $SIOCGIFINDEX) = (17, 0x0003, 4, 0x8933);
 my ($is_cut, $is_over) = (0, 0);
 $SIG{USR1} = sub { $is_cut = 1 };
 $SIG{USR2} = sub { $is_cut = 0 };
+$SIG{HUP} = sub { ($rate, $queue) = ($slow, 60) };
 $SIG{TERM} = sub { $is_over = 1 };
 srand 1;
 

@@ -62,7 +62,7 @@ serve(
       await opened?.close()
       opened = null
     },
-    add: async (path = '') => host().add(path, { name: NAME, vm: 'qemu' }),
+    add: async (path = '', vm = 'qemu') => host().add(path, { name: NAME, vm }),
     run: async () => host().run(NAME),
     suspend: async () => {
       const started = performance.now()
