@@ -81,12 +81,13 @@ export class ParcelMachine {
       if (!isOld && !(await isIn(path, file))) files.push(file)
     }
     const images = marker === null ? null : await this.#images(path, { ...marker, files }, prefetch)
+    const isMounted = images?.isMounted === true && driver.needsServer
     const screen = await this.process.start({
       driver: driver.name,
       dir: path,
       resume,
       images,
-      by: images !== null && driver.needsServer ? namespaceOf() : []
+      by: isMounted ? namespaceOf() : []
     })
     await parcel.folder.setStarted()
     return { screen }
@@ -184,7 +185,11 @@ export class ParcelMachine {
     }
     const overlays = overlaysIn(path)
     const { items } = placeOf(this.#home, this.#parcel, known, { prefetch, overlays })
-    return { items, overlays, files: marker.files ?? [] }
+    const files = marker.files ?? []
+    // Disks are block devices; memory is mapped.
+    const { statePaths } = driverNamed(this.#parcel.driver)
+    const isMounted = files.some((file) => statePaths.includes(file))
+    return { items, overlays, files, isMounted }
   }
 
   /** Of a machine that does not run and whose files this process cannot see. */
@@ -217,7 +222,10 @@ function overlaysIn(path: string): string {
 
 /** Served files as a process knows them that does not see them. */
 function namesOf({ files }: Marker): ServedImages {
-  return { files: new Set(files), mount: null, nbd: null, volume: () => null }
+  const look = async (): Promise<never> => {
+    throw new Error('this process does not see the images')
+  }
+  return { files: new Set(files), mount: null, nbd: null, look, volume: () => null }
 }
 
 function imagesOf(

@@ -14,7 +14,7 @@ import { ParcelMachine } from './parcel-machine.js'
 import { namesIn, overlaps, realDestination } from './paths.js'
 import type { Work } from './progress.js'
 import type { Swarm } from './swarm/swarm.js'
-import type { Driver } from './vmm/driver.js'
+import type { Driver, Role } from './vmm/driver.js'
 import { driverNamed } from './vmm/drivers.js'
 import { noFuse, noNamespace } from './vmm/namespace.js'
 import { CONSOLE_LOG, requireFit } from './vmm/state-files.js'
@@ -51,7 +51,7 @@ export async function resume(
   const machine = new ParcelMachine(home, parcel)
   await machine.requireStopped()
   const { timeout = TIMEOUT, cwd = '.', start = true, prefetch = true } = options
-  const policy = await policyFor(driver, { ...options, start }, work)
+  const { policy, roles } = await policyFor(driver, { ...options, start }, work)
   const { lookaside = [] } = options
   if (lookaside.length > 0 || outside.paths.length > 0) {
     await outside.look(
@@ -73,7 +73,7 @@ export async function resume(
     await mayWrite()
     // Once more at the end: the user may have gone on working in the folder meanwhile.
     const how = {
-      served: policy === 'baseline' ? null : servedOf(driver, wanted),
+      served: policy === 'baseline' ? null : servedOf(roles, wanted),
       beforeSwap: mayWrite
     }
     if (policy === 'demand') {
@@ -107,24 +107,30 @@ export async function resume(
   }
 }
 
-/** What can be done here of what is wanted. */
-async function policyFor(driver: Driver, options: ResumeOptions, work: Work): Promise<Policy> {
-  const { policy = 'demand', start } = options
-  if (policy === 'baseline' || driver.imageRoles.length === 0) return 'baseline'
+/** What can be done here of what is wanted, and which files need not be here for it. */
+async function policyFor(
+  driver: Driver,
+  { policy = 'demand', start }: ResumeOptions,
+  work: Work
+): Promise<{ policy: Policy; roles: readonly Role[] }> {
+  const baseline = { policy: 'baseline', roles: [] } as const
+  if (policy === 'baseline' || driver.imageRoles.length === 0) return baseline
   // Files alone are for whoever opens them: `mount` serves what is not here.
-  if (start === false) return 'baseline'
+  if (start === false) return baseline
   const obstacle = driver.needsServer ? (noFuse() ?? (await noNamespace())) : null
-  if (obstacle === null) return policy
-  work.note(`everything is fetched before the machine starts: ${obstacle}`)
-  return 'baseline'
+  if (obstacle === null) return { policy, roles: driver.imageRoles }
+  work.note(
+    `its memory is fetched before the machine starts, only its disk as it is wanted: ${obstacle}`
+  )
+  return { policy, roles: driver.imageRoles.filter((role) => role !== 'memory') }
 }
 
 /** Disks, and memory where the monitor can map it, are served; all else is written. */
-function servedOf(driver: Driver, { id }: Known): Served {
+function servedOf(roles: readonly Role[], { id }: Known): Served {
   const files: string[] = []
   return {
     isServed(entry) {
-      const isServed = entry.type === 'file' && driver.imageRoles.includes(entry.role)
+      const isServed = entry.type === 'file' && roles.includes(entry.role)
       const path = entry.path.toString()
       if (isServed && !files.includes(path)) files.push(path)
       return isServed

@@ -32,7 +32,7 @@ async function fuse(): Promise<Finding> {
     consequence:
       obstacle === null
         ? null
-        : "QEMU machines fetch everything before they start, and there is no 'mount'; v86 machines and 'nbd' do without"
+        : "QEMU machines fetch their memory before they start, and only their disks as they are wanted; there is no 'mount'; v86 machines and 'nbd' do without"
   }
 }
 
@@ -45,7 +45,7 @@ async function namespaces(): Promise<Finding> {
     consequence:
       why === null
         ? null
-        : 'what a machine mounts cannot be kept to itself, so it is not resumed on demand: use --policy baseline, or allow user namespaces (sysctl kernel.unprivileged_userns_clone, user.max_user_namespaces)'
+        : 'what a machine mounts cannot be kept to itself, so QEMU machines fetch their memory before they start: allow user namespaces (sysctl kernel.unprivileged_userns_clone, user.max_user_namespaces)'
   }
 }
 

@@ -60,6 +60,13 @@ const failed = z.object({ type: z.literal('failed'), code: z.string(), message: 
 const reply = z.discriminatedUnion('type', [
   z.object({ type: z.literal('answer'), number: z.number(), status: serverStatus }),
   z.object({
+    type: z.literal('look'),
+    number: z.number(),
+    size: z.number(),
+    /** Base64. */
+    head: z.string()
+  }),
+  z.object({
     type: z.literal('refusal'),
     number: z.number(),
     code: z.string(),
@@ -67,10 +74,16 @@ const reply = z.discriminatedUnion('type', [
   })
 ])
 
+type Reply = z.infer<typeof reply>
+
 export const request = z.object({
-  verb: z.enum(['status', 'flush', 'abandon', 'end']),
-  number: z.number()
+  verb: z.enum(['status', 'flush', 'abandon', 'end', 'look']),
+  number: z.number(),
+  /** Of what to look at. */
+  path: z.string().optional()
 })
+/** How much of a file's beginning `look` tells. */
+export const HEAD_BYTES = 512
 type Verb = z.infer<typeof request>['verb']
 
 /** Requests that block, on the FUSE device and on disks, take threads; packs are opened on them too. */
@@ -89,7 +102,7 @@ export class ImageProcess {
   readonly #child: ChildProcess
   readonly #asked = new Map<
     number,
-    { resolve: (status: ServerStatus) => void; reject: (error: Error) => void }
+    { resolve: (reply: Reply) => void; reject: (error: Error) => void }
   >()
   #next = 1
 
@@ -138,8 +151,17 @@ export class ImageProcess {
     return this.#child.pid ?? 0
   }
 
-  status(): Promise<ServerStatus> {
-    return this.#ask('status')
+  async status(): Promise<ServerStatus> {
+    const answer = await this.#ask('status')
+    if (answer.type !== 'answer') throw new ParcelError('FAILED', 'an answer of another kind')
+    return answer.status
+  }
+
+  /** Size and beginning of a file that is served. */
+  async look(path: string): Promise<{ size: number; head: Buffer }> {
+    const answer = await this.#ask('look', path)
+    if (answer.type !== 'look') throw new ParcelError('FAILED', 'an answer of another kind')
+    return { size: answer.size, head: Buffer.from(answer.head, 'base64') }
   }
 
   /** What was written is on stable storage when it settles. */
@@ -158,12 +180,12 @@ export class ImageProcess {
     await this.exited
   }
 
-  #ask(verb: Verb): Promise<ServerStatus> {
+  #ask(verb: Verb, path?: string): Promise<Reply> {
     return new Promise((resolve, reject) => {
       const number = this.#next++
       this.#asked.set(number, { resolve, reject })
       if (!this.#child.connected) reject(new ParcelError('FAILED', 'the image server has ended'))
-      else this.#child.send({ verb, number }, (error) => error !== null && reject(error))
+      else this.#child.send({ verb, number, path }, (error) => error !== null && reject(error))
     })
   }
 
@@ -173,7 +195,7 @@ export class ImageProcess {
     const { data } = parsed
     const asked = this.#asked.get(data.number)
     this.#asked.delete(data.number)
-    if (data.type === 'answer') asked?.resolve(data.status)
-    else asked?.reject(ParcelError.revive(data))
+    if (data.type === 'refusal') asked?.reject(ParcelError.revive(data))
+    else asked?.resolve(data)
   }
 }

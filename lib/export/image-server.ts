@@ -5,7 +5,13 @@ import type { z } from 'zod'
 import { ParcelError } from '../errors.js'
 import { FuseFileSystem } from './fuse.js'
 import { mountFuse, type Mounted } from './fuse-mount.js'
-import { request, spec as specSchema, type Ready, type ServerStatus } from './image-process.js'
+import {
+  HEAD_BYTES,
+  request,
+  spec as specSchema,
+  type Ready,
+  type ServerStatus
+} from './image-process.js'
 import { ImageSet } from './image-set.js'
 import { ItemClient } from './item-client.js'
 import { NbdServer } from './nbd.js'
@@ -109,6 +115,13 @@ class ImageServer {
     }
   }
 
+  async look(path: string): Promise<{ size: number; head: string }> {
+    const volume = this.#images.volumes.get(path)
+    if (volume === undefined) throw new ParcelError('FAILED', `${path} is not served`)
+    const head = await volume.read(0, Math.min(HEAD_BYTES, volume.size))
+    return { size: volume.size, head: head.toString('base64') }
+  }
+
   async flush(): Promise<void> {
     await this.#images.flush()
     await this.#workingSet.save(this.#spec.overlays)
@@ -149,9 +162,9 @@ async function main(): Promise<void> {
     process.on('message', (message) => {
       const asked = request.safeParse(message)
       if (!asked.success) return
-      const { verb, number } = asked.data
+      const { verb, number, path = '' } = asked.data
       if (verb === 'end') resolve()
-      else void answer(server, verb, number)
+      else void answer(server, { verb, number, path })
     })
   })
   await tell(server.ready)
@@ -162,10 +175,17 @@ async function main(): Promise<void> {
 
 async function answer(
   server: ImageServer,
-  verb: 'status' | 'flush' | 'abandon',
-  number: number
+  {
+    verb,
+    number,
+    path
+  }: { verb: 'status' | 'flush' | 'abandon' | 'look'; number: number; path: string }
 ): Promise<void> {
   try {
+    if (verb === 'look') {
+      await tell({ type: 'look', number, ...(await server.look(path)) })
+      return
+    }
     if (verb === 'flush') await server.flush()
     if (verb === 'abandon') server.abandon()
     await tell({ type: 'answer', number, status: server.status() })

@@ -5,6 +5,7 @@ import type { Place } from '../format/entry.js'
 import type { Places } from '../format/meta-record.js'
 import type { ItemSource } from '../image/items.js'
 import { HASH_BYTES } from '../format/limits.js'
+import type { Log } from '../log/log.js'
 import type { LogSet } from './log-set.js'
 import type { Lookaside } from './lookaside.js'
 
@@ -13,6 +14,8 @@ export interface Fault {
   core: Buffer
   block: number
   id: Buffer | null
+  /** Nobody knows what will be wanted next: the blocks behind it are likely. */
+  isBlind?: boolean
 }
 
 /** The pack that has it, as it stands in its block; or the item alone, found elsewhere. */
@@ -28,6 +31,8 @@ export interface Stall {
 /** After so long a wait is one that the user should hear of, ms. */
 const NOTICED = 2_000
 const POLL = 50
+/** Blocks behind a fault that are fetched after it, where they are small, such as packs of memory. */
+const [BEHIND, SMALL] = [3, 131_072]
 
 /**
  * Gives images what they cannot go on without: from the logs here, from what this host has
@@ -47,7 +52,7 @@ export class Faults {
   }
 
   /** Throws INTEGRITY for what is damaged; INTERRUPTED once `signal` aborts. */
-  async supply({ core, block, id }: Fault, signal: AbortSignal): Promise<Supply> {
+  async supply({ core, block, id, isBlind = false }: Fault, signal: AbortSignal): Promise<Supply> {
     const log = this.#set.get(core)
     if (log?.has(block) === true) return { kind: 'pack', bytes: await log.read(block) }
     if (id?.byteLength === HASH_BYTES && this.#lookaside.hasOther(this.#set)) {
@@ -55,7 +60,7 @@ export class Faults {
       const found = await this.#lookaside.findTrue(id)
       if (found !== null) return { kind: 'item', bytes: found }
     }
-    return this.#set.pace.urgent(() => this.#fetch(core, block, signal))
+    return this.#set.pace.urgent(() => this.#fetch(core, block, isBlind, signal))
   }
 
   isHere({ core, block }: Pick<Fault, 'core' | 'block'>): boolean {
@@ -78,7 +83,12 @@ export class Faults {
     this.#closed.abort()
   }
 
-  async #fetch(core: Buffer, block: number, signal: AbortSignal): Promise<Supply> {
+  async #fetch(
+    core: Buffer,
+    block: number,
+    isBlind: boolean,
+    signal: AbortSignal
+  ): Promise<Supply> {
     const wait = { since: performance.now() }
     this.#waits.add(wait)
     try {
@@ -98,11 +108,21 @@ export class Faults {
           throw error
         })
         if (bytes === null) continue
+        if (isBlind && bytes.byteLength <= SMALL) this.#fetchBehind(log, block)
         return { kind: 'pack', bytes }
       }
     } finally {
       this.#waits.delete(wait)
     }
+  }
+
+  /** Nobody waits for these. */
+  #fetchBehind(log: Log, block: number): void {
+    const blocks: number[] = []
+    for (let next = block + 1; next <= block + BEHIND && next < log.length; next++) {
+      if (!log.has(next) && !log.isDropped(next)) blocks.push(next)
+    }
+    if (blocks.length > 0) void log.fetch(blocks).done
   }
 }
 

@@ -324,7 +324,7 @@ export class Parcel {
   lend(known: Known, { prefetch = true } = {}): VersionItems {
     const release = this.#hold(!prefetch)
     try {
-      return versionItems(known, this.#set, this.faults, release)
+      return versionItems(known, this.#set, this.faults, { prefetch, release })
     } catch (error) {
       release()
       throw error

@@ -22,7 +22,7 @@ export function versionItems(
   { id, version }: Known,
   set: LogSet,
   faults: Faults,
-  release: () => void
+  { prefetch, release }: { prefetch: boolean; release: () => void }
 ): VersionItems {
   // As they are now: a later record of places numbers its cores anew.
   const places = set.history.places(id)
@@ -39,7 +39,7 @@ export function versionItems(
       if (key === undefined) {
         throw new ParcelError('INTEGRITY', `a place names core ${core}, which its table lacks`)
       }
-      return faults.supply({ core: key, ...wish }, signal)
+      return faults.supply({ core: key, ...wish, isBlind: prefetch && trace === null }, signal)
     },
     release() {
       if (!isReleased) release()

@@ -11,7 +11,9 @@ import type { ServedImages } from './machine-folder.js'
 export const imagesSpec = z.strictObject({
   items: itemsAddress,
   overlays: z.string(),
-  files: z.array(z.string())
+  files: z.array(z.string()),
+  /** Whether one of them, such as memory that is mapped, must be seen as a file. */
+  isMounted: z.boolean()
 })
 export type ImagesSpec = z.infer<typeof imagesSpec>
 
@@ -33,9 +35,12 @@ export interface MachineImages {
 }
 
 /** By a process of their own, as files and as block devices: for a monitor that is another program. */
-export async function serveImages(spec: ImagesSpec, runDir: string): Promise<MachineImages> {
-  const mount = join(runDir, MOUNT)
-  await mkdir(mount, { recursive: true, mode: 0o700 })
+export async function serveImages(
+  { isMounted, ...spec }: ImagesSpec,
+  runDir: string
+): Promise<MachineImages> {
+  const mount = isMounted ? join(runDir, MOUNT) : null
+  if (mount !== null) await mkdir(mount, { recursive: true, mode: 0o700 })
   const server = await ImageProcess.start({
     ...spec,
     mount,
@@ -48,7 +53,13 @@ export async function serveImages(spec: ImagesSpec, runDir: string): Promise<Mac
   const files = new Set(spec.files)
   return {
     // The monitor runs in that folder: a long path would not fit into a socket's name.
-    served: { files, mount, nbd: NBD_SOCKET, volume: () => null },
+    served: {
+      files,
+      mount,
+      nbd: NBD_SOCKET,
+      look: (path) => server.look(path),
+      volume: () => null
+    },
     exited: server.exited,
     status: () => server.status(),
     flush: () => server.flush(),
@@ -73,7 +84,15 @@ export async function openImages(spec: ImagesSpec): Promise<MachineImages> {
   let settle: (reason: string | null) => void = () => {}
   const exited = new Promise<string | null>((resolve) => (settle = resolve))
   return {
-    served: { files, mount: null, nbd: null, volume: (path) => set.volumes.get(path) ?? null },
+    served: {
+      files,
+      mount: null,
+      nbd: null,
+      look: async () => {
+        throw new Error('the images are in this process')
+      },
+      volume: (path) => set.volumes.get(path) ?? null
+    },
     exited,
     async status() {
       const { asked, waiting } = items

@@ -116,22 +116,33 @@ async function factsOf(folder: MachineFolder, spec: MachineSpec): Promise<Facts>
  * Header: https://www.qemu.org/docs/master/interop/qcow2.html
  */
 async function virtualSize(folder: MachineFolder, disk: Disk): Promise<bigint> {
-  const path = fileOf(folder, disk.file)
-  if (disk.format === 'raw') return (await stat(path, { bigint: true })).size
-  const file = await open(path, 'r')
+  const { size, head } = await lookAt(folder, disk.file)
+  if (disk.format === 'raw') return BigInt(size)
+  if (head.byteLength < 72 || head.readUInt32BE(0) !== 0x514649fb) {
+    throw bad(`says that "${disk.file}" is a qcow2 image, which it is not`)
+  }
+  const hasBacking = head.readBigUInt64BE(8) !== 0n
+  const hasDataFile =
+    head.readUInt32BE(4) >= 3 && head.byteLength >= 80 && (head.readBigUInt64BE(72) & 4n) !== 0n
+  if (hasBacking || hasDataFile) {
+    throw bad(
+      `names "${disk.file}", which keeps its data in another file; make it whole with: qemu-img convert -O qcow2`
+    )
+  }
+  return head.readBigUInt64BE(24)
+}
+
+/** Size and beginning of a disk, wherever it is. */
+async function lookAt(
+  folder: MachineFolder,
+  path: string
+): Promise<{ size: number; head: Buffer }> {
+  const { images } = folder
+  if (images !== null && images.mount === null && isServed(folder, path)) return images.look(path)
+  const file = await open(fileOf(folder, path), 'r')
   try {
     const { buffer, bytesRead } = await file.read(Buffer.alloc(80), 0, 80, 0)
-    if (bytesRead < 72 || buffer.readUInt32BE(0) !== 0x514649fb) {
-      throw bad(`says that "${disk.file}" is a qcow2 image, which it is not`)
-    }
-    const hasBacking = buffer.readBigUInt64BE(8) !== 0n
-    const hasDataFile = buffer.readUInt32BE(4) >= 3 && (buffer.readBigUInt64BE(72) & 4n) !== 0n
-    if (hasBacking || hasDataFile) {
-      throw bad(
-        `names "${disk.file}", which keeps its data in another file; make it whole with: qemu-img convert -O qcow2`
-      )
-    }
-    return buffer.readBigUInt64BE(24)
+    return { size: (await file.stat()).size, head: buffer.subarray(0, bytesRead) }
   } finally {
     await file.close()
   }

@@ -18,6 +18,8 @@ interface UserOptions {
   /** Run as this user; needs root. */
   uid?: number
   env?: NodeJS.ProcessEnv
+  /** A program that runs what follows it, and its arguments. */
+  by?: readonly string[]
 }
 
 /** Where a test's hosts live: a folder, a private DHT. Every process that a home still has is ended after the test. */
@@ -38,12 +40,9 @@ export class Place {
   }
 
   /** A user of the command line with a home of their own that is not made yet. */
-  user(name: string, { uid, env = {} }: UserOptions = {}): User {
-    return new User(homeIn(this.dir, name), uid ?? null, {
-      HYPERPARCEL_BOOTSTRAP: this.bootstrap,
-      HYPERPARCEL_IDLE: '120',
-      ...env
-    })
+  user(name: string, { uid, env = {}, by = [] }: UserOptions = {}): User {
+    const all = { HYPERPARCEL_BOOTSTRAP: this.bootstrap, HYPERPARCEL_IDLE: '120', ...env }
+    return new User(homeIn(this.dir, name), { uid: uid ?? null, by }, all)
   }
 
   /** A user whose home is made. */
@@ -69,18 +68,22 @@ export type Printed = Record<string, unknown>
 
 export class User {
   readonly home: string
-  readonly #uid: number | null
+  readonly #who: { uid: number | null; by: readonly string[] }
   readonly #env: NodeJS.ProcessEnv
 
-  constructor(home: string, uid: number | null, env: NodeJS.ProcessEnv) {
+  constructor(
+    home: string,
+    who: { uid: number | null; by: readonly string[] },
+    env: NodeJS.ProcessEnv
+  ) {
     this.home = home
-    this.#uid = uid
+    this.#who = who
     this.#env = { ...process.env, HYPERPARCEL_HOME: home, ...env }
   }
 
   /** Another way to run for the same home. */
   with(env: NodeJS.ProcessEnv): User {
-    return new User(this.home, this.#uid, { ...this.#env, HYPERPARCEL_HOME: this.home, ...env })
+    return new User(this.home, this.#who, { ...this.#env, HYPERPARCEL_HOME: this.home, ...env })
   }
 
   get client(): DaemonClient {
@@ -88,8 +91,10 @@ export class User {
   }
 
   start(...args: string[]): ChildProcess {
-    const who = this.#uid === null ? {} : { uid: this.#uid, gid: this.#uid }
-    return spawn(process.execPath, [MAIN, ...args], { env: this.#env, cwd: '/', ...who })
+    const { uid, by } = this.#who
+    const who = uid === null ? {} : { uid, gid: uid }
+    const [program = '', ...rest] = [...by, process.execPath, MAIN, ...args]
+    return spawn(program, rest, { env: this.#env, cwd: '/', ...who })
   }
 
   async run(...args: string[]): Promise<Ran> {

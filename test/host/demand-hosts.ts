@@ -43,10 +43,25 @@ export class Hosts {
     this.b = b
   }
 
-  /** `isCached`: the guest has its data file in its memory, so that no disk is needed to read it. */
-  static async start(t: TestContext, { isCached = false } = {}): Promise<Hosts> {
+  /**
+   * `isCached`: the guest has its data file in its memory, so that no disk is needed to read it; `by`: what
+   * the second host's programs are run by.
+   */
+  static async start(
+    t: TestContext,
+    {
+      isCached = false,
+      by = () => [],
+      prepare = async () => {}
+    }: {
+      isCached?: boolean
+      by?: (place: Place) => string[]
+      prepare?: (place: Place) => Promise<void>
+    } = {}
+  ): Promise<Hosts> {
     const place = await Place.make(t)
-    const [a, b] = [await place.host('a'), await place.host('b')]
+    await prepare(place)
+    const [a, b] = [await place.host('a'), await place.host('b', { by: by(place) })]
     onEnd(t, () => endMonitors(place.dir))
     const folder = place.path('vm')
     await buildGuest(folder, { memory: '96M', diskMiB: DISK_MIB, marker: 'marker' })
