@@ -1,4 +1,4 @@
-import { open, stat } from 'node:fs/promises'
+import { open } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { ParcelError } from '../errors.js'
 import type { Driver, Facts, Machine, RunningMachine, StartOptions } from './driver.js'
