@@ -60,8 +60,10 @@ export async function resume(
     )
   }
   work.report({ step: 'asking', done: 0, total: 0, unit: 'blocks' })
-  // From the first block on: what is wanted for the start goes before all that is not.
-  const stopHolding = policy === 'demand' ? parcel.hold() : () => {}
+  // From the first block on: what is wanted for the start goes before all that is not; unless
+  // memory is, and most of what comes is wanted.
+  const isLazy = !prefetch || roles.length === driver.imageRoles.length
+  const stopHolding = policy === 'demand' && isLazy ? parcel.hold() : () => {}
   try {
     const heard = await swarm.hear(parcel, { ...HEAR, signal: work.signal })
     const wanted = await chooseVersion(parcel, options.version, timeout, work)
@@ -78,12 +80,12 @@ export async function resume(
     }
     if (policy === 'demand') {
       // Goes on when the machine runs: what it has not come to yet, it will.
-      const prefetch = parcel.prefetch(wanted, AbortSignal.timeout(PREFETCH_LIMIT))
+      const ahead = prefetch ? parcel.prefetch(wanted, AbortSignal.timeout(PREFETCH_LIMIT)) : null
       await parcel.availability.watch(wanted, { timeout }, work, (each) =>
         parcel.checkOut(wanted, path, how, each)
       )
       // A guest that waits for page after page of what is on its way is slower, and its clock goes on.
-      await prefetch?.firstWithin(LOAD_TIME, work)
+      await ahead?.firstWithin(LOAD_TIME, work)
     } else {
       await parcel.availability.fetch(wanted, { timeout }, work)
       await parcel.checkOut(wanted, path, how, work)

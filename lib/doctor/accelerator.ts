@@ -36,14 +36,16 @@ const MOST_STORED = 1_048_576
  */
 export async function* checkAccelerator(accelerator: 'kvm' | 'tcg'): AsyncGenerator<Check> {
   const dir = await mkdtemp(join(tmpdir(), 'hyperparcel-check-'))
-  const dht = await PrivateDht.start()
-  const host = await Host.create({ home: join(dir, 'home'), bootstrap: dht.address, name: NAME })
+  let dht: PrivateDht | null = null
+  let host: Host | null = null
   try {
+    dht = await PrivateDht.start()
+    host = await Host.create({ home: join(dir, 'home'), bootstrap: dht.address, name: NAME })
     yield* checks(host, join(dir, 'machine'), accelerator)
   } finally {
-    await host.stop(NAME).catch(() => {})
-    await host.close()
-    await dht.stop()
+    await host?.stop(NAME).catch(() => {})
+    await host?.close()
+    await dht?.stop()
     await rm(dir, { recursive: true, force: true })
   }
 }

@@ -79,11 +79,10 @@ type Reply = z.infer<typeof reply>
 export const request = z.object({
   verb: z.enum(['status', 'flush', 'abandon', 'end', 'look']),
   number: z.number(),
-  /** Of what to look at. */
-  path: z.string().optional()
+  /** Of what to look at, and how much of its beginning. */
+  path: z.string().optional(),
+  length: z.number().optional()
 })
-/** How much of a file's beginning `look` tells. */
-export const HEAD_BYTES = 512
 type Verb = z.infer<typeof request>['verb']
 
 /** Requests that block, on the FUSE device and on disks, take threads; packs are opened on them too. */
@@ -157,9 +156,9 @@ export class ImageProcess {
     return answer.status
   }
 
-  /** Size and beginning of a file that is served. */
-  async look(path: string): Promise<{ size: number; head: Buffer }> {
-    const answer = await this.#ask('look', path)
+  /** Size of a file that is served, and so many bytes of its beginning. */
+  async look(path: string, length: number): Promise<{ size: number; head: Buffer }> {
+    const answer = await this.#ask('look', { path, length })
     if (answer.type !== 'look') throw new ParcelError('FAILED', 'an answer of another kind')
     return { size: answer.size, head: Buffer.from(answer.head, 'base64') }
   }
@@ -180,12 +179,12 @@ export class ImageProcess {
     await this.exited
   }
 
-  #ask(verb: Verb, path?: string): Promise<Reply> {
+  #ask(verb: Verb, what: { path?: string; length?: number } = {}): Promise<Reply> {
     return new Promise((resolve, reject) => {
       const number = this.#next++
       this.#asked.set(number, { resolve, reject })
       if (!this.#child.connected) reject(new ParcelError('FAILED', 'the image server has ended'))
-      else this.#child.send({ verb, number, path }, (error) => error !== null && reject(error))
+      else this.#child.send({ verb, number, ...what }, (error) => error !== null && reject(error))
     })
   }
 

@@ -5,13 +5,7 @@ import type { z } from 'zod'
 import { ParcelError } from '../errors.js'
 import { FuseFileSystem } from './fuse.js'
 import { mountFuse, type Mounted } from './fuse-mount.js'
-import {
-  HEAD_BYTES,
-  request,
-  spec as specSchema,
-  type Ready,
-  type ServerStatus
-} from './image-process.js'
+import { request, spec as specSchema, type Ready, type ServerStatus } from './image-process.js'
 import { ImageSet } from './image-set.js'
 import { ItemClient } from './item-client.js'
 import { NbdServer } from './nbd.js'
@@ -115,10 +109,10 @@ class ImageServer {
     }
   }
 
-  async look(path: string): Promise<{ size: number; head: string }> {
+  async look(path: string, length: number): Promise<{ size: number; head: string }> {
     const volume = this.#images.volumes.get(path)
     if (volume === undefined) throw new ParcelError('FAILED', `${path} is not served`)
-    const head = await volume.read(0, Math.min(HEAD_BYTES, volume.size))
+    const head = length === 0 ? Buffer.alloc(0) : await volume.read(0, length)
     return { size: volume.size, head: head.toString('base64') }
   }
 
@@ -162,9 +156,9 @@ async function main(): Promise<void> {
     process.on('message', (message) => {
       const asked = request.safeParse(message)
       if (!asked.success) return
-      const { verb, number, path = '' } = asked.data
+      const { verb, number, path = '', length = 0 } = asked.data
       if (verb === 'end') resolve()
-      else void answer(server, { verb, number, path })
+      else void answer(server, { verb, number, path, length })
     })
   })
   await tell(server.ready)
@@ -178,12 +172,18 @@ async function answer(
   {
     verb,
     number,
-    path
-  }: { verb: 'status' | 'flush' | 'abandon' | 'look'; number: number; path: string }
+    path,
+    length
+  }: {
+    verb: 'status' | 'flush' | 'abandon' | 'look'
+    number: number
+    path: string
+    length: number
+  }
 ): Promise<void> {
   try {
     if (verb === 'look') {
-      await tell({ type: 'look', number, ...(await server.look(path)) })
+      await tell({ type: 'look', number, ...(await server.look(path, length)) })
       return
     }
     if (verb === 'flush') await server.flush()

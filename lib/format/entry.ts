@@ -46,6 +46,7 @@ export function writeEntry(writer: Writer, entry: Entry): void {
       writer.fixed(entry.id, HASH_BYTES)
       return
     case 'patched':
+      if (entry.patches.length === 0) throw new RangeError('a patched chunk without a patch')
       writer.u8(PATCHED).fixed(entry.base, HASH_BYTES).u8(entry.patches.length)
       for (const patch of entry.patches) writer.u16(patch.mask).fixed(patch.id, HASH_BYTES)
   }

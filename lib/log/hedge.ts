@@ -6,21 +6,27 @@ const LONG = 3
 const [SHORTEST, LONGEST] = [300, 5_000]
 /** How much the last wait counts in what is usual. */
 const WEIGHT = 0.2
-/** A peer that was overtaken is not asked for so long, but for blocks that nobody else sends, ms. */
-const PENANCE = 30_000
+/** So soon somebody must have been asked, ms. */
+const SOON = 50
+/** A peer that was overtaken is asked for nothing for so long, ms. */
+const PENANCE = 10_000
 const NOTHING: [number, number] = [0, 0]
 
 /**
  * A second peer for a block that the first one is long in sending. Hypercore does that too, but only
  * when other blocks come from the faster one meanwhile; whoever waits for a single block would wait
- * as long as the slowest takes.
+ * as long as the slowest takes. Who was overtaken is left alone for a while, unless nobody else can
+ * be asked.
  */
 export class Hedge {
   readonly #core: Hypercore
+  readonly #penitents = new Map<Peer, { usual: [number, number]; timer: NodeJS.Timeout }>()
   #usual = SHORTEST / LONG
 
   constructor(core: Hypercore) {
     this.#core = core
+    // Those who are left may be all that there are.
+    core.on('peer-remove', () => this.#forgiveAll())
   }
 
   /** To be called when a block was asked for; the returned function when it has come, or is not wanted. */
@@ -33,7 +39,10 @@ export class Hedge {
       wait *= 2
       timer = setTimeout(again, wait)
     }
-    let timer = setTimeout(again, wait)
+    let timer = setTimeout(() => {
+      if (this.#askedFor(index).length === 0) this.#forgiveAll()
+      timer = setTimeout(again, wait - SOON)
+    }, SOON)
     let by: Peer | null = null
     const onDownload = (block: number, _: number, peer: Peer): void => {
       if (block === index) by = peer
@@ -42,30 +51,51 @@ export class Hedge {
     return (isHere) => {
       clearTimeout(timer)
       this.#core.off('download', onDownload)
-      if (isHere && late.length === 0) {
-        this.#usual += WEIGHT * (performance.now() - since - this.#usual)
-      }
-      if (by !== null) for (const peer of late) if (peer !== by) slowDown(peer)
+      if (!isHere || by === null) return
+      const took = Math.min(LONGEST, performance.now() - since)
+      if (late.length === 0) this.#usual += WEIGHT * (took - this.#usual)
+      for (const peer of late) this.#punish(peer, by)
     }
+  }
+
+  #askedFor(index: number): Peer[] {
+    // oxlint-disable-next-line no-underscore-dangle -- hypercore has no other way to ask a second peer
+    const request = this.#core.core.replicator._blocks.get(index)
+    return request?.inflight.map(({ peer }) => peer) ?? []
   }
 
   /** Returns who has let us wait, if another could be asked. */
   #askAnother(index: number): Peer[] {
-    // oxlint-disable-next-line no-underscore-dangle -- hypercore has no other way to ask a second peer
+    // oxlint-disable-next-line no-underscore-dangle -- as above
     const request = this.#core.core.replicator._blocks.get(index)
     if (request === null) return []
-    const asked = request.inflight.map(({ peer }) => peer)
+    const asked = this.#askedFor(index)
     for (const peer of this.#core.peers) {
       // oxlint-disable-next-line no-underscore-dangle -- as above
       if (!asked.includes(peer) && peer._requestBlock(request)) return asked
     }
     return []
   }
-}
 
-function slowDown(peer: Peer): void {
-  if (peer.inflightRange === NOTHING) return
-  const usual = peer.inflightRange
-  peer.inflightRange = NOTHING
-  setTimeout(() => (peer.inflightRange = usual), PENANCE).unref()
+  #punish(peer: Peer, winner: Peer): void {
+    // Two connections with one host are as fast as each other.
+    const isSame = peer.remotePublicKey.equals(winner.remotePublicKey)
+    if (isSame || this.#penitents.has(peer) || this.#penitents.has(winner)) return
+    const timer = setTimeout(() => this.#forgive(peer), PENANCE).unref()
+    this.#penitents.set(peer, { usual: peer.inflightRange, timer })
+    peer.inflightRange = NOTHING
+  }
+
+  #forgiveAll(): void {
+    for (const peer of this.#penitents.keys()) this.#forgive(peer)
+  }
+
+  #forgive(peer: Peer): void {
+    const penance = this.#penitents.get(peer)
+    if (penance === undefined) return
+    clearTimeout(penance.timer)
+    this.#penitents.delete(peer)
+    peer.inflightRange = penance.usual
+    if (this.#core.peers.includes(peer)) this.#core.core.replicator.updatePeer(peer)
+  }
 }

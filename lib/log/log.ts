@@ -273,7 +273,7 @@ export class Log {
     const [only, ...others] = blocks
     const ended = only === undefined || others.length > 0 ? () => {} : this.#hedge.watch(only)
     const done = download.done().then(
-      () => true,
+      (isAll) => isAll,
       () => false
     )
     void done.then(ended)

@@ -66,7 +66,7 @@ export class Availability {
 
   /**
    * Runs work that waits for blocks, and fails with UNREACHABLE when nothing of the version has come
-   * for `timeout` ms.
+   * and nothing was done with it for `timeout` ms.
    */
   async watch<T>(
     known: Known,
@@ -75,15 +75,19 @@ export class Availability {
     run: (work: Work) => Promise<T>
   ): Promise<T> {
     const stop = new AbortController()
-    const started = performance.now()
+    let last = performance.now()
     let isLost = false
+    const report: Work['report'] = (progress) => {
+      last = performance.now()
+      work.report(progress)
+    }
     const timer = setInterval(() => {
-      if (performance.now() - Math.max(started, this.#set.lastDownload) <= timeout) return
+      if (performance.now() - Math.max(last, this.#set.lastDownload) <= timeout) return
       isLost = true
       stop.abort()
     }, POLL)
     try {
-      return await run({ ...work, signal: AbortSignal.any([work.signal, stop.signal]) })
+      return await run({ ...work, report, signal: AbortSignal.any([work.signal, stop.signal]) })
     } catch (error) {
       work.signal.throwIfAborted()
       if (isLost) throw this.#unreachable(known)

@@ -192,7 +192,8 @@ async function storeImage(content: Content, options: StoreOptions): Promise<Stor
     const { used } = images
     const file = used.files.indexOf(printable(entry.path))
     const working = workingChunks(used, file)
-    if (!overlay.isDirty && working.length === 0) return { entry, place, stamp: null }
+    if (!overlay.isDirty && (working.length === 0 || entry.chunking !== CHUNKING))
+      return { entry, place, stamp: null }
     const how = { ...images, writer, stream, working, signal: work.signal, onBytes }
     const tree = await commitImage({ entry, place }, overlay, how)
     const mtime = overlay.isDirty ? BigInt(Date.now()) * 1_000_000n : entry.mtime

@@ -5,7 +5,7 @@ import { CHUNK_SIZE, chunkLength, CHUNKING, MAX_PATCHES, SUBPAGE_SIZE } from '..
 import { bitCount, CHUNK_PAGES, pageMask, pageStarts } from '../image/chunk-pages.js'
 import type { ItemSource } from '../image/items.js'
 import type { Overlay } from '../image/overlay.js'
-import type { TreeLookup } from '../image/tree-lookup.js'
+import { TreeLookup } from '../image/tree-lookup.js'
 import { applyPatch, patchesOf, readItem, type LeafEntry } from '../image/tree-reader.js'
 import type { PackWriter, Stream } from '../log/pack-writer.js'
 
@@ -47,11 +47,14 @@ export class ImageChunks {
   readonly #overlay: Overlay
   readonly #lookup: TreeLookup
   readonly #options: ImageChunksOptions
+  /** What stands there as far as that is known here. */
+  readonly #known: TreeLookup
   readonly #later: (() => void)[] = []
 
   constructor(overlay: Overlay, lookup: TreeLookup, options: ImageChunksOptions) {
     this.#overlay = overlay
     this.#lookup = lookup
+    this.#known = new TreeLookup(options.here, lookup.tree)
     this.#options = options
   }
 
@@ -64,11 +67,14 @@ export class ImageChunks {
     const all = pageMask(0, length)
     const { own, zeroed } = this.#written(chunk, length)
     const written = own | zeroed
-    const base = await this.#lookup.entry(chunk)
+    // It is but a wish: nothing is waited for.
+    const found = await this.#known.entry(chunk).then((base) => ({ base }), nullIfElsewhere)
+    if (found === null) return null
+    const { base } = found
     const { size } = this.#lookup.tree
     if (base !== null && length !== chunkLength(size, chunk)) return null
     if (written === 0 && (base === null || this.#isPacked(base, (first | later) & all))) return null
-    const known = await this.#known(base, chunk, length)
+    const known = await this.#bytesOf(base, chunk, length)
     const holes = this.#holes(base, { own, zeroed }, all)
     const isWhole = known.pages === all
     if (isWhole && (holes === all || isZero(known.bytes))) return null
@@ -112,13 +118,13 @@ export class ImageChunks {
     const { own, zeroed } = this.#written(chunk, length)
     const mask = own | zeroed
     const base = mask === all ? null : await this.#lookup.entry(chunk)
-    let known = await this.#known(base, chunk, length)
+    let known = await this.#bytesOf(base, chunk, length)
     if (base !== null && known.pages !== all) {
       const patched = this.#mustHave(base, chunk, length)
         ? null
         : this.#patched(base, known.bytes, [{ mask, stream }])
       if (patched !== null) return patched
-      known = await this.#known(base, chunk, length, this.#options.anywhere)
+      known = await this.#bytesOf(base, chunk, length, this.#options.anywhere)
     }
     return this.#whole(known.bytes, this.#holes(base, { own, zeroed }, all), stream)
   }
@@ -160,7 +166,7 @@ export class ImageChunks {
   }
 
   /** What of a chunk is known here, with zeros behind the end of what the version has; with `anywhere` all of it. */
-  async #known(
+  async #bytesOf(
     base: LeafEntry | null,
     chunk: number,
     length: number,
@@ -227,6 +233,7 @@ export class ImageChunks {
     if (base === undefined) throw new TypeError('a chunk that is not here has an id')
     const before = entry.kind === 'patched' ? entry.patches : []
     const fresh = parts.filter(({ mask }) => mask !== 0)
+    if (fresh.length === 0) return { entry, places: [...places] }
     let above = fresh.reduce((sum, { mask }) => sum | mask, 0)
     // What newer patches replace as a whole is not needed any more.
     const kept: { patch: Patch; place: Place | Promise<Place> }[] = []

@@ -16,6 +16,8 @@ import { walk } from './walk.js'
 import { seconds, writeFile, type WriteFileOptions } from './write-file.js'
 
 const SMALL_AT_ONCE = 16
+/** Bytes of files that are not synced one by one when most of a version is served. */
+const LITTLE = 8 * 1_048_576
 
 export interface MaterialiseOptions extends Omit<WriteFileOptions, 'onBytes'> {
   /** The version's contents, twice: to measure, then to write. */
@@ -45,8 +47,8 @@ export async function materialise(dir: string, options: MaterialiseOptions): Pro
     await keepMode(dir, partial)
     const stamps = await writeContents(partial, total, options)
     await options.complete?.(partial)
-    // What is only partly here is fetched again, should the computer go down.
-    if (options.isElsewhere === undefined) await syncFiles(partial)
+    // Of what is mostly elsewhere there is little to lose, and somebody waits for it.
+    if (options.isElsewhere === undefined || total > LITTLE) await syncFiles(partial)
     const { signal } = options.work
     await setTimeout(stamps.untilSettled(systemTime()), undefined, { signal })
     stamps.keepSettled(systemTime())

@@ -130,7 +130,9 @@ export async function storeVersion(
   const places = { cores: [...cores.keys], table: stored.table.place, roots: stored.roots }
   const { skipped, stamps } = stored
   const trace =
-    images === null ? null : await traceFor({ version, places, images, writer, set, request })
+    images === null
+      ? null
+      : await traceFor({ version, places, images, writer, set, request }).catch(nullIfElsewhere)
   return { version, places, skipped, stamps, trace, fetched: images?.anywhere.fetched ?? 0 }
 }
 
@@ -162,7 +164,11 @@ async function traceFor({
       const log = set.get(cores.key(core))
       return log?.has(block) === true ? (await log.read(block)).byteLength : 0
     },
-    isNeeded: ({ entry }) => request.images?.isImage(entry) !== true
+    isNeeded: ({ entry }) =>
+      entry.type === 'file' &&
+      entry.role !== 'memory' &&
+      entry.role !== 'disk' &&
+      request.images?.isImage(entry) !== true
   })
 }
 
@@ -197,6 +203,12 @@ function imagesOf(
       }
     }
   }
+}
+
+/** A hint that cannot be made is none. */
+function nullIfElsewhere(error: unknown): null {
+  if (error instanceof ParcelError && error.code === 'UNREACHABLE') return null
+  throw error
 }
 
 function usedOf(trace: Trace | null): Used {

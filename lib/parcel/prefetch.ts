@@ -9,6 +9,10 @@ const [FIRST, MOST] = [65_536, 8 * 1_048_576]
 const GROWTH = 1.15
 /** When nothing has come for so long, nobody waits for it any more, ms. */
 const STALLED = 3_000
+/** And nothing is asked for any more: what it lacks comes in the background, if ever. */
+const GIVEN_UP = 30_000
+/** Counted for a block whose size nobody knew. */
+const UNKNOWN = 65_536
 const POLL = 20
 
 export interface PrefetchOptions {
@@ -44,7 +48,9 @@ export class Prefetch {
       const log = key === undefined ? null : options.set.get(key)
       const isWanted =
         log !== null && block < log.length && !log.has(block) && !log.isDropped(block)
-      return isWanted && key !== undefined ? [{ core: key, block, size, isFirst: i < first }] : []
+      return isWanted && key !== undefined
+        ? [{ core: key, block, size: size || UNKNOWN, isFirst: i < first }]
+        : []
     })
     this.#blocks = missing
     this.#first = missing.reduce((sum, { size, isFirst }) => sum + (isFirst ? size : 0), 0)
@@ -92,9 +98,14 @@ export class Prefetch {
     const cancelAll = (): void => {
       for (const cancel of cancels) cancel()
     }
-    signal.addEventListener('abort', cancelAll, { once: true })
+    const giveUp = new AbortController()
+    const until = AbortSignal.any([signal, giveUp.signal])
+    until.addEventListener('abort', cancelAll, { once: true })
+    const timer = setInterval(() => {
+      if (performance.now() - this.#lastCame > GIVEN_UP) giveUp.abort()
+    }, STALLED)
     for (const one of this.#blocks) {
-      if (signal.aborted) break
+      if (until.aborted) break
       const { core, block, size } = one
       const log = set.get(core)
       if (log === null) continue
@@ -110,7 +121,7 @@ export class Prefetch {
       while (waiting.size > 0 && this.#isFull) await Promise.race(waiting)
     }
     await Promise.all(waiting)
-    signal.removeEventListener('abort', cancelAll)
+    clearInterval(timer)
   }
 }
 

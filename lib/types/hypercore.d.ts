@@ -77,6 +77,8 @@ declare module 'hypercore' {
       readonly replicator: {
         detachFrom(mux: Protomux): void
         readonly _blocks: { get(index: number): BlockRequest | null }
+        /** Asks a peer for what is wanted, as far as it is allowed to. */
+        updatePeer(peer: Peer): void
       }
       verify(proof: Proof, from: null): Promise<boolean>
     }

@@ -9,8 +9,8 @@ export interface ServedImages {
   mount: string | null
   /** Unix socket on which each is a block device by the name of its path; null without. */
   nbd: string | null
-  /** Size and beginning of one, for who does not see them. */
-  look: (path: string) => Promise<{ size: number; head: Buffer }>
+  /** Size of one and so many bytes of its beginning, for who does not see them. */
+  look: (path: string, length: number) => Promise<{ size: number; head: Buffer }>
   /** The image itself, for a monitor that is in the process which has them. */
   volume: (path: string) => Volume | null
 }

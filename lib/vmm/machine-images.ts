@@ -57,7 +57,7 @@ export async function serveImages(
       files,
       mount,
       nbd: NBD_SOCKET,
-      look: (path) => server.look(path),
+      look: (path, length) => server.look(path, length),
       volume: () => null
     },
     exited: server.exited,

@@ -110,13 +110,18 @@ async function factsOf(folder: MachineFolder, spec: MachineSpec): Promise<Facts>
   return facts
 }
 
+/** Bytes of a qcow2 header that are looked at. */
+const QCOW2_HEADER = 80
+
 /**
  * The size in bytes that the guest sees. A qcow2 image may name other files of the host as its
  * backing or its data, which QEMU would open: refused with BAD_MACHINE.
  * Header: https://www.qemu.org/docs/master/interop/qcow2.html
  */
 async function virtualSize(folder: MachineFolder, disk: Disk): Promise<bigint> {
-  const { size, head } = await lookAt(folder, disk.file)
+  // Of a raw one nothing is read: it may not be here.
+  const length = disk.format === 'raw' ? 0 : QCOW2_HEADER
+  const { size, head } = await lookAt(folder, disk.file, length)
   if (disk.format === 'raw') return BigInt(size)
   if (head.byteLength < 72 || head.readUInt32BE(0) !== 0x514649fb) {
     throw bad(`says that "${disk.file}" is a qcow2 image, which it is not`)
@@ -132,16 +137,18 @@ async function virtualSize(folder: MachineFolder, disk: Disk): Promise<bigint> {
   return head.readBigUInt64BE(24)
 }
 
-/** Size and beginning of a disk, wherever it is. */
+/** Size of a disk and so many bytes of its beginning, wherever it is. */
 async function lookAt(
   folder: MachineFolder,
-  path: string
+  path: string,
+  length: number
 ): Promise<{ size: number; head: Buffer }> {
   const { images } = folder
-  if (images !== null && images.mount === null && isServed(folder, path)) return images.look(path)
+  if (images !== null && images.mount === null && isServed(folder, path))
+    return images.look(path, length)
   const file = await open(fileOf(folder, path), 'r')
   try {
-    const { buffer, bytesRead } = await file.read(Buffer.alloc(80), 0, 80, 0)
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(length), 0, length, 0)
     return { size: (await file.stat()).size, head: buffer.subarray(0, bytesRead) }
   } finally {
     await file.close()
