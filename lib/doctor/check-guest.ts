@@ -1,4 +1,5 @@
 import { assemble } from '../vmm/assemble.js'
+import { OUTPUT } from '../vmm/rom-routines.js'
 
 /*
  * A guest without an operating system that tells whether its memory is what it was. It starts at the
@@ -64,7 +65,7 @@ main:   inc dword [count]
 say:    mov si, scount
         call puts
         mov eax, dword [count]
-        call putn
+        call line
         jmp main
 
 write:  inc byte [mark]
@@ -80,7 +81,7 @@ page:   mov ds, bx
         mov si, swrote
         call puts
         xor eax, eax
-        call putn
+        call line
         jmp main
 
 read:   xor ecx, ecx
@@ -98,48 +99,18 @@ next:   add bx, 0x100
         mov si, spages
         call puts
         mov eax, ecx
-        call putn
+        call line
         jmp main
 
-putc:   push ax                 ; al to COM1
-        mov dx, LSR
-ready:  in al, dx
-        test al, 0x20
-        je ready
-        pop ax
-        mov dx, COM1
-        out dx, al
+line:   call putn               ; eax and the end of the line
+        mov si, newline
+        call puts
         ret
-
-puts:   cs                      ; the text at cs:si, up to a zero
-        lodsb
-        test al, al
-        je done
-        call putc
-        jmp puts
-done:   ret
-
-putn:   mov ebx, 10             ; eax in decimal, and the end of the line
-        xor cx, cx
-digit:  xor edx, edx
-        div ebx
-        push dx
-        inc cx
-        test eax, eax
-        jne digit
-show:   pop ax
-        add al, '0'
-        call putc
-        loop show
-        mov al, 13
-        call putc
-        mov al, 10
-        call putc
-        ret
-
+${OUTPUT}
 scount: db "count ", 0
 swrote: db "wrote ", 0
 spages: db "pages ", 0
+newline: db 13, 10, 0
 
         org 0xfff0
         jmp 0xf000:start

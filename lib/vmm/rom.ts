@@ -1,4 +1,5 @@
 import { assemble } from './assemble.js'
+import { OUTPUT } from './rom-routines.js'
 
 /*
  * The ROM of the built-in guest: a machine that needs no operating system, prints, listens and
@@ -158,38 +159,7 @@ serial: push ax
         pop ax
         iret
 
-putc:   push ax                 ; al to COM1
-        mov dx, LSR
-ready:  in al, dx
-        test al, 0x20
-        je ready
-        pop ax
-        mov dx, COM1
-        out dx, al
-        ret
-
-puts:   cs                      ; the text at cs:si, up to a zero
-        lodsb
-        test al, al
-        je done
-        call putc
-        jmp puts
-done:   ret
-
-putn:   mov ebx, 10             ; eax in decimal
-        xor cx, cx
-digit:  xor edx, edx
-        div ebx
-        push dx
-        inc cx
-        test eax, eax
-        jne digit
-show:   pop ax
-        add al, '0'
-        call putc
-        loop show
-        ret
-
+${OUTPUT}
 scount: db "count ", 0
 secho:  db "echo: ", 0
 newline: db 13, 10, 0
