@@ -87,3 +87,9 @@ export class ParcelError extends Error {
 export function isDamage(error: unknown): boolean {
   return error instanceof Error && /corrupt|checksum mismatch|crc mismatch/i.test(error.message)
 }
+
+/** For what may be on another host: null then, and every other error goes on. */
+export function nullIfElsewhere(error: unknown): null {
+  if (error instanceof ParcelError && error.code === 'UNREACHABLE') return null
+  throw error
+}

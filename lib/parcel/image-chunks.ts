@@ -1,5 +1,5 @@
 import { chunkId, isZero } from '../chunk/id.js'
-import { ParcelError } from '../errors.js'
+import { nullIfElsewhere, ParcelError } from '../errors.js'
 import { entryIds, type Entry, type Patch, type Place } from '../format/entry.js'
 import { CHUNK_SIZE, chunkLength, CHUNKING, MAX_PATCHES, SUBPAGE_SIZE } from '../format/limits.js'
 import { bitCount, CHUNK_PAGES, pageMask, pageStarts } from '../image/chunk-pages.js'
@@ -298,9 +298,4 @@ function pagesOf(bytes: Buffer, mask: number): Buffer {
   return Buffer.concat(
     Array.from(pageStarts(mask), (start) => bytes.subarray(start, start + SUBPAGE_SIZE))
   )
-}
-
-function nullIfElsewhere(error: unknown): null {
-  if (error instanceof ParcelError && error.code === 'UNREACHABLE') return null
-  throw error
 }

@@ -1,4 +1,4 @@
-import { ParcelError } from '../errors.js'
+import { nullIfElsewhere, ParcelError } from '../errors.js'
 import type { FileEntry, FileRole } from '../format/file-table.js'
 import { CHUNKING } from '../format/limits.js'
 import type { Places, Trace } from '../format/meta-record.js'
@@ -203,12 +203,6 @@ function imagesOf(
       }
     }
   }
-}
-
-/** A hint that cannot be made is none. */
-function nullIfElsewhere(error: unknown): null {
-  if (error instanceof ParcelError && error.code === 'UNREACHABLE') return null
-  throw error
 }
 
 function usedOf(trace: Trace | null): Used {

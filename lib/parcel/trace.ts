@@ -1,4 +1,4 @@
-import { ParcelError } from '../errors.js'
+import { nullIfElsewhere } from '../errors.js'
 import type { Place } from '../format/entry.js'
 import { printable, type FileRole } from '../format/file-table.js'
 import { MAX_TRACE_BLOCKS, MAX_TRACE_CHUNKS, MAX_TRACE_FILES } from '../format/limits.js'
@@ -136,10 +136,5 @@ function memoryFirst(
 }
 
 async function entryAt(tree: TreeLookup | undefined, chunk: number): Promise<LeafEntry | null> {
-  try {
-    return (await tree?.entry(chunk)) ?? null
-  } catch (error) {
-    if (error instanceof ParcelError && error.code === 'UNREACHABLE') return null
-    throw error
-  }
+  return (await tree?.entry(chunk).catch(nullIfElsewhere)) ?? null
 }
