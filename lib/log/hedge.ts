@@ -1,5 +1,5 @@
 import type Hypercore from 'hypercore'
-import type { Peer } from 'hypercore'
+import type { BlockRequest, Peer } from 'hypercore'
 
 /** A wait is long when it is so many times what is usual here, and within these bounds, ms. */
 const LONG = 3
@@ -58,16 +58,18 @@ export class Hedge {
     }
   }
 
-  #askedFor(index: number): Peer[] {
+  #requestFor(index: number): BlockRequest | null {
     // oxlint-disable-next-line no-underscore-dangle -- hypercore has no other way to ask a second peer
-    const request = this.#core.core.replicator._blocks.get(index)
-    return request?.inflight.map(({ peer }) => peer) ?? []
+    return this.#core.core.replicator._blocks.get(index)
+  }
+
+  #askedFor(index: number): Peer[] {
+    return this.#requestFor(index)?.inflight.map(({ peer }) => peer) ?? []
   }
 
   /** Returns who has let us wait, if another could be asked. */
   #askAnother(index: number): Peer[] {
-    // oxlint-disable-next-line no-underscore-dangle -- as above
-    const request = this.#core.core.replicator._blocks.get(index)
+    const request = this.#requestFor(index)
     if (request === null) return []
     const asked = this.#askedFor(index)
     for (const peer of this.#core.peers) {
