@@ -26,6 +26,8 @@ export const EXIT: Readonly<Record<ErrorCode, number>> = {
   LEASE_HELD: 11,
   BAD_KEY: 12,
   NOT_YOURS: 12,
+  LOCKED: 12,
+  FORBIDDEN: 12,
   INVITE_EXPIRED: 12,
   INVITE_USED: 12,
   REVOKED: 13,

@@ -15,6 +15,8 @@ export const ERROR_CODES = [
   'LEASE_HELD',
   'BAD_KEY',
   'NOT_YOURS',
+  'LOCKED',
+  'FORBIDDEN',
   'BAD_INVITE',
   'INVITE_EXPIRED',
   'INVITE_USED',
@@ -86,6 +88,12 @@ export class ParcelError extends Error {
 /** Whether RocksDB says that a file of its is not what it wrote. */
 export function isDamage(error: unknown): boolean {
   return error instanceof Error && /corrupt|checksum mismatch|crc mismatch/i.test(error.message)
+}
+
+/** For `catch`: a file that is not there is null; whatever else is wrong is thrown. */
+export function nullIfAbsent(error: unknown): null {
+  if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return null
+  throw error
 }
 
 /** For what may be on another host: null then, and every other error goes on. */

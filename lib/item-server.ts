@@ -89,7 +89,7 @@ export class ItemServer {
       const bytes = await takeMessage(incoming)
       const question = bytes === null ? null : decodeQuestion(bytes)
       if (question === null) return
-      const { kind, number, core, block, id } = question
+      const { kind, number, core, block, ordinal, id } = question
       if (kind === QUESTION.cancel) {
         cancels.get(number)?.abort()
         continue
@@ -100,7 +100,7 @@ export class ItemServer {
         cancels.delete(number)
         if (!socket.destroyed) socket.write(message(body, answerHead(head, number)))
       }
-      items.supply({ core, block, id }, AbortSignal.any([signal, cancel.signal])).then(
+      items.supply({ core, block, ordinal, id }, AbortSignal.any([signal, cancel.signal])).then(
         (found) => answer(found.kind === 'pack' ? ANSWER.pack : ANSWER.item, found.bytes),
         (error: unknown) => {
           const { code, message: text } = ParcelError.from(error)

@@ -28,7 +28,7 @@ export function mountVerb(program: Command): void {
     .argument('<dir>', 'an empty folder')
   options(command).addHelpText(
     'after',
-    "\nIt serves until Ctrl-C or 'umount DIR'.\nExample: hyperparcel mount work /mnt/work"
+    '\nIt serves until Ctrl-C or an unmount; only you see it, unless you are root.\nExample: hyperparcel mount work /mnt/work'
   )
   verb(command, async (context, self) => {
     const [name = '', dir = ''] = self.args
@@ -37,7 +37,7 @@ export function mountVerb(program: Command): void {
     await serve(context, name, chosen, { mount }, (place) => ({
       event: 'mounted',
       fields: { dir: mount },
-      text: `${name} ${shortId(place.version)} is at ${mount}; Ctrl-C or 'umount ${mount}' ends it`
+      text: `${name} ${shortId(place.version)} is at ${mount}; Ctrl-C or '${unmounts()} ${mount}' ends it`
     }))
   })
 }
@@ -89,6 +89,10 @@ function options(command: Command): Command {
     .option('--timeout <seconds>', 'how long to wait for a first version', seconds, 60)
 }
 
+function unmounts(): string {
+  return process.getuid?.() === 0 ? 'umount' : 'fusermount3 -u'
+}
+
 /** Serves a version until the user has had enough. */
 async function serve(
   context: Context,
@@ -116,26 +120,22 @@ async function serve(
   const { event, fields, text } = announce(place, server)
   terminal.result(event, { name, version: place.version, pid: server.pid, ...fields }, text)
   const asked = new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }))
-  let dirty = 0
+  let left = { dirtyBytes: 0, isDirty: false }
+  left = await server.status().catch(() => left)
   let why: string | null | undefined
   const ended = server.exited.then((reason) => (why = reason))
   while (why === undefined && !signal.aborted) {
     await Promise.race([asked, ended, setTimeout(POLL, undefined, { ref: false })])
-    dirty = await server.status().then(
-      ({ dirtyBytes }) => dirtyBytes,
-      () => dirty
-    )
+    left = await server.status().catch(() => left)
   }
   await server.end()
   if (why !== undefined && why !== null) throw new ParcelError('FAILED', why)
-  const left =
-    dirty === 0
-      ? ''
-      : `; ${bytes(dirty)} were written; 'hyperparcel suspend ${name} --mounted' makes a version of them`
+  const { dirtyBytes, isDirty } = left
+  const hint = `'hyperparcel suspend ${name} --mounted' makes a version of it`
   terminal.result(
     'ended',
-    { name, version: place.version, dirtyBytes: dirty },
-    `${name}: ended${left}`
+    { name, version: place.version, dirtyBytes, isDirty },
+    `${name}: ended${isDirty ? `; ${bytes(dirtyBytes)} were written: ${hint}` : ''}`
   )
 }
 

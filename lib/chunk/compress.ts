@@ -50,6 +50,19 @@ export async function decompress(codec: Codec, frame: Buffer, length: number): P
   return ofLength(raw, length)
 }
 
+/** Undoes `compress` where the length is not known. Throws INTEGRITY when it is more than `most` bytes. */
+export async function decompressUpTo(codec: Codec, frame: Buffer, most: number): Promise<Buffer> {
+  if (codec === 'none' ? frame.byteLength > most : largestOutput(frame) > most + 2 * BLOCK_MAX) {
+    throw bad('it declares too much')
+  }
+  if (codec === 'none') return frame
+  const raw = await decoder.decode(frame).catch((error: unknown) => {
+    throw bad('its frame does not decompress', error)
+  })
+  if (raw.byteLength > most) throw bad('it is too long')
+  return raw
+}
+
 /** Like `decompress`, in this thread. */
 export function decompressSync(codec: Codec, frame: Buffer, length: number): Buffer {
   if (isPlain(codec, frame, length)) return frame

@@ -14,6 +14,11 @@ export function pageHash(page: Buffer): Buffer {
   return keyedHash(NS.page, page)
 }
 
+/** Whether bytes are what an id names: a chunk of either chunking, or a page of a tree. */
+export function isNamed(bytes: Buffer, id: Buffer): boolean {
+  return [chunkId(bytes), chunkId(bytes, 1), pageHash(bytes)].some((hash) => hash.equals(id))
+}
+
 /** Whether a range of at most one chunk is all zeros. */
 export function isZero(chunk: Buffer): boolean {
   return chunk.equals(ZEROS.subarray(0, chunk.byteLength))

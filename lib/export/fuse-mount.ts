@@ -2,8 +2,10 @@ import { execFile, spawn } from 'node:child_process'
 import { closeSync, constants, openSync } from 'node:fs'
 import { promisify } from 'node:util'
 import { ParcelError } from '../errors.js'
-import { FuseDevice, type FuseFileSystem } from './fuse.js'
+import { FuseDevice } from './fuse-device.js'
+import type { FuseFileSystem } from './fuse.js'
 import { MAX_WRITE } from './fuse-protocol.js'
+import { abortConnection, FUSE_FD, fuserunmount } from './fusermount.js'
 
 const run = promisify(execFile)
 
@@ -16,13 +18,70 @@ export interface Mounted {
   ended: Promise<void>
   /** Takes it away, from whoever still uses it too. */
   unmount(): Promise<void>
+  /** Somebody still had it after that: the kernel lets go of this process only when it is killed. */
+  readonly isHeld: boolean
 }
 
 /**
- * Mounts a file system at a folder, in the mount namespace of this process, which must be allowed
- * to: root, or within `unshare -Urm`. Throws FAILED, saying what is in the way.
+ * Mounts a file system at a folder, in the mount namespace of this process: as root (also within
+ * `unshare -Urm`) by mount(8), otherwise by fusermount, which has done it before this process came.
+ * Throws FAILED, saying what is in the way.
  */
 export async function mountFuse(dir: string, fileSystem: FuseFileSystem): Promise<Mounted> {
+  const given = Number(process.env[FUSE_FD] ?? -1)
+  const fd = given >= 0 ? given : await mountAsRoot(dir)
+  // Only now: before the mount there is nothing to be read.
+  const device = new FuseDevice(fd, fileSystem)
+  let hasEnded = false
+  const served = device.ended().then(() => (hasEnded = true))
+  let giveUp = (): void => {}
+  const givenUp = new Promise<void>((resolve) => (giveUp = resolve))
+  const mounted = {
+    ended: Promise.race([served, givenUp]).then(() => {}),
+    isHeld: false,
+    async unmount() {
+      if (hasEnded) return
+      // First the way that has the kernel write back what programs have put into maps.
+      const isGone = await unmount(dir)
+      fileSystem.abandon()
+      if (isGone) return
+      // By force, which ends the connection: a reader of the device waits in the kernel until then.
+      if (await unmountByForce(dir)) device.close()
+      else {
+        // Whoever has something open keeps it until this process is gone; it gets errors meanwhile.
+        mounted.isHeld = true
+        giveUp()
+      }
+    }
+  }
+  return mounted
+}
+
+/** Takes away what fusermount has mounted for a process that cannot serve it after all. */
+export async function unmountUnserved(dir: string): Promise<void> {
+  if (process.env[FUSE_FD] !== undefined) await unmountByForce(dir)
+}
+
+async function unmount(dir: string): Promise<boolean> {
+  if (process.env[FUSE_FD] !== undefined) return fuserunmount(dir)
+  return run('umount', ['-i', dir], { timeout: GENTLE }).then(
+    () => true,
+    () => false
+  )
+}
+
+/** Whether nobody has it any more. */
+async function unmountByForce(dir: string): Promise<boolean> {
+  if (process.env[FUSE_FD] === undefined) {
+    await run('umount', ['-i', '-f', '-l', dir]).catch(() => {})
+    return true
+  }
+  const isGone = await abortConnection(dir)
+  await fuserunmount(dir, ['-z'])
+  return isGone
+}
+
+async function mountAsRoot(dir: string): Promise<number> {
   const fd = openDevice()
   const options = [
     'fd=3',
@@ -39,23 +98,7 @@ export async function mountFuse(dir: string, fileSystem: FuseFileSystem): Promis
     closeSync(fd)
     throw error
   }
-  // Only now: before the mount there is nothing to be read.
-  const device = new FuseDevice(fd, fileSystem)
-  return {
-    ended: device.ended(),
-    async unmount() {
-      // First the way that has the kernel write back what programs have put into maps.
-      const isGone = await run('umount', ['-i', dir], { timeout: GENTLE }).then(
-        () => true,
-        () => false
-      )
-      fileSystem.abandon()
-      if (isGone) return
-      // By force, which ends the connection: a reader of the device waits in the kernel until then.
-      await run('umount', ['-i', '-f', '-l', dir]).catch(() => {})
-      device.close()
-    }
-  }
+  return fd
 }
 
 function openDevice(): number {

@@ -16,6 +16,13 @@ export const OPCODE = {
   getattr: 3,
   setattr: 4,
   readlink: 5,
+  symlink: 6,
+  mknod: 8,
+  mkdir: 9,
+  unlink: 10,
+  rmdir: 11,
+  rename: 12,
+  link: 13,
   open: 14,
   read: 15,
   write: 16,
@@ -29,25 +36,14 @@ export const OPCODE = {
   readdir: 28,
   releasedir: 29,
   fsyncdir: 30,
+  create: 35,
   interrupt: 36,
   destroy: 38,
   batchForget: 42,
   fallocate: 43,
+  rename2: 45,
   lseek: 46
 } as const
-
-/** Operations that would change the tree: it is the version's. */
-export const TREE_CHANGES: ReadonlySet<number> = new Set([
-  6, // SYMLINK
-  8, // MKNOD
-  9, // MKDIR
-  10, // UNLINK
-  11, // RMDIR
-  12, // RENAME
-  13, // LINK
-  35, // CREATE
-  45 // RENAME2
-])
 
 export const INIT_FLAG = {
   asyncRead: 1 << 0,
@@ -58,6 +54,7 @@ export const INIT_FLAG = {
 export const SETATTR = { mode: 1, size: 8, mtime: 32, mtimeNow: 256 } as const
 export const FOPEN_KEEP_CACHE = 2
 export const FALLOCATE = { keepSize: 1, punchHole: 2, zeroRange: 16 } as const
+export const RENAME_NOREPLACE = 1
 export const SEEK = { data: 3, hole: 4 } as const
 
 export const ERRNO = {
@@ -66,20 +63,33 @@ export const ERRNO = {
   EINTR: 4,
   EIO: 5,
   ENXIO: 6,
-  EISDIR: 21,
+  EBADF: 9,
+  EEXIST: 17,
   ENOTDIR: 20,
+  EISDIR: 21,
   EINVAL: 22,
+  ENFILE: 23,
   EFBIG: 27,
   ENOSPC: 28,
   EROFS: 30,
   ENAMETOOLONG: 36,
   ENOSYS: 38,
+  ENOTEMPTY: 39,
   EOPNOTSUPP: 95
 } as const
 
 /** Fewest bytes behind the header of each request that has some. */
 export const LEAST: ReadonlyMap<number, number> = new Map([
   [OPCODE.lookup, 2],
+  [OPCODE.symlink, 4],
+  [OPCODE.mknod, 18],
+  [OPCODE.mkdir, 10],
+  [OPCODE.unlink, 2],
+  [OPCODE.rmdir, 2],
+  [OPCODE.rename, 12],
+  [OPCODE.rename2, 20],
+  [OPCODE.create, 18],
+  [OPCODE.releasedir, 8],
   [OPCODE.setattr, 88],
   [OPCODE.open, 8],
   [OPCODE.read, 40],
@@ -107,6 +117,18 @@ export function readRequest(frame: Buffer): Request | null {
     node: frame.readBigUInt64LE(16),
     body: frame.subarray(HEADER_BYTES)
   }
+}
+
+/** Names at the end of a request, each with a zero behind it, as bytes. */
+export function namesOf(body: Buffer, offset: number): Buffer[] {
+  const names: Buffer[] = []
+  for (let at = offset; at < body.byteLength;) {
+    const end = body.indexOf(0, at)
+    names.push(body.subarray(at, end < 0 ? body.byteLength : end))
+    if (end < 0) break
+    at = end + 1
+  }
+  return names
 }
 
 /** An answer in parts, to be written at once. `error` positive. */
@@ -170,8 +192,10 @@ export function entryReply(attributes: Attributes): Buffer {
   return body
 }
 
-export function openReply(): Buffer {
+/** `handle` comes with every request about what was opened. */
+export function openReply(handle = 0n): Buffer {
   const body = Buffer.alloc(16)
+  body.writeBigUInt64LE(handle, 0)
   body.writeUInt32LE(FOPEN_KEEP_CACHE, 8)
   return body
 }

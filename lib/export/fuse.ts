@@ -1,28 +1,35 @@
-import { closeSync, read, writevSync } from 'node:fs'
-import type { FileNode, FileTree, FolderNode, Node } from './file-tree.js'
+import type { FolderTree, Node } from '../image/folder-tree.js'
+import type { Volume } from '../image/volume.js'
+import {
+  asFile,
+  asFolder,
+  FuseFolders,
+  Refused,
+  S_IFDIR,
+  S_IFLNK,
+  S_IFREG,
+  type TreeKeeper
+} from './fuse-folders.js'
 import {
   attributesReply,
-  directoryEntry,
   entryReply,
   ERRNO,
   FALLOCATE,
-  HEADER_BYTES,
   initReply,
   LEAST,
   MAX_WRITE,
   OPCODE,
   openReply,
+  namesOf,
   readRequest,
   reply,
   SEEK,
   SETATTR,
   statfsReply,
-  TREE_CHANGES,
   VERSION,
   type Attributes,
   type Request
 } from './fuse-protocol.js'
-import type { Volume } from './volume.js'
 
 export interface FuseOptions {
   /**
@@ -31,30 +38,19 @@ export interface FuseOptions {
    */
   readahead: number
   isReadOnly: boolean
+  /** How folders are changed; null: they are as they are. */
+  changes: TreeKeeper | null
   /** Bytes of the file system on which what is written ends up. */
   space: () => { total: number; free: number }
 }
-
-/** The first word of a Linux error, thrown by a handler that has an answer of its own. */
-class Refused extends Error {
-  readonly errno: number
-
-  constructor(errno: number) {
-    super(`errno ${errno}`)
-    this.errno = errno
-  }
-}
-
-const S_IFDIR = 0o040000
-const S_IFREG = 0o100000
-const S_IFLNK = 0o120000
 
 /**
  * Answers the kernel's requests for one mounted tree. `answer` knows nothing of /dev/fuse: it is
  * given a frame and says what to reply, so that frames can come from anywhere.
  */
 export class FuseFileSystem {
-  readonly #tree: FileTree
+  readonly #tree: FolderTree
+  readonly #folders: FuseFolders
   readonly #options: FuseOptions
   /** Requests under way, by number: each may be interrupted. */
   readonly #pending = new Map<bigint, (answer: Buffer[]) => void>()
@@ -62,8 +58,9 @@ export class FuseFileSystem {
   readonly #gid = process.getgid?.() ?? 0
   #isAbandoned = false
 
-  constructor(tree: FileTree, options: FuseOptions) {
+  constructor(tree: FolderTree, options: FuseOptions) {
     this.#tree = tree
+    this.#folders = new FuseFolders(tree, options)
     this.#options = options
   }
 
@@ -72,11 +69,29 @@ export class FuseFileSystem {
     return this.#pending.size
   }
 
-  /** The reply to a frame, in parts; null when it wants none. Never throws. */
-  async answer(frame: Buffer): Promise<Buffer[] | null> {
+  /**
+   * The reply to a frame, in parts; null when it wants none. Never throws. `onDone`: nothing looks at
+   * the frame any more, which can be long after its reply, where that was an interruption.
+   */
+  async answer(frame: Buffer, onDone: () => void = () => {}): Promise<Buffer[] | null> {
     const request = readRequest(frame)
-    if (request === null) return null
-    const { opcode, unique, body } = request
+    const isCarriedOut = request !== null && this.#isToBeCarriedOut(request)
+    if (isCarriedOut) return this.#answer(request, onDone)
+    onDone()
+    return request === null ? null : this.#answerAtOnce(request)
+  }
+
+  #isToBeCarriedOut({ opcode, unique, body }: Request): boolean {
+    return (
+      !WITHOUT_ANSWER.has(opcode) &&
+      body.byteLength >= (LEAST.get(opcode) ?? 0) &&
+      !this.#isAbandoned &&
+      // A request that is there twice cannot come from a kernel.
+      !this.#pending.has(unique)
+    )
+  }
+
+  #answerAtOnce({ opcode, unique, body }: Request): Buffer[] | null {
     if (opcode === OPCODE.forget || opcode === OPCODE.batchForget) return null
     if (body.byteLength < (LEAST.get(opcode) ?? 0)) return reply(unique, ERRNO.EINVAL)
     if (opcode === OPCODE.interrupt) {
@@ -84,9 +99,11 @@ export class FuseFileSystem {
       this.#pending.get(target)?.(reply(target, ERRNO.EINTR))
       return null
     }
-    if (this.#isAbandoned) return reply(unique, ERRNO.EIO)
-    // A request that is there twice cannot come from a kernel.
-    if (this.#pending.has(unique)) return reply(unique, ERRNO.EINVAL)
+    return reply(unique, this.#isAbandoned ? ERRNO.EIO : ERRNO.EINVAL)
+  }
+
+  #answer(request: Request, onDone: () => void): Promise<Buffer[]> {
+    const { unique } = request
     return new Promise((resolve) => {
       const settle = (answer: Buffer[]): void => {
         if (this.#pending.get(unique) !== settle) return
@@ -94,10 +111,12 @@ export class FuseFileSystem {
         resolve(answer)
       }
       this.#pending.set(unique, settle)
-      this.#carryOut(request).then(
-        (parts) => settle(reply(unique, 0, parts)),
-        (error: unknown) => settle(reply(unique, errnoOf(error)))
-      )
+      this.#carryOut(request)
+        .finally(onDone)
+        .then(
+          (parts) => settle(reply(unique, 0, parts)),
+          (error: unknown) => settle(reply(unique, errnoOf(error)))
+        )
     })
   }
 
@@ -115,6 +134,11 @@ export class FuseFileSystem {
     if (opcode === OPCODE.init) return this.#init(body)
     if (opcode === OPCODE.statfs) return [statfsReply(this.#options.space())]
     if (opcode === OPCODE.destroy) return []
+    if (opcode === OPCODE.releasedir) {
+      // Also of one that was removed meanwhile.
+      this.#folders.close(body.readBigUInt64LE(0))
+      return []
+    }
     const node = this.#tree.node(id)
     if (node === null) throw new Refused(ERRNO.ENOENT)
     switch (opcode) {
@@ -128,35 +152,60 @@ export class FuseFileSystem {
         if (node.type !== 'symlink') throw new Refused(ERRNO.EINVAL)
         return [node.target]
       case OPCODE.open:
-        await this.#open(node)
+        asFile(node).openings++
         return [openReply()]
+      case OPCODE.release:
+        await this.#folders.release(asFile(node))
+        return []
       case OPCODE.opendir:
-        asFolder(node)
-        return [openReply()]
+        return [openReply(this.#folders.open(asFolder(node)))]
       case OPCODE.readdir:
-        return [list(asFolder(node), readOf(body))]
+        return [
+          this.#folders.list(asFolder(node), { handle: body.readBigUInt64LE(0), ...readOf(body) })
+        ]
+      case OPCODE.create: {
+        const file = asFile(this.#folders.make(node, opcode, body))
+        file.openings++
+        return [entryReply(this.#attributes(file)), openReply()]
+      }
+      case OPCODE.mknod:
+      case OPCODE.mkdir:
+      case OPCODE.symlink:
+        return [entryReply(this.#attributes(this.#folders.make(node, opcode, body)))]
+      case OPCODE.unlink:
+      case OPCODE.rmdir:
+        await this.#folders.remove(node, opcode, body)
+        return []
+      case OPCODE.rename:
+      case OPCODE.rename2:
+        await this.#folders.move(node, opcode, body)
+        return []
       case OPCODE.read: {
         const { offset, size } = readOf(body)
-        const volume = await this.#open(node)
+        const volume = volumeOf(node)
         return [await volume.read(offset, Math.min(size, MAX_WRITE))]
       }
       case OPCODE.write:
         return [await this.#write(node, body)]
       case OPCODE.fsync:
         if (node.type === 'file') await node.volume?.flush()
+        await this.#options.changes?.flush()
+        return []
+      case OPCODE.fsyncdir:
+        await this.#options.changes?.flush()
         return []
       case OPCODE.fallocate:
         await this.#allocate(node, body)
         return []
       case OPCODE.lseek:
         return [u64(await this.#seek(node, body))]
-      case OPCODE.release:
-      case OPCODE.releasedir:
       case OPCODE.flush:
-      case OPCODE.fsyncdir:
         return []
+      case OPCODE.link:
+        // A version has no files with two names.
+        throw new Refused(ERRNO.EPERM)
       default:
-        throw new Refused(TREE_CHANGES.has(opcode) ? ERRNO.EPERM : ERRNO.ENOSYS)
+        throw new Refused(ERRNO.ENOSYS)
     }
   }
 
@@ -167,9 +216,9 @@ export class FuseFileSystem {
   }
 
   #child(node: Node, body: Buffer): Node {
-    const end = body.indexOf(0)
-    if (end > 255) throw new Refused(ERRNO.ENAMETOOLONG)
-    const child = asFolder(node).children.get(body.toString('latin1', 0, Math.max(end, 0)))
+    const [name = Buffer.alloc(0)] = namesOf(body, 0)
+    if (name.byteLength > 255) throw new Refused(ERRNO.ENAMETOOLONG)
+    const child = asFolder(node).children.get(name.toString('latin1'))
     if (child === undefined) throw new Refused(ERRNO.ENOENT)
     return child
   }
@@ -183,20 +232,14 @@ export class FuseFileSystem {
       return { ...owner, node: id, mode: S_IFDIR | mode, size: 0, blocks: 0, mtime, links }
     }
     const isLink = node.type === 'symlink'
-    const size = isLink ? node.target.byteLength : (node.volume?.size ?? node.size)
+    const size = isLink ? node.target.byteLength : (node.volume?.size ?? 0)
     const type = isLink ? S_IFLNK : S_IFREG
     const blocks = Math.ceil(size / 512)
     return { ...owner, node: id, mode: type | mode, size, blocks, mtime, links: 1 }
   }
 
-  async #open(node: Node): Promise<Volume> {
-    const file = asFile(node)
-    file.volume ??= await file.open()
-    return file.volume
-  }
-
-  async #writable(node: Node): Promise<Volume> {
-    const volume = await this.#open(node)
+  #writable(node: Node): Volume {
+    const volume = volumeOf(node)
     if (this.#options.isReadOnly) throw new Refused(ERRNO.EROFS)
     node.mtime = BigInt(Date.now()) * 1_000_000n
     return volume
@@ -207,7 +250,7 @@ export class FuseFileSystem {
     const size = body.readUInt32LE(16)
     const bytes = body.subarray(40, 40 + size)
     if (bytes.byteLength !== size || size > MAX_WRITE) throw new Refused(ERRNO.EINVAL)
-    const volume = await this.#writable(node)
+    const volume = this.#writable(node)
     if (offset + size > volume.size) await volume.resize(offset + size)
     await volume.write(offset, bytes)
     const answer = Buffer.alloc(8)
@@ -222,13 +265,15 @@ export class FuseFileSystem {
     if (isChange && this.#options.isReadOnly) throw new Refused(ERRNO.EROFS)
     if ((valid & SETATTR.size) !== 0) {
       const size = sizeOf(body.readBigUInt64LE(16))
-      await (await this.#writable(node)).resize(size)
+      await this.#writable(node).resize(size)
     }
-    if ((valid & SETATTR.mode) !== 0) node.mode = body.readUInt32LE(68) & 0o7777
-    if ((valid & SETATTR.mtimeNow) !== 0) node.mtime = BigInt(Date.now()) * 1_000_000n
+    let { mode, mtime } = node
+    if ((valid & SETATTR.mode) !== 0) mode = body.readUInt32LE(68) & 0o7777
+    if ((valid & SETATTR.mtimeNow) !== 0) mtime = BigInt(Date.now()) * 1_000_000n
     else if ((valid & SETATTR.mtime) !== 0) {
-      node.mtime = body.readBigInt64LE(40) * 1_000_000_000n + BigInt(body.readUInt32LE(60))
+      mtime = body.readBigInt64LE(40) * 1_000_000_000n + BigInt(body.readUInt32LE(60))
     }
+    this.#folders.setAttributes(node, { mode, mtime })
     return node
   }
 
@@ -237,7 +282,7 @@ export class FuseFileSystem {
     const mode = body.readUInt32LE(24)
     const { keepSize, punchHole, zeroRange } = FALLOCATE
     if ((mode & ~(keepSize | punchHole | zeroRange)) !== 0) throw new Refused(ERRNO.EOPNOTSUPP)
-    const volume = await this.#writable(node)
+    const volume = this.#writable(node)
     const end = sizeOf(BigInt(offset) + BigInt(length))
     if ((mode & keepSize) === 0 && end > volume.size) await volume.resize(end)
     if ((mode & (punchHole | zeroRange)) === 0 || offset >= volume.size) return
@@ -245,7 +290,7 @@ export class FuseFileSystem {
   }
 
   async #seek(node: Node, body: Buffer): Promise<number> {
-    const volume = await this.#open(node)
+    const volume = volumeOf(node)
     const start = sizeOf(body.readBigUInt64LE(8))
     const whence = body.readUInt32LE(16)
     if (whence !== SEEK.data && whence !== SEEK.hole) throw new Refused(ERRNO.EINVAL)
@@ -261,101 +306,13 @@ export class FuseFileSystem {
   }
 }
 
+/** Requests that are answered at once, or not at all. */
+const WITHOUT_ANSWER: ReadonlySet<number> = new Set([
+  OPCODE.forget,
+  OPCODE.batchForget,
+  OPCODE.interrupt
+])
 const SEEK_AT_ONCE = 64 * 1_048_576
-/** Requests are read on so many threads: the kernel has the next one ready while one is looked at. */
-const READERS = 2
-const SMALL_FRAME = 8_192
-const FRAME_BYTES = MAX_WRITE + HEADER_BYTES + 4_096
-
-/** Carries frames between a mounted /dev/fuse and its file system, until it is unmounted. */
-export class FuseDevice {
-  readonly #fd: number
-  readonly #fileSystem: FuseFileSystem
-  readonly #buffers: Buffer[] = []
-  readonly #readers: Promise<unknown>
-  #isClosed = false
-
-  /** `fd`: opened for reading and writing, and mounted already. Owned from here on. */
-  constructor(fd: number, fileSystem: FuseFileSystem) {
-    this.#fd = fd
-    this.#fileSystem = fileSystem
-    this.#readers = Promise.all(Array.from({ length: READERS }, () => this.#serve()))
-  }
-
-  /** Settles when it was unmounted, or closed. */
-  async ended(): Promise<void> {
-    await this.#readers
-    this.close()
-  }
-
-  /** What was mounted answers nothing any more. A reader that waits ends when it is unmounted. */
-  close(): void {
-    if (this.#isClosed) return
-    this.#isClosed = true
-    closeSync(this.#fd)
-  }
-
-  async #serve(): Promise<void> {
-    while (!this.#isClosed) {
-      const buffer = this.#buffers.pop() ?? Buffer.allocUnsafeSlow(FRAME_BYTES)
-      const count = await this.#read(buffer)
-      if (count === null) return
-      // Only what is written needs the buffer until it is answered, which may take long.
-      const isSmall = count <= SMALL_FRAME
-      const frame = isSmall ? Buffer.from(buffer.subarray(0, count)) : buffer.subarray(0, count)
-      if (isSmall) this.#buffers.push(buffer)
-      void this.#fileSystem.answer(frame).then((answer) => {
-        if (answer !== null) this.#reply(answer)
-        if (!isSmall) this.#buffers.push(buffer)
-      })
-    }
-  }
-
-  /** null: unmounted. */
-  async #read(buffer: Buffer): Promise<number | null> {
-    for (;;) {
-      const result = await new Promise<number | NodeJS.ErrnoException>((resolve) => {
-        read(this.#fd, buffer, 0, buffer.byteLength, null, (error, count) =>
-          resolve(error ?? count)
-        )
-      })
-      if (typeof result === 'number') return result
-      // A request that was withdrawn before it was read, or a signal.
-      if (result.code === 'ENOENT' || result.code === 'EINTR' || result.code === 'EAGAIN') continue
-      return null
-    }
-  }
-
-  /** The kernel takes an answer only whole, in one call. */
-  #reply(answer: Buffer[]): void {
-    if (this.#isClosed) return
-    try {
-      writevSync(this.#fd, answer)
-    } catch {
-      // ENOENT: whoever asked was killed meanwhile. Others: unmounted, which the reader notices.
-    }
-  }
-}
-
-function list(folder: FolderNode, { offset, size }: { offset: number; size: number }): Buffer {
-  const names: [Buffer, Node][] = [
-    [Buffer.from('.'), folder],
-    [Buffer.from('..'), folder.parent ?? folder],
-    ...[...folder.children.values()].map((child): [Buffer, Node] => [child.name, child])
-  ]
-  const parts: Buffer[] = []
-  let left = size
-  for (let n = offset; n < names.length; n++) {
-    const [name, node] = names[n] ?? names[0] ?? [Buffer.alloc(0), folder]
-    const type = node.type === 'folder' ? S_IFDIR : node.type === 'file' ? S_IFREG : S_IFLNK
-    const entry = directoryEntry(name, node.id, n + 1, type)
-    if (entry.byteLength > left) break
-    left -= entry.byteLength
-    parts.push(entry)
-  }
-  return Buffer.concat(parts)
-}
-
 function readOf(body: Buffer): { offset: number; size: number } {
   return { offset: sizeOf(body.readBigUInt64LE(8)), size: body.readUInt32LE(16) }
 }
@@ -366,15 +323,12 @@ function sizeOf(value: bigint): number {
   return Number(value)
 }
 
-function asFolder(node: Node): FolderNode {
-  if (node.type !== 'folder') throw new Refused(ERRNO.ENOTDIR)
-  return node
+function volumeOf(node: Node): Volume {
+  return asFile(node).volume ?? fail(ERRNO.EIO)
 }
 
-function asFile(node: Node): FileNode {
-  if (node.type === 'folder') throw new Refused(ERRNO.EISDIR)
-  if (node.type === 'symlink') throw new Refused(ERRNO.EINVAL)
-  return node
+function fail(errno: number): never {
+  throw new Refused(errno)
 }
 
 function errnoOf(error: unknown): number {

@@ -1,7 +1,9 @@
 import { spawn, type ChildProcess } from 'node:child_process'
+import { mkdir } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { z } from 'zod'
 import { ParcelError } from '../errors.js'
+import { fusermounted } from './fusermount.js'
 
 export const itemsAddress = z.strictObject({
   socket: z.string(),
@@ -41,6 +43,8 @@ export const serverStatus = z.object({
   /** Of them, those that have not come yet. */
   waiting: z.number(),
   dirtyBytes: z.number(),
+  /** Whether there is anything that is in no version. */
+  isDirty: z.boolean(),
   /** Chunks that were used since the start, until the guest had settled. */
   used: z.number(),
   /** Of them, those that were known to be before; and how many were. */
@@ -104,6 +108,7 @@ export class ImageProcess {
     { resolve: (reply: Reply) => void; reject: (error: Error) => void }
   >()
   #next = 1
+  #isEnding = false
 
   private constructor(child: ChildProcess) {
     this.#child = child
@@ -112,7 +117,11 @@ export class ImageProcess {
         for (const { reject } of this.#asked.values()) {
           reject(new ParcelError('FAILED', 'the image server has ended'))
         }
-        resolve(code === 0 ? null : `the image server ended with ${signal ?? `status ${code}`}`)
+        resolve(
+          code === 0 || this.#isEnding
+            ? null
+            : `the image server ended with ${signal ?? `status ${code}`}`
+        )
       })
     })
     child.on('message', (message) => this.#onMessage(message))
@@ -122,7 +131,18 @@ export class ImageProcess {
   static async start(spec: ImageSpec): Promise<ImageProcess> {
     const program = fileURLToPath(new URL('./image-server.js', import.meta.url))
     const flags = [`--max-old-space-size=${HEAP_MIB}`, '--max-semi-space-size=8']
-    const child = spawn(process.execPath, [...flags, program, JSON.stringify(spec)], {
+    if (spec.mount !== null) {
+      await mkdir(spec.mount, { recursive: true }).catch((error: unknown) => {
+        throw new ParcelError('FAILED', `cannot mount at ${spec.mount}: it is no folder`, error)
+      })
+    }
+    const isPlainUser = process.platform === 'linux' && process.getuid?.() !== 0
+    const node = [...flags, program, JSON.stringify(spec)]
+    const [command, ...args]: [string, ...string[]] =
+      isPlainUser && spec.mount !== null
+        ? [...fusermounted(spec.mount), process.execPath, ...node]
+        : [process.execPath, ...node]
+    const child = spawn(command, args, {
       cwd: '/',
       // In a session of its own: a Ctrl-C in our terminal is ours to deal with.
       detached: true,
@@ -175,6 +195,7 @@ export class ImageProcess {
 
   /** Unmounts, hangs up and ends; what was written stays in the overlays. */
   async end(): Promise<void> {
+    this.#isEnding = true
     if (this.#child.connected) this.#child.send({ verb: 'end', number: 0 }, () => {})
     await this.exited
   }

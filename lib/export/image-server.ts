@@ -1,16 +1,15 @@
 import { once } from 'node:events'
 import { statfsSync } from 'node:fs'
-import { mkdir } from 'node:fs/promises'
 import type { z } from 'zod'
 import { ParcelError } from '../errors.js'
 import { FuseFileSystem } from './fuse.js'
-import { mountFuse, type Mounted } from './fuse-mount.js'
+import { mountFuse, unmountUnserved, type Mounted } from './fuse-mount.js'
 import { request, spec as specSchema, type Ready, type ServerStatus } from './image-process.js'
 import { ImageSet } from './image-set.js'
 import { ItemClient } from './item-client.js'
 import { NbdServer } from './nbd.js'
 import { PatientVolume } from './patient-volume.js'
-import type { Volume } from './volume.js'
+import type { Volume } from '../image/volume.js'
 import { WorkingSet } from './working-set.js'
 
 type Spec = z.infer<typeof specSchema>
@@ -75,10 +74,10 @@ class ImageServer {
     }
     let mounted = null
     if (spec.mount !== null) {
-      await mkdir(spec.mount, { recursive: true })
       const fileSystem = new FuseFileSystem(images.tree, {
         readahead: spec.readahead,
         isReadOnly: spec.isReadOnly,
+        changes: images.changes,
         space: () => spaceOf(spec.overlays)
       })
       const mount = await mountFuse(spec.mount, fileSystem)
@@ -101,6 +100,7 @@ class ImageServer {
       asked: this.#items.asked,
       waiting: this.#items.waiting,
       dirtyBytes: this.#images.dirtyBytes,
+      isDirty: this.#images.isDirty,
       used: this.#workingSet.used,
       covered: this.#workingSet.covered,
       known: this.#workingSet.known,
@@ -128,6 +128,11 @@ class ImageServer {
     this.#items.close()
   }
 
+  /** Whether this process must be killed for others to be let go. */
+  get isHeld(): boolean {
+    return this.#mounted?.mount.isHeld === true
+  }
+
   async end(): Promise<void> {
     // What was written through maps comes with the unmount, if nobody uses them any more.
     if (this.#mounted !== null) {
@@ -143,9 +148,12 @@ class ImageServer {
 
 async function main(): Promise<void> {
   let server: ImageServer
+  const spec = specSchema.parse(JSON.parse(process.argv[2] ?? ''))
+  const { mount } = spec
   try {
-    server = await ImageServer.start(specSchema.parse(JSON.parse(process.argv[2] ?? '')))
+    server = await ImageServer.start(spec)
   } catch (error) {
+    if (mount !== null) await unmountUnserved(mount)
     const { code, message } = ParcelError.from(error)
     await tell({ type: 'failed', code, message })
     process.exit(1)
@@ -164,6 +172,7 @@ async function main(): Promise<void> {
   await tell(server.ready)
   await Promise.race([hungUp, ended, server.unmounted])
   await server.end()
+  if (server.isHeld) process.kill(process.pid, 'SIGKILL')
   process.exit(0)
 }
 

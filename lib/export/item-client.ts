@@ -150,8 +150,10 @@ export class ItemClient implements ItemSource {
     const waiting = this.#waiting.get(number)
     if (this.#socket === null || waiting === undefined) return
     const { place, id } = waiting
-    const { core, block } = place
-    this.#socket.write(message(encodeQuestion({ kind: QUESTION.read, number, core, block, id })))
+    const { core, block, ordinal } = place
+    this.#socket.write(
+      message(encodeQuestion({ kind: QUESTION.read, number, core, block, ordinal, id }))
+    )
   }
 
   #use(socket: Socket, incoming: Incoming): void {

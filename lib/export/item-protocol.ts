@@ -5,13 +5,13 @@ import { HASH_BYTES } from '../format/limits.js'
  * folder. Each message is its length (u32) and a body. The first one each way is JSON: which
  * version of which parcel; its records, or an error. After that, little-endian:
  *
- *   question  kind u8 (READ, CANCEL), number u32, core u32, block u64, [id of the item, 32 bytes]
+ *   question  kind u8 (READ, CANCEL), number u32, core u32, block u64, ordinal u32, [id of the item, 32 bytes]
  *   answer    kind u8 (PACK, ITEM, ERROR), number u32, the pack's body, the item, or JSON
  */
 export const ITEM_SOCKET = 'items.sock'
 export const QUESTION = { read: 1, cancel: 2 } as const
 export const ANSWER = { pack: 1, item: 2, error: 3 } as const
-const QUESTION_BYTES = 17
+const QUESTION_BYTES = 21
 const ANSWER_BYTES = 5
 /** A block, or the JSON of a version record. */
 export const MOST_MESSAGE = 8 * 1_048_576
@@ -21,6 +21,8 @@ export interface ItemQuestion {
   number: number
   core: number
   block: number
+  /** The item's number in its pack. */
+  ordinal: number
   id: Buffer | null
 }
 
@@ -30,12 +32,13 @@ export function message(body: Buffer, head: Buffer = Buffer.alloc(0)): Buffer {
   return Buffer.concat([length, head, body])
 }
 
-export function encodeQuestion({ kind, number, core, block, id }: ItemQuestion): Buffer {
+export function encodeQuestion({ kind, number, core, block, ordinal, id }: ItemQuestion): Buffer {
   const bytes = Buffer.alloc(QUESTION_BYTES)
   bytes[0] = kind
   bytes.writeUInt32LE(number, 1)
   bytes.writeUInt32LE(core, 5)
   bytes.writeBigUInt64LE(BigInt(block), 9)
+  bytes.writeUInt32LE(ordinal, 17)
   return id === null ? bytes : Buffer.concat([bytes, id])
 }
 
@@ -48,6 +51,7 @@ export function decodeQuestion(bytes: Buffer): ItemQuestion | null {
     number: bytes.readUInt32LE(1),
     core: bytes.readUInt32LE(5),
     block: Number(bytes.readBigUInt64LE(9)),
+    ordinal: bytes.readUInt32LE(17),
     id: rest === 0 ? null : bytes.subarray(QUESTION_BYTES)
   }
 }

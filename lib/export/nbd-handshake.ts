@@ -8,7 +8,7 @@ import {
   REFUSAL,
   REPLY
 } from './nbd-protocol.js'
-import type { Volume } from './volume.js'
+import type { Volume } from '../image/volume.js'
 
 export interface NbdExport {
   name: string

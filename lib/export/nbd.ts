@@ -26,7 +26,7 @@ import {
   TRANSMISSION,
   type Request
 } from './nbd-protocol.js'
-import type { Volume } from './volume.js'
+import type { Volume } from '../image/volume.js'
 
 /** Bytes of requests under way for one client, before no more is read from it. */
 const MOST_IN_FLIGHT = 64 * 1_048_576

@@ -1,7 +1,7 @@
 import { setTimeout } from 'node:timers/promises'
 import type { Stretch } from '../image/image.js'
 import { ParcelError } from '../errors.js'
-import type { Volume } from './volume.js'
+import type { Volume } from '../image/volume.js'
 
 const RETRY = 1_000
 

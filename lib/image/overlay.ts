@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto'
 import { constants, fstatSync, ftruncateSync, readFileSync, writeSync } from 'node:fs'
 import { open, readFile, rm, stat, type FileHandle } from 'node:fs/promises'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import extensions from 'fs-native-extensions'
-import { ParcelError } from '../errors.js'
+import { nullIfAbsent, ParcelError } from '../errors.js'
 import { SUBPAGE_SIZE } from '../format/limits.js'
 import { PageMap } from './page-map.js'
 
@@ -64,9 +64,21 @@ export class Overlay {
     return new Overlay(path, size)
   }
 
+  /** Of its file. */
+  get name(): string {
+    return basename(this.#path)
+  }
+
   /** Whether anything was written. */
   get isDirty(): boolean {
     return this.written.count > 0 || this.zeroed.count > 0 || this.size !== this.#originalSize
+  }
+
+  /** When contents were written last, ns since 1970; null: never. */
+  async writtenAt(): Promise<bigint | null> {
+    if (!this.isDirty) return null
+    const stats = await stat(this.#path, { bigint: true }).catch(() => null)
+    return stats?.mtimeNs ?? null
   }
 
   /** Fills `into` with written pages; `offset` and length must lie within such. */
@@ -165,8 +177,8 @@ export class Overlay {
     await this.close()
     await rm(this.#path, { force: true })
     await rm(`${this.#path}.map`, { force: true })
-    this.written.delete(0, Number.MAX_SAFE_INTEGER)
-    this.zeroed.delete(0, Number.MAX_SAFE_INTEGER)
+    this.written.clear()
+    this.zeroed.clear()
     this.size = this.#originalSize
   }
 
@@ -199,7 +211,7 @@ export class Overlay {
   }
 
   async #load(): Promise<void> {
-    const bytes = await readFile(`${this.#path}.map`).catch(() => null)
+    const bytes = await readFile(`${this.#path}.map`).catch(nullIfAbsent)
     if (bytes === null || bytes.byteLength < HEADER) return
     if (!bytes.subarray(0, MAGIC.byteLength).equals(MAGIC)) throw this.#foreign('it is not one')
     if (bytes[MAGIC.byteLength] !== FORMAT) throw this.#foreign('a newer hyperparcel wrote it')

@@ -53,6 +53,11 @@ export class PageMap {
     }
   }
 
+  clear(): void {
+    this.#segments.clear()
+    this.count = 0
+  }
+
   /** The end of the run of pages that are all in the set, or all not, as `page` is. */
   endOfRun(page: number, limit: number): number {
     const isIn = this.has(page)

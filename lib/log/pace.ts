@@ -1,3 +1,5 @@
+import { setTimeout as delay } from 'node:timers/promises'
+
 /** `full`: as fast as it goes. `background`: behind whoever waits. `held`: not at all. */
 export type PaceMode = 'full' | 'background' | 'held'
 
@@ -9,8 +11,11 @@ const SPANS = { full: 2_000, background: 200 } as const
 const FIRST = { full: 64, background: 1 } as const
 const LEAST = { full: 4, background: 1 } as const
 const LARGEST = 1_024
-/** After a fault the next one is likely: so long the background stays quiet, ms. */
-const QUIET = 100
+/**
+ * After a fault the next one is likely: so long the background stays quiet, ms; on a slow link as
+ * long as two of its blocks take, behind which the next fault would wait.
+ */
+const QUIET = { least: 100, most: 10_000 } as const
 
 /**
  * Decides how much a mirror may ask for at a time, so that what somebody waits for is not behind
@@ -20,6 +25,7 @@ export class Pace {
   #mode: PaceMode = 'full'
   #faults = 0
   #lastFault = -Infinity
+  #quiet: number = QUIET.least
   readonly #slices: { full: number; background: number } = { ...FIRST }
   #waiters: (() => void)[] = []
   readonly #listeners = new Set<() => void>()
@@ -50,7 +56,7 @@ export class Pace {
     } finally {
       this.#faults--
       this.#lastFault = performance.now()
-      if (this.#faults === 0) setTimeout(() => this.#wake(), QUIET)
+      if (this.#faults === 0) this.#wake()
     }
   }
 
@@ -58,17 +64,37 @@ export class Pace {
   async turn(most: number): Promise<number> {
     for (;;) {
       if (this.#mode === 'full') return Math.min(most, this.#slices.full)
-      const isQuiet = this.#faults === 0 && performance.now() - this.#lastFault >= QUIET
-      if (this.#mode === 'background' && isQuiet) {
+      if (this.#mode === 'background' && this.#isQuiet) {
         return Math.min(most, this.#slices.background)
       }
-      await new Promise<void>((resolve) => this.#waiters.push(resolve))
+      const woken = new Promise<void>((resolve) => this.#waiters.push(resolve))
+      const isWaitingForQuiet = this.#mode === 'background' && this.#faults === 0
+      await (isWaitingForQuiet
+        ? Promise.race([woken, delay(this.#restOfQuiet + 1, undefined, { ref: false })])
+        : woken)
     }
+  }
+
+  /** Waits until nobody has waited for anything for `ms`, or `signal` aborts. */
+  async quiet(ms: number, signal: AbortSignal): Promise<void> {
+    const isQuiet = (): boolean => this.#faults === 0 && performance.now() >= this.#lastFault + ms
+    while (!signal.aborted && !isQuiet()) await delay(QUIET.least, undefined, { ref: false })
+  }
+
+  get #restOfQuiet(): number {
+    return this.#lastFault + this.#quiet - performance.now()
+  }
+
+  get #isQuiet(): boolean {
+    return this.#faults === 0 && this.#restOfQuiet <= 0
   }
 
   /** How long a slice took, ms. */
   took(ms: number): void {
     if (this.#mode === 'held') return
+    if (this.#mode === 'background') {
+      this.#quiet = Math.min(Math.max(2 * ms, QUIET.least), QUIET.most)
+    }
     const [mode, span] = [this.#mode, SPANS[this.#mode]]
     const slice = this.#slices[mode]
     if (ms < span / 2) this.#slices[mode] = Math.min(LARGEST, slice * 2)

@@ -1,5 +1,5 @@
 import { setTimeout } from 'node:timers/promises'
-import { chunkId, pageHash } from '../chunk/id.js'
+import { isNamed } from '../chunk/id.js'
 import { decodePack } from '../format/pack.js'
 import { keyedHash } from '../keys/hash.js'
 import { NS } from '../keys/namespaces.js'
@@ -44,6 +44,11 @@ export class Lookaside {
     this.#sets.add(set)
   }
 
+  delete(set: LogSet): void {
+    this.#sets.delete(set)
+    this.#readers.delete(set)
+  }
+
   /** Whether there is anything elsewhere than in `set`. */
   hasOther(set: LogSet): boolean {
     if (this.#outside?.isEmpty === false) return true
@@ -82,9 +87,7 @@ export class Lookaside {
   /** The bytes of one item if it is known now to be here, checked. */
   async findTrue(id: Buffer): Promise<Buffer | null> {
     const [bytes = null] = await this.find([id], { patient: false })
-    if (bytes === null) return null
-    const hashes = [chunkId(bytes), chunkId(bytes, 1), pageHash(bytes)]
-    return hashes.some((hash) => hash.equals(id)) ? bytes : null
+    return bytes !== null && isNamed(bytes, id) ? bytes : null
   }
 
   async close(): Promise<void> {

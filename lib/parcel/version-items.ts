@@ -11,7 +11,7 @@ export interface VersionItems {
   records: { version: string; places: string; trace: string | null }
   /** `core` by its number in the places. Throws INTEGRITY, INTERRUPTED. */
   supply(
-    wish: { core: number; block: number; id: Buffer | null },
+    wish: { core: number; block: number; ordinal: number; id: Buffer | null },
     signal: AbortSignal
   ): Promise<Supply>
   release(): void

@@ -1,5 +1,6 @@
 declare module 'hyperdht' {
   import type { EventEmitter } from 'node:events'
+  import type { Duplex } from 'node:stream'
 
   export interface DhtOptions {
     bootstrap?: { host: string; port: number }[]
@@ -14,6 +15,10 @@ declare module 'hyperdht' {
     readonly host: string
     fullyBootstrapped(): Promise<void>
     address(): { host: string; port: number }
+    connect(
+      publicKey: Buffer,
+      options: { keyPair: { publicKey: Buffer; secretKey: Buffer } }
+    ): Duplex
     destroy(options?: { force?: boolean }): Promise<void>
   }
 }

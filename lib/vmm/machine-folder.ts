@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import type { Volume } from '../export/volume.js'
+import type { Volume } from '../image/volume.js'
 
 /** Files of a machine that are not in its folder, but served out of a version. */
 export interface ServedImages {

@@ -97,8 +97,8 @@ export async function openImages(spec: ImagesSpec): Promise<MachineImages> {
     async status() {
       const { asked, waiting } = items
       const { used, covered, known } = workingSet
-      const { dirtyBytes } = set
-      return { asked, waiting, dirtyBytes, used, covered, known, clients: 0, troubles: [] }
+      const { dirtyBytes, isDirty } = set
+      return { asked, waiting, dirtyBytes, isDirty, used, covered, known, clients: 0, troubles: [] }
     },
     async flush() {
       await set.flush()

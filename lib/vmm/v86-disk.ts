@@ -3,7 +3,7 @@ import { open } from 'node:fs/promises'
 import type { FileHandle } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { DiskBuffer } from 'v86/build/libv86.mjs'
-import type { Volume } from '../export/volume.js'
+import type { Volume } from '../image/volume.js'
 
 const RETRY_MS = 1000
 

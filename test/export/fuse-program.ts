@@ -4,9 +4,9 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { once } from 'node:events'
 import { join } from 'node:path'
-import { FileTree } from '../../lib/export/file-tree.js'
 import { FuseFileSystem } from '../../lib/export/fuse.js'
 import { mountFuse } from '../../lib/export/fuse-mount.js'
+import { FolderTree } from '../../lib/image/folder-tree.js'
 import { CHUNK_SIZE } from '../../lib/format/limits.js'
 import { openImage, storeFile } from '../image/images.js'
 
@@ -31,23 +31,23 @@ if (Number(stall) >= 0) {
   }
 }
 const common = { mode: 0o644, mtime: 1_700_000_000_000_000_000n }
-const open = () => openImage(file, join(dir, 'overlay'))
+const disk = await openImage(file, join(dir, 'overlay'))
 const small = await storeFile(10)
-const tree = new FileTree([
-  { ...common, type: 'file', path: Buffer.from('disk.img'), size, open },
+const tree = new FolderTree([
+  { ...common, type: 'file', path: Buffer.from('disk.img'), volume: disk },
   { ...common, mode: 0o755, type: 'folder', path: Buffer.from('folder') },
   {
     ...common,
     type: 'file',
     path: Buffer.from('folder/small'),
-    size: 10,
-    open: () => openImage(small, join(dir, 'small'))
+    volume: await openImage(small, join(dir, 'small'))
   },
   { ...common, type: 'symlink', path: Buffer.from('link'), target: Buffer.from('folder/small') }
 ])
 const fileSystem = new FuseFileSystem(tree, {
   readahead: 0,
   isReadOnly: false,
+  changes: null,
   space: () => ({ total: 2 ** 40, free: 2 ** 39 })
 })
 const mounted = await mountFuse(join(dir, 'mnt'), fileSystem)

@@ -7,9 +7,11 @@ import { setTimeout } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { test, type TestContext } from 'node:test'
 import * as fc from 'fast-check'
-import { FileTree } from '../../lib/export/file-tree.js'
 import { FuseFileSystem } from '../../lib/export/fuse.js'
+import { FolderChanges, replayChanges, type FolderChange } from '../../lib/image/folder-changes.js'
+import { FolderTree } from '../../lib/image/folder-tree.js'
 import { CHUNK_SIZE } from '../../lib/format/limits.js'
+import type { Volume } from '../../lib/image/volume.js'
 import { openImage, storeFile } from '../image/images.js'
 import { onEnd } from '../support/on-end.js'
 import { missing, output } from '../support/programs.js'
@@ -164,30 +166,60 @@ test('whatever the kernel sends, every request has one answer and none is a cras
   const file = await storeFile(SIZE)
   const image = await openImage(file, join(dir, 'overlay'))
   onEnd(t, () => image.close())
+  const space = (): { total: number; free: number } => ({ total: 1, free: 1 })
+  const before = process.memoryUsage().rss
+  const readOnly = { readahead: 0, isReadOnly: true, changes: null, space }
+  await bombard(new FuseFileSystem(treeOf(image), readOnly))
+  assert.deepEqual(await image.read(0, SIZE), file.contents)
+  // The same with one that may be changed, and keeps it.
+  const other = await openImage(await storeFile(SIZE), join(dir, 'other'))
+  onEnd(t, () => other.close())
+  const tree = treeOf(other)
+  const kept = await FolderChanges.open(dir, tree)
+  onEnd(t, async () => kept.close())
+  const changes = {
+    make: (change: FolderChange) => kept.make(change),
+    discard: async () => {},
+    flush: () => kept.flush()
+  }
+  await bombard(new FuseFileSystem(tree, { readahead: 0, isReadOnly: false, changes, space }))
+  const again = treeOf(null)
+  await replayChanges(dir, again)
+  assert.ok(again.count > 4)
+  assert.deepEqual(listOf(again), listOf(tree))
+  assert.ok(process.memoryUsage().rss < before + 300 * 1_048_576)
+})
+
+function treeOf(volume: Volume | null): FolderTree {
   const common = { mode: 0o644, mtime: 0n }
-  const tree = new FileTree([
-    {
-      ...common,
-      type: 'file',
-      path: Buffer.from('disk.img'),
-      size: SIZE,
-      open: async () => image
-    },
+  return new FolderTree([
+    { ...common, type: 'file', path: Buffer.from('disk.img'), volume },
     { ...common, type: 'folder', path: Buffer.from('folder') },
     { ...common, type: 'symlink', path: Buffer.from('link'), target: Buffer.from('disk.img') }
   ])
-  const space = (): { total: number; free: number } => ({ total: 1, free: 1 })
-  const fileSystem = new FuseFileSystem(tree, { readahead: 0, isReadOnly: true, space })
+}
+
+function listOf(tree: FolderTree): unknown[] {
+  return tree.nodes().map(({ path, node: { id, type, mode } }) => ({ path, id, type, mode }))
+}
+
+async function bombard(fileSystem: FuseFileSystem): Promise<void> {
   const u64 = fc.oneof(
     fc.bigInt(0n, 6n),
     fc.bigInt(0n, BigInt(2 * SIZE)),
     fc.bigInt(0n, 2n ** 64n - 1n)
   )
+  const name = fc.constantFrom('a', 'b', 'folder', 'link', 'disk.img', '..', 'x/y', '')
   const body = fc.oneof(
     fc.array(u64, { maxLength: 11 }).map((values) => {
       const bytes = Buffer.alloc(8 * values.length)
       for (const [n, value] of values.entries()) bytes.writeBigUInt64LE(value, 8 * n)
       return bytes
+    }),
+    fc.tuple(fc.constantFrom(0, 8, 16), fc.nat(6), name, name).map(([gap, first, name, other]) => {
+      const head = Buffer.alloc(gap)
+      if (gap > 0) head[0] = first
+      return Buffer.concat([head, Buffer.from(`${name}\0${other}\0`)])
     }),
     fc.uint8Array({ maxLength: 200 }).map((bytes) => Buffer.from(bytes))
   )
@@ -195,7 +227,6 @@ test('whatever the kernel sends, every request has one answer and none is a cras
     minLength: 500,
     maxLength: 500
   })
-  const before = process.memoryUsage().rss
   for (let sent = 0; sent < FRAMES; sent += 500) {
     const [some] = fc.sample(frames, 1)
     const answers = (some ?? []).map(async ([opcode, unique, node, body, lie]) => {
@@ -216,9 +247,7 @@ test('whatever the kernel sends, every request has one answer and none is a cras
     await Promise.all(answers)
   }
   assert.equal(fileSystem.pending, 0)
-  assert.deepEqual(await image.read(0, SIZE), file.contents)
-  assert.ok(process.memoryUsage().rss < before + 300 * 1_048_576)
-})
+}
 
 async function sum(inside: Served['inside'], path: string): Promise<string> {
   return (await inside('sha256sum', path)).slice(0, 64)

@@ -21,7 +21,7 @@ test('what another parcel has under an id is given to an image only if it has th
   const header = encodePackHeader('chunks', 'none', items)
   await here.append([[header, ...items.map(() => wanted)]])
   for (const [n, { id }] of items.entries()) {
-    const fault = { core: there.key, block: there.length, id }
+    const fault = { core: there.key, block: there.length, ordinal: null, id }
     // Nobody sends the block: what is not found here ends with the wait for it.
     const supply = (): Promise<Supply> => other.faults.supply(fault, AbortSignal.abort())
     if (n % 2 === 0) {

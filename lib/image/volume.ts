@@ -1,4 +1,4 @@
-import type { Stretch } from '../image/image.js'
+import type { Stretch } from './image.js'
 
 /** What an export serves: bytes by offset. An image of a version is one. */
 export interface Volume {
