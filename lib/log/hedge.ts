@@ -10,6 +10,7 @@ const WEIGHT = 0.2
 const SOON = 50
 /** A peer that was overtaken is asked for nothing for so long, ms. */
 const PENANCE = 10_000
+const MOST_RETRIES = 20
 const NOTHING: [number, number] = [0, 0]
 
 /**
@@ -20,6 +21,8 @@ const NOTHING: [number, number] = [0, 0]
  */
 export class Hedge {
   readonly #core: Hypercore
+  /** How often a peer that was given up was asked again. */
+  readonly #retried = new WeakMap<Peer, number>()
   readonly #penitents = new Map<Peer, { usual: [number, number]; timer: NodeJS.Timeout }>()
   #usual = SHORTEST / LONG
 
@@ -55,6 +58,25 @@ export class Hedge {
       const took = Math.min(LONGEST, performance.now() - since)
       if (late.length === 0) this.#usual += WEIGHT * (took - this.#usual)
       for (const peer of late) this.#punish(peer, by)
+    }
+  }
+
+  /**
+   * Asks those again whom hypercore has given up, which it does for as long as the connection lasts:
+   * a writer that has cleared what it is asked for, which it says in another log, does not have some
+   * fifty blocks in a row, and that is nobody's fault. Who sends nothing good is given up in the end.
+   */
+  retry(): void {
+    for (const peer of this.#core.peers) {
+      const count = this.#retried.get(peer) ?? 0
+      if (!peer.paused || count >= MOST_RETRIES) continue
+      this.#retried.set(peer, count + 1)
+      peer.paused = false
+      peer.stats.notAvailableBackoffs = 0
+      const { replicator } = this.#core.core
+      // oxlint-disable-next-line no-underscore-dangle -- it has not asked for the rest of the log either
+      replicator._addUpgradeMaybe()
+      replicator.updatePeer(peer)
     }
   }
 

@@ -1,5 +1,5 @@
 import type { Duplex } from 'node:stream'
-import type Hypercore from 'hypercore'
+import Hypercore from 'hypercore'
 import Protomux from 'protomux'
 import { isDamage, ParcelError } from '../errors.js'
 import type { CoreKind } from '../format/core-header.js'
@@ -193,6 +193,11 @@ export class Log {
     )
   }
 
+  /** Asks those again who were given up for what they did not have. */
+  retry(): void {
+    this.#hedge.retry()
+  }
+
   /** Whether all blocks in [start, end) are here, or dropped. */
   has(start: number, end = start + 1): boolean {
     return start >= end || this.#firstMissing(start) >= end
@@ -205,20 +210,32 @@ export class Log {
 
   /**
    * Blocks that the writer does not need any more: nobody waits for them. In an own log they are
-   * cleared; the store gives their space back when it is compacted.
+   * cleared, and in any with `isCleared`; the store gives their space back when it is compacted.
+   * Returns how many blocks were cleared.
    */
-  async drop(ranges: readonly BlockRange[]): Promise<void> {
+  async drop(ranges: readonly BlockRange[], { isCleared = this.isOwn } = {}): Promise<number> {
     const merged = merge([...this.#dropped, ...ranges])
-    if (merged.length > MOST_DROPPED) return
+    if (merged.length > MOST_DROPPED) return 0
     this.#dropped = merged
     for (const listener of this.#dropListeners) listener()
-    if (!this.isOwn) return
+    if (!isCleared) return 0
+    let cleared = 0
     for (const { start, end } of ranges) {
       // Never the last block: the tree hash could not be told without it.
       const count = Math.min(end, this.length - 1) - start
-      if (count <= 0 || !this.#core.core.bitfield.hasSet(start, count)) continue
+      if (count <= 0) continue
+      const set = this.#core.core.bitfield.countSet(start, count)
+      if (set === 0) continue
       await this.#core.clear(start, start + count)
+      cleared += set
     }
+    return cleared
+  }
+
+  /** Takes back what `drop` was told: it was not the writer who said so. */
+  undrop(): void {
+    this.#dropped = []
+    for (const listener of this.#dropListeners) listener()
   }
 
   /** Calls back when blocks were dropped. Returns how to stop. */
@@ -229,7 +246,11 @@ export class Log {
 
   /** The signed state of the log at a length that is here. */
   async head(length = this.#core.length): Promise<CoreHead> {
-    const treeHash = await this.#core.treeHash(length)
+    // hypercore's own would wait for the last block, which may be on a host that never comes back.
+    const treeHash =
+      length === this.#core.length
+        ? await Hypercore.treeHashFromStorage(this.#core, length)
+        : await this.#core.treeHash(length)
     return { key: this.key, fork: this.#core.fork, length, treeHash }
   }
 
@@ -353,6 +374,15 @@ export class Log {
     for (const peer of this.#core.peers.filter(({ protomux }) => protomux === mux)) {
       peer.channel.close()
     }
+  }
+
+  /** Closes it and takes it off the disk. */
+  async purge(): Promise<void> {
+    const core = this.#core
+    if (core.length > 0) await core.clear(0, core.length)
+    const { storage } = core.core
+    await core.close()
+    await storage.store.deleteCore(storage.core)
   }
 
   async close(): Promise<void> {

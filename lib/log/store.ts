@@ -58,7 +58,7 @@ export class Store {
   async own(kind: CoreKind, keyPair: KeyPair, keyring: Keyring): Promise<Log> {
     const manifest = ownManifest(keyPair.publicKey)
     const key = Hypercore.key(manifest)
-    return this.#remember(key, async () => {
+    return this.#remember(key, kind, async () => {
       const core = this.#cores.get({ manifest, allowFork: false })
       await core.ready()
       return new Log(core, kind, keyring, keyPair, (error) => this.#writeFailure(error))
@@ -67,7 +67,7 @@ export class Store {
 
   /** Another host's core, by its key. */
   async mirror(kind: CoreKind, key: Buffer, keyring: Keyring): Promise<Log> {
-    return this.#remember(key, async () => {
+    return this.#remember(key, kind, async () => {
       const core = this.#cores.get({
         key,
         allowFork: false,
@@ -94,6 +94,22 @@ export class Store {
   /** Throws DISK_FULL when writing `bytes` more would leave too little for the store to tidy up. */
   async requireRoom(bytes: number): Promise<void> {
     if ((await this.#free()) < bytes + TIDYING) throw this.#full()
+  }
+
+  /** Closes a log that stays on the disk. */
+  async release(log: Log): Promise<void> {
+    this.#logs.delete(nameOf(log.key, log.kind))
+    await log.close()
+  }
+
+  /** Takes a log off the disk; its space comes back when the store is compacted. */
+  async forget(log: Log): Promise<void> {
+    this.#logs.delete(nameOf(log.key, log.kind))
+    try {
+      await log.purge()
+    } catch (error) {
+      throw await this.#writeFailure(error)
+    }
   }
 
   /** Gives the space of cleared blocks back to the disk. */
@@ -138,8 +154,9 @@ export class Store {
     return bavail * bsize
   }
 
-  async #remember(key: Buffer, open: () => Promise<Log>): Promise<Log> {
-    const id = key.toString('hex')
+  /** By kind too: somebody may have said that a core is what it is not. */
+  async #remember(key: Buffer, kind: CoreKind, open: () => Promise<Log>): Promise<Log> {
+    const id = nameOf(key, kind)
     const known = this.#logs.get(id)
     if (known !== undefined) return known
     const opening = open()
@@ -151,6 +168,10 @@ export class Store {
       throw ParcelError.from(error)
     }
   }
+}
+
+function nameOf(key: Buffer, kind: CoreKind): string {
+  return `${key.toString('hex')} ${kind}`
 }
 
 /** The key of the core that a key pair writes. */

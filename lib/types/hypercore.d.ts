@@ -16,6 +16,9 @@ declare module 'hypercore' {
     readonly channel: { close(): void }
     /** How many blocks it is asked for at a time: at least, at most. */
     inflightRange: [number, number]
+    /** It has sent what could not be verified, or not be written, and is asked for nothing any more. */
+    paused: boolean
+    readonly stats: { notAvailableBackoffs: number }
     /** Asks it for a block that others may have been asked for; false when it does not have it. */
     _requestBlock(block: BlockRequest): boolean
   }
@@ -52,6 +55,8 @@ declare module 'hypercore' {
     readonly contiguousLength: number
     readonly closing: Promise<void> | null
     readonly peers: readonly Peer[]
+    /** From the nodes that are here, of a length that was verified. */
+    static treeHashFromStorage(core: Hypercore, length: number): Promise<Buffer>
     static key(manifest: Manifest): Buffer
     static discoveryKey(key: Buffer): Buffer
     ready(): Promise<void>
@@ -69,6 +74,10 @@ declare module 'hypercore' {
     clear(start: number, end: number): Promise<unknown>
     /** `firstUnset` is -1 when all blocks from there on are here. */
     readonly core: {
+      readonly storage: {
+        readonly core: object
+        store: { deleteCore(core: object): Promise<void> }
+      }
       readonly bitfield: {
         firstUnset(from: number): number
         hasSet(start: number, length: number): boolean
@@ -79,6 +88,7 @@ declare module 'hypercore' {
         readonly _blocks: { get(index: number): BlockRequest | null }
         /** Asks a peer for what is wanted, as far as it is allowed to. */
         updatePeer(peer: Peer): void
+        _addUpgradeMaybe(): void
       }
       verify(proof: Proof, from: null): Promise<boolean>
     }

@@ -184,3 +184,25 @@ test('a mirror does not wait for blocks that their writer has dropped', LIMIT, a
   await whole(log, own.length)
   assert.deepEqual(await log.head(), await own.head())
 })
+
+test('what its writer clears while it is on its way does not end the rest', LIMIT, async (t) => {
+  const { log: own } = await aLog(t)
+  await write(own, 600, 50_000)
+  const { log } = await mirrored(t, join(await scratch(t), 'm'), own.key)
+  const range = { start: 60, end: 599 }
+  const cleared = new Promise<void>((resolve) => {
+    const stop = log.onDownload((index) => {
+      if (index < 64) return
+      stop()
+      void own.drop([range]).then(() => resolve())
+    })
+  })
+  connect(t, [own], [log])
+  await cleared
+  // The word that says so comes later, by another log.
+  await new Promise((resolve) => setTimeout(resolve, 1_000))
+  await write(own, 20)
+  await log.drop([range])
+  await whole(log, own.length)
+  assert.ok((await log.read(610)).equals(await own.read(610)))
+})
