@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
 import { DaemonClient, ParcelError, type CallOptions, type ClientOptions } from '../lib/index.js'
+import { passphraseAsker } from './prompt.js'
 import { Terminal } from './terminal.js'
 
 interface GlobalOptions {
@@ -40,6 +41,8 @@ export function verb(
       const options: ClientOptions = { signal: abort.signal }
       if (home !== undefined) options.home = home
       if (bootstrap !== undefined) options.bootstrap = bootstrap
+      const passphrase = passphraseAsker()
+      if (passphrase !== undefined) options.passphrase = passphrase
       const client = new DaemonClient(options)
       await run({ terminal, client, options, signal: abort.signal }, this)
     } catch (error) {

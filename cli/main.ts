@@ -9,16 +9,20 @@ import { doctorVerb } from './verbs/doctor.js'
 import { dhtVerb } from './verbs/dht.js'
 import { idVerb } from './verbs/id.js'
 import { initVerb } from './verbs/init.js'
-import { inviteVerb } from './verbs/invite.js'
+import { inviteVerb, linkVerb } from './verbs/invite.js'
 import { joinVerb } from './verbs/join.js'
+import { passphraseVerb, phraseVerb } from './verbs/keys.js'
+import { membersVerb, revokeVerb, rotateVerb } from './verbs/members.js'
 import { logVerb } from './verbs/log.js'
 import { lsVerb } from './verbs/ls.js'
 import { mountVerb, nbdVerb } from './verbs/mount.js'
+import { removeVerb } from './verbs/remove.js'
 import { resumeVerb } from './verbs/resume.js'
 import { runVerb } from './verbs/run.js'
 import { statusVerb } from './verbs/status.js'
 import { stopVerb } from './verbs/stop.js'
 import { suspendVerbs } from './verbs/suspend.js'
+import { vaultVerb } from './verbs/vault.js'
 
 const program = new Command('hyperparcel')
   .description('Suspend a machine here, resume it there, with no server in between.')
@@ -51,6 +55,7 @@ for (const define of [
   initVerb,
   idVerb,
   addVerb,
+  removeVerb,
   lsVerb,
   statusVerb,
   logVerb,
@@ -62,7 +67,14 @@ for (const define of [
   mountVerb,
   nbdVerb,
   inviteVerb,
+  linkVerb,
   joinVerb,
+  vaultVerb,
+  membersVerb,
+  revokeVerb,
+  rotateVerb,
+  passphraseVerb,
+  phraseVerb,
   daemonVerb,
   dhtVerb,
   doctorVerb

@@ -1,7 +1,10 @@
 import type { Question, Recipe } from './format/recipe.js'
+import type { SignedRecord } from './format/wire.js'
 
 /** A connected member that answers questions; null when it has no answer, or is gone. */
 export interface Answerer {
   recipes(question: Question & { kind: 'recipes' }): Promise<(Recipe | null)[] | null>
+  /** Signed control records, those that it has. */
+  records(question: Question & { kind: 'records' }): Promise<SignedRecord[] | null>
   items(question: Question & { kind: 'items' }): Promise<Buffer | null>
 }

@@ -1,10 +1,12 @@
 import { ParcelError } from './errors.js'
+import type { MemberRole } from './format/control-record.js'
 import type { JoinReply } from './format/pairing.js'
+import { obstacles } from './host-facts.js'
 import type { Home } from './home.js'
 import type { Known } from './parcel/history.js'
 import type { Parcel } from './parcel/parcel.js'
 import type { PeerStatus } from './peer-status.js'
-import type { ImagesInfo, ParcelInfo, ParcelState, VersionInfo } from './info.js'
+import type { ImagesInfo, MemberInfo, ParcelInfo, ParcelState, VersionInfo } from './info.js'
 import type { MachineStatus } from './vmm/machine-process.js'
 
 export async function describeVersion(
@@ -47,6 +49,7 @@ export async function describeParcel(
   const heads = parcel.history.heads()
   const self = home.identity.publicKey.toString('hex')
   const connected = new Set(peers.map(({ host }) => host))
+  const nameOf = (id: string): string => (id === self ? home.name : parcel.hostName(id))
   const [head] = heads
   return {
     name: parcel.name,
@@ -58,17 +61,45 @@ export async function describeParcel(
     state: stateOf(parcel, machine),
     screen: machine?.screen ?? null,
     lastWords: machine === null ? lastWords : null,
-    members: [...parcel.control.members()].map(([id, role]) => ({
+    role: parcel.role,
+    epoch: parcel.control.members.epoch?.number ?? 0,
+    members: [...parcel.control.members.roles].map(([id, role]) => ({
       id,
-      name: id === self ? home.name : parcel.hostName(id),
+      name: nameOf(id),
       role,
-      isConnected: id === self || connected.has(id)
+      isConnected: id === self || connected.has(id),
+      incarnations: parcel.control.incarnations().filter(({ host }) => host.toString('hex') === id)
+        .length,
+      ...factsIn(parcel, id, head)
+    })),
+    revoked: [...parcel.control.members.revoked].map(([id, { by, created, role }]) => ({
+      id,
+      name: nameOf(id),
+      role,
+      by: nameOf(by),
+      since: created
     })),
     peers,
     problems: [...parcel.problems],
-    blocks: head === undefined ? { here: 0, total: 0 } : parcel.availability.blocksOf(head),
+    blocks: blocksOf(parcel, head),
     images: imagesOf(parcel, machine, connected)
   }
+}
+
+function blocksOf(parcel: Parcel, head: Known | undefined): ParcelInfo['blocks'] {
+  if (parcel.role === 'vault') return parcel.availability.kept()
+  return head === undefined ? { here: 0, total: 0 } : parcel.availability.blocksOf(head)
+}
+
+function factsIn(
+  parcel: Parcel,
+  host: string,
+  head: Known | undefined
+): Pick<MemberInfo, 'facts' | 'was' | 'obstacles'> {
+  const said = parcel.factsOf(host)
+  if (said === null) return { facts: null, was: {}, obstacles: null }
+  const { facts, was } = said
+  return { facts, was, obstacles: head === undefined ? null : obstacles(head.version.facts, facts) }
 }
 
 function imagesOf(
@@ -94,20 +125,18 @@ function imagesOf(
 }
 
 /** What a host that is let in has to know. */
-export function joinReply(parcel: Parcel, home: Home): JoinReply {
-  const { epoch, epochKey, controlKey } = parcel.keyring.current
+export function joinReply(parcel: Parcel, home: Home, role: MemberRole): JoinReply {
+  const { epoch, record, epochKey, controlKey } = parcel.keyring.current
   if (epochKey === null) throw new ParcelError('BAD_KEY', 'a vault cannot invite')
-  return {
-    parcel: parcel.id,
-    name: parcel.name,
-    driver: parcel.driver,
-    inviter: home.identity.publicKey,
-    inviterName: home.name,
-    epoch,
-    epochKey,
-    controlKey,
-    announcement: parcel.ownAnnouncement()
+  const keys = { role, epoch, record, controlKey, announcements: parcel.introductions() }
+  const common = { ...keys, parcel: parcel.id, inviter: home.identity.publicKey }
+  if (role === 'vault') {
+    // It is told no name, and nothing of what it keeps.
+    const name = `vault-${parcel.id.toString('hex', 0, 4)}`
+    return { ...common, epochKey: null, name, driver: 'folder', inviterName: '' }
   }
+  const { name, driver } = parcel
+  return { ...common, epochKey, name, driver, inviterName: home.name }
 }
 
 function stateOf(parcel: Parcel, machine: MachineStatus | null): ParcelState {

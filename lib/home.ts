@@ -1,11 +1,20 @@
 import { constants } from 'node:fs'
-import { access, chmod, lstat, mkdir, readFile, realpath } from 'node:fs/promises'
+import { access, chmod, lstat, mkdir, readFile, realpath, rm, writeFile } from 'node:fs/promises'
 import { homedir, hostname } from 'node:os'
 import { join, resolve } from 'node:path'
 import envPaths from 'env-paths'
 import { ParcelError } from './errors.js'
-import { createFileAtomic } from './keys/at-rest.js'
+import { createFileAtomic, writeFileAtomic } from './keys/at-rest.js'
 import { Identity } from './keys/identity.js'
+import {
+  forgetKept,
+  keyFileText,
+  lockedFile,
+  openKeyFile,
+  parseKeyFile,
+  type KeyFile,
+  type LockKind
+} from './keys/key-file.js'
 import { hasCode } from './paths.js'
 
 /** Where everything of one host lives. Its only secret in the clear is the key file. */
@@ -13,10 +22,21 @@ export interface Home {
   dir: string
   name: string
   identity: Identity
+  /** It was made from a recovery phrase: its parcels are where other hosts are. */
+  isRestored: boolean
+}
+
+/** A home as anybody who may look into it finds it: its secret can be under a passphrase. */
+export interface ClosedHome {
+  dir: string
+  key: KeyFile
 }
 
 const KEY_FILE = 'identity.key'
-const HEADER = 'hyperparcel identity 1'
+/** A number of bytes. */
+const QUOTA = 'quota'
+/** An empty file: see `isRestored`. */
+const RESTORED = 'restored'
 
 /** `--home`, else HYPERPARCEL_HOME, else the platform's data folder. */
 export function homeDir(explicit?: string): string {
@@ -25,8 +45,15 @@ export function homeDir(explicit?: string): string {
   return envPaths('hyperparcel', { suffix: '' }).data
 }
 
-/** Makes a home with a new identity. Throws NAME_TAKEN when there is one, NOT_YOURS. */
-export async function createHome(wanted: string, name = hostname()): Promise<Home> {
+/**
+ * Makes a home, with a new identity or that of a recovery phrase's `seed`. Throws NAME_TAKEN when there is
+ * one, NOT_YOURS.
+ */
+export async function createHome(
+  wanted: string,
+  name = hostname(),
+  seed: Buffer | null = null
+): Promise<Home> {
   if (!/^[^\p{C}]{1,64}$/u.test(name)) {
     throw new ParcelError('USAGE', 'a host name has 1 to 64 printable characters')
   }
@@ -42,20 +69,23 @@ export async function createHome(wanted: string, name = hostname()): Promise<Hom
   }
   const dir = await requireOurs(wanted)
   await chmod(dir, 0o700)
-  const identity = Identity.create()
-  const text = `${HEADER}\nname ${name}\nsecret ${identity.export().toString('hex')}\n`
+  const identity = seed === null ? Identity.create() : Identity.restore(seed)
+  const file = await lockedFile({ name, identity }, 'none', '')
+  const isRestored = seed !== null && !(await isThere(join(dir, KEY_FILE)))
+  // Before the key: a host that has that and not this would never look for its parcels.
+  if (isRestored) await writeFile(join(dir, RESTORED), '')
   try {
-    await createFileAtomic(join(dir, KEY_FILE), Buffer.from(text))
+    await createFileAtomic(join(dir, KEY_FILE), Buffer.from(keyFileText(file)))
   } catch (error) {
     if (!hasCode(error, 'EEXIST')) throw error
     throw new ParcelError('NAME_TAKEN', `${dir} is a host already: see 'hyperparcel id'`)
   }
   await makeFolders(dir)
-  return { dir, name, identity }
+  return { dir, name, identity, isRestored }
 }
 
-/** Opens a home. Throws NO_STORE, NOT_YOURS, BAD_KEY, NEWER_FORMAT. */
-export async function openHome(wanted: string): Promise<Home> {
+/** Looks at a home without opening its key. Throws NO_STORE, NOT_YOURS, BAD_KEY, NEWER_FORMAT. */
+export async function readHome(wanted: string): Promise<ClosedHome> {
   const dir = await requireOurs(wanted)
   const path = join(dir, KEY_FILE)
   let text: string
@@ -65,17 +95,52 @@ export async function openHome(wanted: string): Promise<Home> {
     if (hasCode(error, 'ENOENT')) throw noStore(dir)
     throw ParcelError.from(error, `cannot read ${path}`)
   }
-  const match = /^hyperparcel identity (\d+)\nname ([^\n]+)\nsecret ([0-9a-f]{192})\n$/.exec(text)
-  const [, format = '0'] = /^hyperparcel identity (\d{1,9})\n/.exec(text) ?? []
-  if (Number(format) > 1) {
-    throw new ParcelError('NEWER_FORMAT', `${path} is of a newer hyperparcel: update this one`)
-  }
-  const [, , name, secret] = match ?? []
-  if (name === undefined || secret === undefined) {
-    throw new ParcelError('BAD_KEY', `${path} is damaged: restore it from a backup`)
-  }
+  const key = parseKeyFile(text, path)
   await makeFolders(dir)
-  return { dir, name, identity: Identity.import(Buffer.from(secret, 'hex')) }
+  return { dir, key }
+}
+
+/**
+ * Opens a home; `passphrase` default HYPERPARCEL_PASSPHRASE. Throws like `readHome`, LOCKED without
+ * the passphrase that it needs.
+ */
+export async function openHome(wanted: string, passphrase?: string): Promise<Home> {
+  const { dir, key } = await readHome(wanted)
+  const given = passphrase ?? process.env['HYPERPARCEL_PASSPHRASE'] ?? ''
+  const identity = await openKeyFile(key, given === '' ? null : given)
+  const isRestored = await isThere(join(dir, RESTORED))
+  return { dir, name: key.name, identity, isRestored }
+}
+
+/** Puts a home's secret under another lock. A daemon that runs goes on. Throws like `openHome`, FAILED. */
+export async function lockHome(
+  wanted: string,
+  { lock, passphrase, before }: { lock: LockKind; passphrase: string; before?: string }
+): Promise<void> {
+  const { dir, key } = await readHome(wanted)
+  const { name, identity } = await openHome(dir, before)
+  const file = await lockedFile({ name, identity }, lock, passphrase)
+  await writeFileAtomic(join(dir, KEY_FILE), Buffer.from(keyFileText(file)))
+  await forgetKept(key)
+}
+
+/** How many bytes a host may keep of others' data; Infinity: nobody has said. */
+export async function readQuota(dir: string): Promise<number> {
+  const text = await readFile(join(dir, QUOTA), 'utf8').catch(() => '')
+  return /^\d{1,15}\n$/.test(text) ? Number(text) : Infinity
+}
+
+/** null: as many as there are. */
+export async function writeQuota(dir: string, bytes: number | null): Promise<void> {
+  if (bytes === null) await rm(join(dir, QUOTA), { force: true })
+  else await writeFileAtomic(join(dir, QUOTA), Buffer.from(`${bytes}\n`))
+}
+
+function isThere(path: string): Promise<boolean> {
+  return access(path).then(
+    () => true,
+    () => false
+  )
 }
 
 async function makeFolders(dir: string): Promise<void> {

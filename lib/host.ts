@@ -1,11 +1,18 @@
+import { rm } from 'node:fs/promises'
 import type { Socket } from 'node:net'
 import { join } from 'node:path'
+import { Approvals } from './approvals.js'
 import { WorkerPool } from './chunk/worker-pool.js'
-import { describeParcel, describeVersion, joinReply } from './describe.js'
+import { describeParcel, describeVersion } from './describe.js'
+import { Entrance } from './entrance.js'
 import { ParcelError } from './errors.js'
-import { createHome, homeDir, openHome, type Home } from './home.js'
+import type { MemberRole } from './format/control-record.js'
+import { hostFacts } from './host-facts.js'
+import { createHome, homeDir, openHome, readQuota, writeQuota, type Home } from './home.js'
 import type {
   ImagePlace,
+  InviteOptions,
+  OpenInvite,
   ParcelInfo,
   ResumeOptions,
   ResumeResult,
@@ -14,14 +21,16 @@ import type {
   VersionInfo
 } from './info.js'
 import { ItemServer } from './item-server.js'
+import { fingerprint } from './keys/words.js'
 import { ChunkIndex } from './log/chunk-index.js'
+import { Quota } from './log/quota.js'
 import { Store } from './log/store.js'
-import { requireName } from './names.js'
+import { memberNamed, requireName } from './names.js'
 import { commitMounted } from './mounted.js'
-import { placeOf } from './open-images.js'
+import { homeOverlays, placeOf } from './open-images.js'
 import type { ParcelContext } from './parcel/context.js'
 import { Lookaside } from './parcel/lookaside.js'
-import { readStates } from './parcel/local-state.js'
+import { readStates, type LocalState } from './parcel/local-state.js'
 import { Outside } from './parcel/outside.js'
 import { Parcel } from './parcel/parcel.js'
 import { ParcelList } from './parcel-list.js'
@@ -31,7 +40,6 @@ import { Task, type Work } from './progress.js'
 import { chooseVersion, resume } from './resume.js'
 import { markClosed, markOpen } from './run-marker.js'
 import { parseBootstrap, type Node } from './swarm/dht.js'
-import { Pairing } from './swarm/pairing.js'
 import { Swarm } from './swarm/swarm.js'
 import { driverNamed } from './vmm/drivers.js'
 
@@ -40,23 +48,30 @@ export interface HostOptions {
   home?: string
   /** 'host:port[,…]' of a private DHT; default HYPERPARCEL_BOOTSTRAP, else the public one. */
   bootstrap?: string
+  /** Of the identity, where it has one; default HYPERPARCEL_PASSPHRASE. */
+  passphrase?: string
+  /** The home is a folder that travels: nothing on this machine is served from it but blocks. */
+  isRemovable?: boolean
   /** Milliseconds since 1970; for people and invites, it decides nothing else. */
   clock?: () => number
 }
 
-const DEFAULT_TTL = 10 * 60_000
 const JOIN_TIMEOUT = 60_000
 
 /** This host: owns the store, the identity and the swarm, and lists the parcels. Start reading here. */
 export class Host {
   readonly home: Home
+  /** Invites whose newcomers somebody looks at. */
+  readonly approvals = new Approvals()
   /** When a block last went to or came from a peer, by `performance.now`. */
   lastTraffic = performance.now()
   readonly #context: ParcelContext
   readonly #outside: Outside
   readonly #swarm: Swarm
-  readonly #pairing: Pairing
+  readonly #entrance: Entrance
   readonly #parcels = new ParcelList()
+  /** What members are told of this host. */
+  readonly #facts = hostFacts()
   readonly #items = new ItemServer(({ parcel: id, version, prefetch }) => {
     const parcel = this.#parcels.withId(Buffer.from(id, 'hex'))
     if (parcel === undefined) throw new ParcelError('UNKNOWN_PARCEL', 'this parcel is not here')
@@ -75,7 +90,15 @@ export class Host {
     this.home = home
     this.#context = context
     this.#swarm = new Swarm(home.identity.keyPair, bootstrap)
-    this.#pairing = new Pairing(home.identity, bootstrap, context.clock)
+    this.#entrance = new Entrance({
+      home,
+      context,
+      bootstrap,
+      parcels: this.#parcels,
+      share: (parcel) => this.#share(parcel),
+      describe: (parcel) => this.#describe(parcel),
+      alone: (work) => this.#alone(null, work)
+    })
   }
 
   /** Makes a new host: identity and empty store. Throws NAME_TAKEN if there is one in `home`. */
@@ -83,12 +106,15 @@ export class Host {
     return Host.#start(await createHome(homeDir(options.home), name), options)
   }
 
-  /** Opens a host. Throws NO_STORE, STORE_IN_USE, BAD_KEY, NOT_YOURS, FORKED. */
+  /** Opens a host. Throws NO_STORE, STORE_IN_USE, BAD_KEY, LOCKED, NOT_YOURS, FORKED. */
   static async open(options: HostOptions = {}): Promise<Host> {
-    return Host.#start(await openHome(homeDir(options.home)), options)
+    return Host.#start(await openHome(homeDir(options.home), options.passphrase), options)
   }
 
-  static async #start(home: Home, { bootstrap, clock = Date.now }: HostOptions): Promise<Host> {
+  static async #start(
+    home: Home,
+    { bootstrap, clock = Date.now, isRemovable = false }: HostOptions
+  ): Promise<Host> {
     const text = bootstrap ?? process.env['HYPERPARCEL_BOOTSTRAP'] ?? ''
     const nodes = text === '' ? null : parseBootstrap(text)
     const store = await Store.open(join(home.dir, 'store'))
@@ -113,12 +139,17 @@ export class Host {
       stateDir,
       clock,
       onTraffic,
-      isSuspect
+      isSuspect,
+      quota: new Quota(join(home.dir, 'store'), await readQuota(home.dir))
     }
     const host: Host = new Host(home, lent, nodes, outside)
-    for (const { error } of failures) host.#parcels.addUnreadable(error)
+    for (const { error } of failures) host.#parcels.addProblem(error)
     for (const state of states) {
       try {
+        // Whoever had its disk can have put anything there: a vault has no folder, and no key to read.
+        if (isRemovable && !isBlindState(state)) {
+          throw new ParcelError('INTEGRITY', 'what a vault has says that it is no vault')
+        }
         host.#share(await Parcel.load(lent, state))
       } catch (error) {
         host.#parcels.addUnopened(state.name, error)
@@ -129,8 +160,15 @@ export class Host {
       await host.close()
       throw failures[0].error
     }
-    await host.#items.listen(home.dir)
+    if (!isRemovable) await host.#items.listen(home.dir)
+    const isLost = host.#parcels.all.some((parcel) => parcel.isLost)
+    if (home.isRestored || isLost) host.#entrance.seek()
     return host
+  }
+
+  /** The identity's public key in words, to be compared by people. */
+  get words(): string {
+    return fingerprint(this.home.identity.publicKey)
   }
 
   /** The identity's public key, in hex: how other hosts know this one. */
@@ -144,7 +182,12 @@ export class Host {
 
   /** Invites that are open; they end with this process. */
   get openInvites(): number {
-    return this.#pairing.open
+    return this.#entrance.pairing.open
+  }
+
+  /** Proofs of newcomers that did not know an invite's words, since the start. */
+  get wrongGuesses(): number {
+    return this.#entrance.pairing.wrong
   }
 
   /** Handshakes of untrusted keys that were refused since the start. */
@@ -204,6 +247,39 @@ export class Host {
     return Promise.all(
       parcel.history.list().map((known) => describeVersion(parcel, known, this.home))
     )
+  }
+
+  /**
+   * Takes a parcel off this host: its logs and keys, and what was written to its versions through
+   * mounts; not its folder. Throws RUNNING, TOO_FEW_COPIES when nobody else is known to have all of
+   * its versions, unless `force`.
+   */
+  remove(name: string, { force = false } = {}): Promise<void> {
+    const parcel = this.#parcels.named(name)
+    return this.#alone(parcel, async () => {
+      // Another call may have been faster.
+      if (this.#parcels.withId(parcel.id) !== parcel) {
+        throw new ParcelError('UNKNOWN_PARCEL', `"${name}" was removed already`)
+      }
+      await this.#machine(parcel).requireStopped()
+      if (parcel.isLent) {
+        throw new ParcelError('RUNNING', `a version of "${name}" is mounted: end that first`)
+      }
+      const lonely = force ? [] : await this.#lonelyVersions(parcel)
+      if (lonely.length > 0) {
+        const ids = lonely.slice(0, 3).join(', ')
+        throw new ParcelError(
+          'TOO_FEW_COPIES',
+          `no other host is known to have all of ${lonely.length} versions (${ids}): let one fetch ` +
+            'them first, or give --force to lose them'
+        )
+      }
+      await this.#entrance.removed.add(parcel.id)
+      this.#parcels.remove(parcel)
+      await this.#swarm.unshare(parcel)
+      await parcel.remove()
+      await rm(homeOverlays(this.home, parcel), { recursive: true, force: true })
+    })
   }
 
   /** Starts a machine from its folder. Throws RUNNING, CONFLICT when it is suspended. */
@@ -281,47 +357,116 @@ export class Host {
     return this.#machine(this.#parcels.named(name)).runDir
   }
 
-  /** Opens an invite for one host to a parcel, good for `ttl` ms and for as long as this process runs. */
-  async invite(
-    name: string,
-    { ttl = DEFAULT_TTL } = {}
-  ): Promise<{ invite: string; expires: number }> {
+  /**
+   * Ends a host's membership: by its name among the members, or the beginning of its key. Throws
+   * FORBIDDEN, USAGE.
+   */
+  async revoke(name: string, host: string): Promise<ParcelInfo> {
     const parcel = this.#parcels.named(name)
-    if (!parcel.isOwner()) {
-      throw new ParcelError('FAILED', `only the owner of "${name}" can invite: do it on that host`)
-    }
-    const { text, expires } = await this.#pairing.invite(ttl, async (host) => {
-      await parcel.admit(host)
-      return joinReply(parcel, this.home)
-    })
-    return { invite: text, expires }
+    const { members } = await this.#describe(parcel)
+    await parcel.admission.revoke(memberNamed(members, host))
+    return this.#describe(parcel)
   }
 
-  /** Joins a parcel by an invite. Throws BAD_INVITE, INVITE_EXPIRED, INVITE_USED, UNREACHABLE, NAME_TAKEN. */
-  join(
+  /** Goes on under new keys, which all members are given. Throws FORBIDDEN. */
+  async rotate(name: string): Promise<ParcelInfo> {
+    const parcel = this.#parcels.named(name)
+    await parcel.admission.rotate()
+    return this.#describe(parcel)
+  }
+
+  /**
+   * Joins a parcel by an invite, or all of a link's, of which it gives the first. Throws BAD_INVITE,
+   * INVITE_EXPIRED, INVITE_USED, BAD_KEY (not let in), UNREACHABLE, NAME_TAKEN.
+   */
+  join(invite: string, options: { name?: string; timeout?: number } = {}): Task<ParcelInfo> {
+    return new Task(async (work) => {
+      const task = this.joinAll(invite, options)
+      work.signal.addEventListener('abort', () => task.cancel(), { once: true })
+      const [first] = await task
+      if (first === undefined) throw new ParcelError('INTEGRITY', 'an invite to nothing')
+      return first
+    })
+  }
+
+  /** As `Entrance.join`: all parcels that an invite is to. */
+  joinAll(
     invite: string,
-    { name, timeout = JOIN_TIMEOUT }: { name?: string; timeout?: number } = {}
-  ): Task<ParcelInfo> {
-    return new Task((work) =>
-      this.#alone(null, async () => {
-        if (name !== undefined) {
-          requireName(name)
-          this.#parcels.requireFree(name)
-        }
-        const options = { timeout, signal: work.signal }
-        const reply = await this.#pairing.join(invite, this.name, options)
-        const known = this.#parcels.withId(reply.parcel)
-        if (known !== undefined) return this.#describe(known)
-        driverNamed(reply.driver)
-        const parcel = await Parcel.join(this.#context, {
-          ...reply,
-          id: reply.parcel,
-          name: this.#parcels.freeName(name ?? reply.name)
-        })
-        this.#share(parcel)
-        return this.#describe(parcel)
-      })
-    )
+    options: { name?: string; timeout?: number; asVault?: boolean } = {}
+  ): Task<ParcelInfo[]> {
+    return new Task((work) => this.#entrance.join(invite, options, work))
+  }
+
+  /**
+   * Opens an invite for one host to a parcel, good for `ttl` ms and for as long as this process
+   * runs. Throws FORBIDDEN.
+   */
+  invite(name: string, options: InviteOptions = {}): Promise<OpenInvite> {
+    return this.#entrance.invite(name, options)
+  }
+
+  /** Opens an invite by which a machine of the same person becomes an owner of all that this one owns. Throws FORBIDDEN. */
+  link(options: Omit<InviteOptions, 'role'> = {}): Promise<OpenInvite & { parcels: string[] }> {
+    return this.#entrance.link(options)
+  }
+
+  /**
+   * For a host that was restored from its 24 words: waits until a member or a vault has said which
+   * parcels it is in, and gives all that came by then. Throws UNREACHABLE.
+   */
+  recover(options: { timeout?: number } = {}): Task<ParcelInfo[]> {
+    return new Task(async (work) => {
+      await this.#entrance.found(options, work)
+      return this.list()
+    })
+  }
+
+  /** Lets another host of this process in, as an invite would; it is known to the others then. Throws FORBIDDEN. */
+  async letIn(name: string, other: Host, role: MemberRole): Promise<void> {
+    const { publicKey } = other.home.identity
+    const reply = await this.#entrance.admit(this.#parcels.named(name), publicKey, role)
+    await other.#alone(null, () => other.#entrance.take(reply))
+  }
+
+  /** Of the blocks that are here, of parcels that another host of this process has too, how many are there. */
+  copiedTo(other: Host): { done: number; total: number } {
+    let [done, total] = [0, 0]
+    for (const parcel of this.#parcels.all) {
+      const there = other.#parcels.withId(parcel.id)?.availability.held()
+      if (there === undefined) continue
+      for (const [core, count] of parcel.availability.held()) {
+        total += count
+        done += Math.min(there.get(core) ?? 0, count)
+      }
+    }
+    return { done, total }
+  }
+
+  /**
+   * Connects with another host of this process without a network, as the user has said, and be it
+   * known as a member yet or not. Returns how to end that.
+   */
+  async meet(other: Host): Promise<() => void> {
+    const ends = this.#parcels.all.flatMap((parcel) => {
+      const there = other.#parcels.withId(parcel.id)
+      return there === undefined ? [] : [parcel.welcome(other.id), there.welcome(this.id)]
+    })
+    ends.push(await this.#swarm.meet(other.#swarm))
+    return () => {
+      for (const end of ends) end()
+    }
+  }
+
+  /** Bytes that the store has on the disk, and may have. */
+  async room(): Promise<{ used: number; limit: number | null }> {
+    const { quota } = this.#context
+    return { used: await quota.used(), limit: quota.limit === Infinity ? null : quota.limit }
+  }
+
+  /** How many bytes copies of others' data may take here, from now on; null: as many as there are. */
+  async setQuota(bytes: number | null): Promise<void> {
+    await writeQuota(this.home.dir, bytes)
+    this.#context.quota.limit = bytes ?? Infinity
   }
 
   /** Image servers that have a version of some parcel open. */
@@ -332,7 +477,7 @@ export class Host {
   /** Ends all network traffic and closes the store. Running machines go on. */
   async close(): Promise<void> {
     await this.#items.close()
-    await this.#pairing.close()
+    await this.#entrance.close()
     await this.#swarm.close()
     for (const parcel of this.#parcels.all) await parcel.close()
     await this.#context.lookaside.close()
@@ -340,6 +485,17 @@ export class Host {
     await this.#context.index.close()
     await this.#context.store.close()
     await markClosed(this.home.dir)
+  }
+
+  /** Versions that are here and, as far as is known, nowhere else. A vault has others' alone. */
+  async #lonelyVersions(parcel: Parcel): Promise<string[]> {
+    const lonely: string[] = []
+    for (const known of parcel.history.list()) {
+      const others = [...parcel.availability.holders(known)].filter((host) => host !== this.id)
+      if (others.length > 0 || !(await parcel.availability.isHere(known))) continue
+      lonely.push(known.id.toString('hex', 0, 6))
+    }
+    return lonely
   }
 
   #task<T>(name: string, work: (parcel: Parcel, work: Work) => Promise<T>): Task<T> {
@@ -376,9 +532,18 @@ export class Host {
   #share(parcel: Parcel): void {
     this.#parcels.add(parcel)
     this.#swarm.share(parcel)
+    const say = async (): Promise<void> => {
+      await parcel.says.recovery(parcel)
+      await parcel.says.facts(await this.#facts)
+    }
+    say().catch((error: unknown) => parcel.problem('', ParcelError.from(error).message))
   }
 
   #machine(parcel: Parcel): ParcelMachine {
     return new ParcelMachine(this.home, parcel)
   }
+}
+
+function isBlindState({ path, pending, epochs }: LocalState): boolean {
+  return path === null && pending === null && epochs.every(({ epochKey }) => epochKey === null)
 }

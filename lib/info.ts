@@ -1,4 +1,5 @@
 import type { ImageSpec } from './export/image-process.js'
+import type { MemberRole } from './format/control-record.js'
 import type { DirtyMap, Scan } from './parcel/scan.js'
 import type { Skipped } from './parcel/walk.js'
 import type { PeerStatus } from './peer-status.js'
@@ -27,6 +28,22 @@ export interface VersionInfo {
   holders: string[]
 }
 
+/** A host that belongs to a parcel. */
+export interface MemberInfo {
+  id: string
+  name: string
+  role: MemberRole
+  isConnected: boolean
+  /** Sets of logs that it writes or wrote: more than one after its store was put back, or when it is two. */
+  incarnations: number
+  /** What it says of itself, signed; null: nothing yet. */
+  facts: Readonly<Record<string, string>> | null
+  /** Those that were different when it said so before: what they were. */
+  was: Readonly<Record<string, string>>
+  /** Why it could not resume the newest version; empty: it could; null: nobody knows. */
+  obstacles: string[] | null
+}
+
 export type ParcelState = 'running' | 'suspended' | 'files' | 'not here'
 
 export interface ParcelInfo {
@@ -41,10 +58,16 @@ export interface ParcelInfo {
   screen: string | null
   /** Why its machine ended by itself, if it did. */
   lastWords: string | null
-  members: { id: string; name: string; role: string; isConnected: boolean }[]
+  /** What this host may do; null before that is known, or when it is no member any more. */
+  role: MemberRole | null
+  /** Number of the key epoch. */
+  epoch: number
+  members: MemberInfo[]
+  /** Who was a member and is no more, what it was, who ended that, and when. */
+  revoked: { id: string; name: string; role: MemberRole; by: string; since: number }[]
   peers: PeerStatus[]
   problems: string[]
-  /** Blocks of the newest version that are here, of how many. */
+  /** Blocks of the newest version that are here, of how many; on a vault those of all logs. */
   blocks: { here: number; total: number }
   /** Of a machine that runs before all of it is here. */
   images: ImagesInfo | null
@@ -58,6 +81,48 @@ export interface ImagesInfo {
   workingSet: { used: number; covered: number; known: number }
   /** Why the machine waits, for whom, and since when in ms; null when it does not. */
   stall: { why: string; from: string[]; since: number } | null
+}
+
+/** A folder that keeps what it cannot read, on a disk that comes and goes. */
+export interface VaultInfo {
+  path: string
+  /** Key of the host that it is; null while it is not open. */
+  id: string | null
+  /** 'closed': its disk can be taken away. 'away': it is not there, or does not open. */
+  state: 'open' | 'closed' | 'away'
+  /** Names here of the parcels that it keeps. */
+  parcels: string[]
+  /** Blocks of this host's that it has, of how many. */
+  done: number
+  total: number
+  /** Bytes of its store on the disk, and how many it may have; null: as many as there are. */
+  used: number
+  limit: number | null
+  /** Why it does not open. */
+  problem: string | null
+}
+
+/** Who wants to be let in: its key in hex, what it calls itself, and its key in words. */
+export interface Newcomer {
+  id: string
+  name: string
+  words: string
+}
+
+export interface InviteOptions {
+  /** How long it is good, ms. */
+  ttl?: number
+  /** What the newcomer may do; default `runner`. */
+  role?: MemberRole
+  /** Asked before the newcomer, which knows the invite's secret, is let in. */
+  approve?: (newcomer: Newcomer) => Promise<boolean>
+}
+
+/** The same invite as a link and as a short code, and until when it is good, in ms since 1970. */
+export interface OpenInvite {
+  invite: string
+  code: string
+  expires: number
 }
 
 export interface SuspendOptions {

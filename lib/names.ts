@@ -13,3 +13,21 @@ export function requireName(name: string): void {
     `not a name: ${JSON.stringify(name)} (1 to 64 letters, digits, '.', '_' or '-', not beginning with a mark)`
   )
 }
+
+/** The member, in hex, that a user means by a name or the beginning of a key. Throws USAGE. */
+export function memberNamed(
+  members: readonly { id: string; name: string }[],
+  text: string
+): string {
+  const named = members.filter(({ name }) => name === text)
+  const byKey = /^[0-9a-f]{4,64}$/.test(text) ? members.filter(({ id }) => id.startsWith(text)) : []
+  const found = named.length > 0 ? named : byKey
+  const [one] = found
+  if (one === undefined) {
+    throw new ParcelError('USAGE', `no member "${text}": 'hyperparcel members' shows who there is`)
+  }
+  if (found.length > 1) {
+    throw new ParcelError('USAGE', `"${text}" fits ${found.length} members: say its key instead`)
+  }
+  return one.id
+}

@@ -21,9 +21,14 @@ export class ParcelList {
     this.#open.push(parcel)
   }
 
-  /** A parcel's file of which not even the name can be read. */
-  addUnreadable(error: ParcelError): void {
-    this.#problems.push(error.message)
+  remove(parcel: Parcel): void {
+    const at = this.#open.indexOf(parcel)
+    if (at !== -1) this.#open.splice(at, 1)
+  }
+
+  /** What went wrong with a parcel that has no name here. */
+  addProblem({ message }: ParcelError): void {
+    if (!this.#problems.includes(message)) this.#problems.push(message)
   }
 
   /** A parcel that does not open: whoever asks for it is told why, and its name stays taken. */

@@ -2,8 +2,8 @@
 export interface PeerStatus {
   host: string
   address: string
-  /** What the logs go over. */
-  carrier: 'tcp' | 'udx'
+  /** What the logs go over; `local`: it is a folder that this host serves itself. */
+  carrier: 'tcp' | 'udx' | 'local'
   software: string | null
   refusal: string | null
   isCaughtUp: boolean

@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import { runDaemon } from '../../lib/index.js'
+import { homeDir, readHome, runDaemon } from '../../lib/index.js'
 import { verb } from '../context.js'
 import { duration } from '../terminal.js'
 
@@ -10,8 +10,11 @@ export function daemonVerb(program: Command): void {
       'run the process that owns the store, in the foreground; verbs start it by themselves'
     )
   verb(command, async ({ terminal, options, signal }) => {
-    const { home, bootstrap } = options
+    const { home, bootstrap, passphrase } = options
+    const { key } = await readHome(homeDir(home))
+    const isAsked = key.lock === 'passphrase' && !process.env['HYPERPARCEL_PASSPHRASE']
     await runDaemon({
+      ...(isAsked && passphrase !== undefined ? { passphrase: await passphrase() } : {}),
       ...(home === undefined ? {} : { home }),
       ...(bootstrap === undefined ? {} : { bootstrap }),
       idle: null,

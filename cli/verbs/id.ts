@@ -1,14 +1,17 @@
 import type { Command } from 'commander'
-import { homeDir, openHome } from '../../lib/index.js'
+import { fingerprint, homeDir, readHome } from '../../lib/index.js'
 import { verb } from '../context.js'
 
 export function idVerb(program: Command): void {
   verb(
     program.command('id').description('show who this host is'),
     async ({ terminal, options }) => {
-      const { identity, name, dir } = await openHome(homeDir(options.home))
-      const id = identity.publicKey.toString('hex')
-      terminal.result('host', { id, name, home: dir }, `${name}  ${id}\n${dir}`)
+      const { dir, key } = await readHome(homeDir(options.home))
+      const { name, publicKey: id, lock } = key
+      const words = fingerprint(Buffer.from(id, 'hex'))
+      const kept = { none: '', passphrase: '\nunder a passphrase', keychain: '\nin the keychain' }
+      const text = `${name}  ${id}\n${words}\n${dir}${kept[lock]}`
+      terminal.result('host', { id, name, words, home: dir, lock }, text)
     }
   )
 }

@@ -11,12 +11,14 @@ export function statusVerb(program: Command): void {
     .argument('[name]', 'the parcel')
   verb(command, async ({ terminal, client }, self) => {
     const [name] = self.args
-    const { name: host } = await client.call('id', {})
+    const { name: host, refused, wrongGuesses } = await client.call('id', {})
     const parcels =
       name === undefined
         ? (await client.call('ls', {})).parcels
         : [await client.call('status', { name })]
     for (const parcel of parcels) terminal.result('parcel', parcel, describe(parcel, host))
+    if (refused > 0) terminal.note(`${refused} connections of unknown hosts were refused so far`)
+    if (wrongGuesses > 0) terminal.note(`${wrongGuesses} wrong guesses at invites so far`)
     if (parcels.length === 0) terminal.note("no parcels yet: 'hyperparcel add' or 'join' one")
   })
 }
@@ -26,7 +28,10 @@ function describe(parcel: ParcelInfo, self: string): string {
   for (const head of parcel.heads) {
     lines.push(`  version ${versionLine(head)}`, `    ${whereText(head, parcel, self)}`)
   }
-  if (parcel.heads.length === 0) lines.push('  no version yet')
+  const { here, total } = parcel.blocks
+  if (parcel.role === 'vault')
+    lines.push(`  keeps ${here} of ${total} blocks, which it cannot read`)
+  else if (parcel.heads.length === 0) lines.push('  no version yet')
   if (parcel.heads.length > 1) {
     const ids = parcel.heads.map(({ id }) => shortId(id)).join(' or ')
     lines.push(`  conflict: choose ${ids} with 'hyperparcel resume ${parcel.name} --version'`)

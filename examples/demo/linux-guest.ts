@@ -66,6 +66,7 @@ while read -r command rest; do
   case "$command" in
     sum) set -- $(sha256sum /disk/data.bin); echo "sum $1" ;;
     read) set -- $(sha256sum "/disk/$rest"); echo "read $1" ;;
+    zip) set -- $(gzip -c "/disk/$rest" | sha256sum); echo "zip $1" ;;
     uptime) read -r up idle < /proc/uptime; echo "uptime $up" ;;
     write) echo "$rest" >> /disk/notes; sync; echo "wrote $rest" ;;
     notes) echo notes $(cat /disk/notes) ;;

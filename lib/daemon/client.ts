@@ -7,7 +7,7 @@ import { setTimeout } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { z } from 'zod'
 import { ParcelError } from '../errors.js'
-import { homeDir, openHome } from '../home.js'
+import { homeDir, readHome } from '../home.js'
 import { jsonLines } from '../lines.js'
 import { connectTo } from '../local-socket.js'
 import type { TaskEvent } from '../progress.js'
@@ -17,6 +17,8 @@ import type { Parameters, Result, Verb } from './verbs.js'
 export interface ClientOptions {
   home?: string
   bootstrap?: string
+  /** Asked for the passphrase of a home that has one, when its daemon has to be started. */
+  passphrase?: () => Promise<string>
   /** Interrupts every call. */
   signal?: AbortSignal
 }
@@ -49,11 +51,13 @@ const line = z.discriminatedUnion('type', [
 export class DaemonClient {
   readonly home: string
   readonly #bootstrap: string | undefined
+  readonly #passphrase: (() => Promise<string>) | undefined
   readonly #signal: AbortSignal | undefined
 
   constructor(options: ClientOptions = {}) {
     this.home = homeDir(options.home)
     this.#bootstrap = options.bootstrap
+    this.#passphrase = options.passphrase
     this.#signal = options.signal
   }
 
@@ -80,7 +84,7 @@ export class DaemonClient {
 
   /** null when no daemon runs. */
   async status(): Promise<DaemonStatus | null> {
-    await openHome(this.home)
+    await readHome(this.home)
     if (!(await this.#answers())) return null
     return this.#ask<DaemonStatus>('daemon-status', {}, {})
   }
@@ -100,10 +104,11 @@ export class DaemonClient {
       return
     }
     // Says at once what is wrong with the home, rather than in another process.
-    await openHome(this.home)
+    const { key } = await readHome(this.home)
+    const passphrase = key.lock === 'passphrase' ? await this.#askPassphrase() : ''
     const deadline = Date.now() + START_LIMIT
     for (;;) {
-      const refusal = await this.#start()
+      const refusal = await this.#start(passphrase)
       if (refusal === null) return
       // Another verb was faster: its daemon has the store and will answer in a moment.
       if (refusal.code !== 'STORE_IN_USE' || Date.now() > deadline) throw refusal
@@ -123,17 +128,28 @@ export class DaemonClient {
     )
   }
 
-  async #start(): Promise<ParcelError | null> {
+  /** Empty: nobody is there to ask. */
+  async #askPassphrase(): Promise<string> {
+    const given = process.env['HYPERPARCEL_PASSPHRASE'] ?? ''
+    return given === '' && this.#passphrase !== undefined ? this.#passphrase() : given
+  }
+
+  async #start(passphrase: string): Promise<ParcelError | null> {
     const program = fileURLToPath(new URL('./main.js', import.meta.url))
     const env = { ...process.env }
     if (this.#bootstrap !== undefined) env['HYPERPARCEL_BOOTSTRAP'] = this.#bootstrap
+    // What a process was started with others of its user can read for as long as it runs.
+    delete env['HYPERPARCEL_PASSPHRASE']
     const child = spawn(process.execPath, ['--max-semi-space-size=32', program, this.home], {
       detached: true,
       cwd: '/',
       env,
-      stdio: ['ignore', 'ignore', 'ignore', 'pipe']
+      stdio: ['pipe', 'ignore', 'ignore', 'pipe']
     })
     child.unref()
+    // It may refuse to start before it has read that.
+    child.stdin?.on('error', () => {})
+    child.stdin?.end(passphrase)
     const ready = child.stdio[3]
     if (ready === null || ready === undefined || !('read' in ready)) throw new Error('no pipe')
     for await (const value of jsonLines(ready)) {

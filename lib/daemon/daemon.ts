@@ -1,6 +1,7 @@
 import { setTimeout } from 'node:timers/promises'
 import { ParcelError } from '../errors.js'
 import { Host, type HostOptions } from '../host.js'
+import { Vaults } from '../vaults.js'
 import { DaemonServer } from './server.js'
 
 export interface DaemonOptions extends HostOptions {
@@ -28,7 +29,8 @@ export async function runDaemon({
   let isDone = false
   for (let isFirst = true; !isDone; isFirst = false) {
     const host = await Host.open(options)
-    const server = new DaemonServer(host, {
+    const vaults = await Vaults.open(host, options.bootstrap)
+    const server = new DaemonServer(host, vaults, {
       bootstrap: options.bootstrap ?? process.env['HYPERPARCEL_BOOTSTRAP'] ?? '',
       idleLimit: idle === null ? null : idle / 1_000,
       onStop: () => stop.abort()
@@ -39,6 +41,7 @@ export async function runDaemon({
       isDone = await untilDone(host, server, idle, ended)
     } finally {
       await server.close()
+      await vaults.close()
       await host.close()
     }
   }

@@ -1,9 +1,11 @@
 import { createWriteStream } from 'node:fs'
+import { text } from 'node:stream/consumers'
 import { ParcelError } from '../errors.js'
 import { idleLimit, runDaemon } from './daemon.js'
 
 /**
- * The daemon as a detached process that a verb starts. Descriptor 3 takes one line: that it
+ * The daemon as a detached process that a verb starts. Standard input has the identity's passphrase,
+ * where there is one. Descriptor 3 takes one line: that it
  * answers now, or why it cannot.
  */
 const ready = createWriteStream('', { fd: 3 })
@@ -15,7 +17,9 @@ for (const name of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
 ready.on('error', () => {})
 
 try {
+  const passphrase = await text(process.stdin)
   await runDaemon({
+    ...(passphrase === '' ? {} : { passphrase }),
     home: process.argv[2] ?? '',
     idle: idleLimit(),
     signal: abort.signal,

@@ -6,6 +6,7 @@ import type { Host } from '../host.js'
 import type { TaskEvent } from '../progress.js'
 import { listenOn } from '../local-socket.js'
 import { SOFTWARE } from '../software.js'
+import type { Vaults } from '../vaults.js'
 import { isVerb, verbs } from './verbs.js'
 
 export const SOCKET = 'daemon.sock'
@@ -33,6 +34,7 @@ export interface DaemonStatus {
  */
 export class DaemonServer {
   readonly #host: Host
+  readonly #vaults: Vaults
   readonly #http: Server
   readonly #status: Omit<DaemonStatus, 'active'>
   readonly #onStop: () => void
@@ -42,9 +44,11 @@ export class DaemonServer {
 
   constructor(
     host: Host,
+    vaults: Vaults,
     options: { bootstrap: string; idleLimit: number | null; onStop: () => void }
   ) {
     this.#host = host
+    this.#vaults = vaults
     this.#onStop = options.onStop
     this.#status = {
       pid: process.pid,
@@ -126,7 +130,7 @@ export class DaemonServer {
       return {}
     }
     if (!isVerb(name)) throw new ParcelError('USAGE', `no verb "${name}"`)
-    return verbs[name].call(body, { host: this.#host, emit, signal })
+    return verbs[name].call(body, { host: this.#host, vaults: this.#vaults, emit, signal })
   }
 }
 

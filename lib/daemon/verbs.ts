@@ -1,19 +1,25 @@
 import { z } from 'zod'
 import { ParcelError } from '../errors.js'
+import { ROLES } from '../format/control-record.js'
 import type { Host } from '../host.js'
 import { POLICIES, type ResumeOptions } from '../info.js'
 import { SCANS } from '../parcel/scan.js'
 import type { Task, TaskEvent } from '../progress.js'
+import type { Vaults } from '../vaults.js'
 
 /** What a verb may do besides returning its result. */
 export interface VerbContext {
   host: Host
+  vaults: Vaults
   emit: (event: TaskEvent) => void
   signal: AbortSignal
 }
 
 const text = z.string().max(4_096)
 const ms = z.number().int().min(0).max(86_400_000)
+/** null: as many as there are. */
+const bytes = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER).nullable()
+const path = z.strictObject({ path: text })
 const nothing = z.strictObject({})
 const named = z.strictObject({ name: text })
 const commit = z.strictObject({
@@ -28,7 +34,9 @@ export const verbs = {
   id: verb(nothing, async (_, { host }) => ({
     id: host.id,
     name: host.name,
-    home: host.home.dir
+    home: host.home.dir,
+    refused: host.refused,
+    wrongGuesses: host.wrongGuesses
   })),
   ls: verb(nothing, async (_, { host }) => ({
     parcels: await host.list(),
@@ -46,6 +54,13 @@ export const verbs = {
     await host.stop(name)
     return {}
   }),
+  remove: verb(
+    z.strictObject({ name: text, force: z.boolean() }),
+    async ({ name, force }, { host }) => {
+      await host.remove(name, { force })
+      return {}
+    }
+  ),
   suspend: verb(commit, ({ name, scan = 'mtime', ...options }, context) =>
     follow(context.host.suspend(name, { ...options, scan }), context)
   ),
@@ -86,15 +101,76 @@ export const verbs = {
       return follow(context.host.open(name, options), context)
     }
   ),
-  invite: verb(z.strictObject({ name: text, ttl: ms }), ({ name, ttl }, { host }) =>
-    host.invite(name, { ttl })
-  ),
-  join: verb(
-    z.strictObject({ invite: text, name: text.optional(), timeout: ms }),
-    ({ invite, name, timeout }, context) => {
-      const options = name === undefined ? { timeout } : { timeout, name }
-      return follow(context.host.join(invite, options), context)
+  invite: verb(
+    z.strictObject({
+      name: text,
+      ttl: ms,
+      role: z.enum(ROLES).optional(),
+      /** Whether somebody is asked about who comes: `invite-wait`, `invite-answer`. */
+      ask: z.boolean().optional()
+    }),
+    async ({ name, ttl, role = 'runner', ask = false }, { host }) => {
+      if (!ask) return { id: null, ...(await host.invite(name, { ttl, role })) }
+      const { id, approve } = host.approvals.open()
+      return { id, ...(await host.invite(name, { ttl, role, approve })) }
     }
+  ),
+  link: verb(z.strictObject({ ttl: ms, ask: z.boolean() }), async ({ ttl, ask }, { host }) => {
+    if (!ask) return { id: null, ...(await host.link({ ttl })) }
+    const { id, approve } = host.approvals.open()
+    return { id, ...(await host.link({ ttl, approve })) }
+  }),
+  'invite-wait': verb(z.strictObject({ id: text }), ({ id }, { host, signal }) =>
+    host.approvals.newcomer(id, signal)
+  ),
+  'invite-answer': verb(
+    z.strictObject({ id: text, isAllowed: z.boolean() }),
+    async ({ id, isAllowed }, { host }) => {
+      host.approvals.answer(id, isAllowed)
+      return {}
+    }
+  ),
+  revoke: verb(z.strictObject({ name: text, host: text }), ({ name, host: member }, { host }) =>
+    host.revoke(name, member)
+  ),
+  rotate: verb(named, ({ name }, { host }) => host.rotate(name)),
+  join: verb(
+    z.strictObject({
+      invite: text,
+      name: text.optional(),
+      timeout: ms,
+      asVault: z.boolean().optional()
+    }),
+    ({ invite, name, timeout, asVault = false }, context) => {
+      const options = name === undefined ? { timeout, asVault } : { timeout, asVault, name }
+      return follow(context.host.joinAll(invite, options), context)
+    }
+  ),
+  quota: verb(z.strictObject({ bytes }), async ({ bytes: limit }, { host }) => {
+    await host.setQuota(limit)
+    return host.room()
+  }),
+  vaults: verb(nothing, async (_, { host, vaults }) => ({
+    vaults: await vaults.list(),
+    ...(await host.room())
+  })),
+  'vault-add': verb(
+    z.strictObject({
+      path: text,
+      names: z.array(text).max(1_024),
+      quota: bytes.optional(),
+      wait: z.boolean()
+    }),
+    ({ path, quota, ...options }, context) =>
+      follow(
+        context.vaults.add(path, quota === undefined ? options : { ...options, quota }),
+        context
+      )
+  ),
+  'vault-release': verb(path, ({ path: dir }, { vaults }) => vaults.release(dir)),
+  'vault-forget': verb(path, ({ path: dir }, { vaults }) => vaults.forget(dir)),
+  recover: verb(z.strictObject({ timeout: ms }), ({ timeout }, context) =>
+    follow(context.host.recover({ timeout }), context)
   ),
   /** Where a running machine's console is; the caller connects by itself. */
   attach: verb(named, async ({ name }, { host }) => ({ runDir: host.runDir(name) }))

@@ -58,7 +58,7 @@ async function perl(): Promise<Finding> {
     consequence:
       why === null
         ? null
-        : 'the holes of sparse files cannot be found, and QEMU not be kept from huge pages: install perl'
+        : 'the holes of sparse files cannot be found, QEMU not be kept from huge pages, and only root can mount: install perl'
   }
 }
 

@@ -168,3 +168,15 @@ export class Reader {
     if (this.left > 0) this.fail(`${this.left} bytes too many`)
   }
 }
+
+/** 32 bytes or none: a flag, then the bytes. */
+export function writeOptional(writer: Writer, value: Buffer | null): void {
+  writer.u8(value === null ? 0 : 1)
+  if (value !== null) writer.fixed(value, 32)
+}
+
+export function readOptional(reader: Reader): Buffer | null {
+  const flag = reader.u8()
+  if (flag > 1) reader.fail('a flag is neither 0 nor 1')
+  return flag === 0 ? null : Buffer.from(reader.fixed(32))
+}

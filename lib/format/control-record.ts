@@ -10,9 +10,10 @@ import {
   MAX_PARENTS,
   MAX_ANNOUNCED
 } from './limits.js'
+import { MAX_RECOVERY } from './recovery.js'
 import { ascending, readCoreHead, writeCoreHead, type CoreHead } from './version.js'
 
-export type MemberRole = 'owner' | 'runner' | 'reader' | 'vault'
+export type MemberRole = (typeof ROLES)[number]
 
 /** What one host keeps of a core, in a receipt: bit n of `blocks` is block n; null is all of them. */
 export interface HeldCore {
@@ -43,6 +44,11 @@ export type ControlBody =
   /** "I no longer need these blocks": [start, end) pairs of a core. */
   | { type: 'drop'; core: Buffer; ranges: { start: number; end: number }[] }
   | { type: 'lease'; number: number; holder: Buffer; version: Buffer }
+  /**
+   * For its author alone, should it lose all but its identity: where it looks for the others then,
+   * and a sealed box with what it needs to be a member again.
+   */
+  | { type: 'recovery'; topic: Buffer; box: Buffer }
   | { type: 'unknown'; tag: number; bytes: Buffer }
 
 /**
@@ -71,9 +77,11 @@ const TYPES = [
   'receipt',
   'pin',
   'drop',
-  'lease'
+  'lease',
+  'recovery'
 ] as const
-const ROLES: readonly MemberRole[] = ['owner', 'runner', 'reader', 'vault']
+/** By their numbers, from 1. */
+export const ROLES = ['owner', 'runner', 'reader', 'vault'] as const
 const MAX_BITMAP = 2 ** 20
 const MAX_SEALED = 1_024
 const MAX_BODY = 2 ** 21
@@ -152,6 +160,9 @@ function writeBody(writer: Writer, body: ControlBody): void {
     case 'lease':
       writer.varint(body.number).fixed(body.holder, KEY_BYTES).fixed(body.version, HASH_BYTES)
       return
+    case 'recovery':
+      writer.fixed(body.topic, HASH_BYTES).sized(body.box)
+      return
     case 'unknown':
       writer.raw(body.bytes)
   }
@@ -211,5 +222,7 @@ function readKnownBody(type: (typeof TYPES)[number], reader: Reader): ControlBod
     }
     case 'lease':
       return { type, number: reader.varint(), holder: key(), version: hash() }
+    case 'recovery':
+      return { type, topic: hash(), box: reader.sized(MAX_RECOVERY) }
   }
 }

@@ -10,6 +10,7 @@ import {
   MAX_NAME_BYTES,
   MAX_PATH_BYTES,
   MAX_TABLE_SIZE,
+  MAX_TEXT,
   MAX_TRACE_BLOCKS,
   MAX_TRACE_CHUNKS,
   MAX_TRACE_FILES,
@@ -67,12 +68,17 @@ export type MetaRecord =
   | { type: 'places'; places: Places }
   | { type: 'trace'; trace: Trace }
   | { type: 'name'; name: string }
+  /** What a host says of itself, signed by its identity; a later one replaces it. */
+  | { type: 'facts'; bytes: Buffer; signature: Buffer }
   | { type: 'unknown' }
 
 const VERSION = 1
 const PLACES = 2
 const NAME = 3
 const TRACE = 4
+const FACTS = 5
+const MAX_HOST_FACTS = 64
+const MAX_FACTS_BYTES = 65_536
 const NO_ROOT = Buffer.alloc(HASH_BYTES)
 
 export function encodeMetaRecord(record: Exclude<MetaRecord, { type: 'unknown' }>): Buffer {
@@ -91,6 +97,9 @@ export function encodeMetaRecord(record: Exclude<MetaRecord, { type: 'unknown' }
       break
     case 'name':
       writer.u8(NAME).text(record.name, MAX_NAME_BYTES)
+      break
+    case 'facts':
+      writer.u8(FACTS).sized(record.bytes).fixed(record.signature, SIGNATURE_BYTES)
   }
   return Buffer.from(writer.bytes())
 }
@@ -108,11 +117,41 @@ export function decodeMetaRecord(bytes: Uint8Array): MetaRecord {
     record = { type: 'trace', trace: readTrace(reader) }
   } else if (type === NAME) {
     record = { type: 'name', name: reader.text(MAX_NAME_BYTES) }
+  } else if (type === FACTS) {
+    const body = reader.sized(MAX_FACTS_BYTES)
+    record = { type: 'facts', bytes: body, signature: reader.fixed(SIGNATURE_BYTES) }
   } else {
     return { type: 'unknown' }
   }
   reader.end()
   return record
+}
+
+/** Facts of a host, by name, and when it said so, ms since 1970. */
+export interface SaidFacts {
+  created: number
+  facts: Readonly<Record<string, string>>
+}
+
+/** What a host signs of its facts: bound to one parcel. */
+export function encodeFacts(parcel: Buffer, { created, facts }: SaidFacts): Buffer {
+  const writer = new Writer(2_048).fixed(parcel, HASH_BYTES).varint(created)
+  const names = Object.keys(facts).toSorted()
+  writer.list(names, (name) => writer.text(name, MAX_NAME_BYTES).text(facts[name] ?? '', MAX_TEXT))
+  return Buffer.from(writer.bytes())
+}
+
+/** Throws INTEGRITY, also for facts that were said in another parcel. */
+export function decodeFacts(parcel: Buffer, bytes: Uint8Array): SaidFacts {
+  const reader = new Reader(bytes, 'facts of a host')
+  if (!reader.fixed(HASH_BYTES).equals(parcel)) reader.fail('they are of another parcel')
+  const created = reader.varint()
+  const pairs = reader.list(MAX_HOST_FACTS, () => [
+    reader.text(MAX_NAME_BYTES),
+    reader.text(MAX_TEXT)
+  ])
+  reader.end()
+  return { created, facts: Object.fromEntries(pairs) }
 }
 
 function writeTrace(writer: Writer, { version, files, touched, blocks, first }: Trace): void {

@@ -28,10 +28,14 @@ export interface Recipe {
   proof: ProofNode[]
 }
 
-/** A host asks for recipes of blocks, or for items of packs. `nodes`: how many the proof needs. */
+/**
+ * A host asks for recipes of blocks, for items of packs, or for control records by their ids.
+ * `nodes`: how many the proof needs.
+ */
 export type Question =
   | { kind: 'recipes'; core: Buffer; blocks: { index: number; nodes: number }[] }
   | { kind: 'items'; core: Buffer; blocks: { index: number; ordinals: number[] }[] }
+  | { kind: 'records'; ids: Buffer[] }
 
 export const MAX_ASKED = 64
 /** Raw bytes of the items of one answer. */
@@ -41,11 +45,12 @@ const MAX_INDEX = 2 ** 40
 
 /** `number` comes back with the answer. */
 export function encodeQuestion(number: number, question: Question): Buffer {
-  const writer = new Writer(256)
-  writer
-    .varint(number)
-    .u8(question.kind === 'recipes' ? 1 : 2)
-    .fixed(question.core, KEY_BYTES)
+  const writer = new Writer(256).varint(number)
+  if (question.kind === 'records') {
+    writer.u8(3).list(question.ids, (id) => writer.fixed(id, HASH_BYTES))
+    return Buffer.from(writer.bytes())
+  }
+  writer.u8(question.kind === 'recipes' ? 1 : 2).fixed(question.core, KEY_BYTES)
   if (question.kind === 'recipes') {
     writer.list(question.blocks, ({ index, nodes }) => writer.varint(index).varint(nodes))
   } else {
@@ -60,6 +65,11 @@ export function decodeQuestion(bytes: Uint8Array): { number: number; question: Q
   const reader = new Reader(bytes, 'question')
   const number = reader.varint()
   const kind = reader.u8()
+  if (kind === 3) {
+    const ids = reader.list(MAX_ASKED, () => Buffer.from(reader.fixed(HASH_BYTES)))
+    reader.end()
+    return { number, question: { kind: 'records', ids } }
+  }
   const core = reader.fixed(KEY_BYTES)
   if (kind === 1) {
     const blocks = reader.list(MAX_ASKED, () => ({

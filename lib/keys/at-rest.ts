@@ -7,6 +7,7 @@ import { keyedHash } from './hash.js'
 import { NS } from './namespaces.js'
 import { randomBytes } from './identity.js'
 
+const NO_LINKS = new Set(['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK'])
 const MAX_SEALED_FILE = 64 * 1024 * 1024
 
 /** Writes a small file so that after a crash it is the old one or the new one, never a part. Mode 0600. */
@@ -27,7 +28,13 @@ export async function createFileAtomic(path: string, bytes: Uint8Array): Promise
   const temporary = `${path}.${process.pid}.tmp`
   try {
     await writeDurably(temporary, bytes)
-    await link(temporary, path)
+    await link(temporary, path).catch(async (error: unknown) => {
+      const code = error instanceof Error && 'code' in error ? String(error.code) : ''
+      if (!NO_LINKS.has(code)) throw error
+      // The file systems of sticks know no links: in two steps, then.
+      await (await open(path, 'wx', 0o600)).close()
+      await rename(temporary, path)
+    })
   } finally {
     await rm(temporary, { force: true })
   }

@@ -1,5 +1,7 @@
 import sodium from 'sodium-native'
 import { KEY_BYTES, SIGNATURE_BYTES } from '../format/limits.js'
+import { keyedHash } from './hash.js'
+import { NS } from './namespaces.js'
 
 export interface KeyPair {
   publicKey: Buffer
@@ -27,8 +29,23 @@ export class Identity {
     return new Identity(randomBytes(KEY_BYTES), randomBytes(KEY_BYTES), randomBytes(KEY_BYTES))
   }
 
+  /** The same host again, from the seed of its key pair; nothing that it had sealed for itself alone opens. */
+  static restore(seed: Buffer): Identity {
+    return new Identity(seed, randomBytes(KEY_BYTES), randomBytes(KEY_BYTES))
+  }
+
   get publicKey(): Buffer {
     return this.keyPair.publicKey
+  }
+
+  /** Where members that can bring this host back are found on the DHT, when it knows none of them. */
+  get recoveryTopic(): Buffer {
+    return keyedHash(this.#seed, NS.recovery)
+  }
+
+  /** All that another machine needs to be this host; for the recovery phrase. */
+  get seed(): Buffer {
+    return this.#seed
   }
 
   /** The three secrets, 96 bytes; only ever written to the key file. */

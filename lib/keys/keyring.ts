@@ -1,45 +1,89 @@
 import { ParcelError } from '../errors.js'
 import type { CoreKind } from '../format/core-header.js'
+import type { EpochKeys } from '../format/epoch-keys.js'
 import { ENVELOPE_BYTES, KEY_ID_BYTES } from '../format/limits.js'
 import { keyedHash } from './hash.js'
 import { NS } from './namespaces.js'
 import { keyIdOf, openBlock, sealBlock, type SealingKey } from './seal.js'
-
-/** The secrets of one key epoch of a parcel. A vault has the control key alone. */
-export interface EpochKeys {
-  epoch: number
-  epochKey: Buffer | null
-  controlKey: Buffer
-}
 
 /**
  * The keys of a parcel, of every epoch that this host was a member in, and the sealing of blocks
  * with them. Old blocks stay sealed with the key of their own epoch.
  */
 export class Keyring {
-  readonly #epochs = new Map<number, EpochKeys>()
+  /** By the id of the record that began it, in hex; '' for the first. */
+  readonly #epochs = new Map<string, EpochKeys>()
   readonly #byId = new Map<string, SealingKey>()
   readonly #sealing = new Map<CoreKind, SealingKey>()
-  #current = -1
+  #current = ''
   readonly #parcel: Buffer
 
+  /** The newest of the epochs is the current one, until `use` says otherwise. */
   constructor(parcel: Buffer, epochs: readonly EpochKeys[]) {
     this.#parcel = parcel
     for (const keys of epochs) this.add(keys)
+    const [newest] = epochs.toSorted((a, b) => b.epoch - a.epoch)
+    if (newest !== undefined) this.use(newest.record)
   }
 
-  add(keys: EpochKeys): void {
-    this.#epochs.set(keys.epoch, keys)
-    const isNewest = keys.epoch >= this.#current
-    for (const kind of ['control', 'meta', 'data'] as const) {
-      // Without a key of the newest epoch nothing is written: never under an older one.
-      if (isNewest) this.#sealing.delete(kind)
-      const sealing = this.#derive(keys, kind)
-      if (sealing === null) continue
-      this.#byId.set(Buffer.from(sealing.id).toString('hex'), sealing)
-      if (isNewest) this.#sealing.set(kind, sealing)
+  /** Keys to open blocks with; false if they were known. */
+  add(keys: EpochKeys): boolean {
+    const name = nameOf(keys.record)
+    const known = this.#epochs.get(name)
+    if (known !== undefined && (known.epochKey !== null || keys.epochKey === null)) return false
+    // An epoch key may come later, as to a vault that becomes a reader; another control key is a lie.
+    if (known !== undefined && !known.controlKey.equals(keys.controlKey)) return false
+    this.#epochs.set(name, keys)
+    this.#learn(keys)
+    if (name === this.#current) this.use(keys.record)
+    return true
+  }
+
+  /** Keys that somebody says are of an epoch: to open blocks with, and for nothing else. False if they were known. */
+  addTold(keys: EpochKeys): boolean {
+    const before = this.#byId.size
+    this.#learn(keys)
+    return this.#byId.size > before
+  }
+
+  /**
+   * What is written from now on is sealed under the epoch that a record began. If its keys are not
+   * here only control records can be written, under the newest that are: to say that something is wrong.
+   */
+  use(record: Buffer | null): void {
+    this.#current = nameOf(record)
+    this.#sealing.clear()
+    const keys = this.#epochs.get(this.#current)
+    if (this.#epochs.size === 0) return
+    for (const kind of KINDS) {
+      if (keys === undefined && kind !== 'control') continue
+      const sealing = this.#derive(keys ?? this.newest, kind)
+      if (sealing !== null) this.#sealing.set(kind, sealing)
     }
-    if (isNewest) this.#current = keys.epoch
+  }
+
+  /** Whether the current epoch's keys are here. */
+  get isCurrent(): boolean {
+    return this.#epochs.has(this.#current)
+  }
+
+  /** Keys of the epoch that a record began; null when they are not here. */
+  get(record: Buffer | null): EpochKeys | null {
+    return this.#epochs.get(nameOf(record)) ?? null
+  }
+
+  /** Whether nothing but control records can be read: this host is a vault. */
+  get isBlind(): boolean {
+    return this.list().every(({ epochKey }) => epochKey === null)
+  }
+
+  /** Grows with every key that blocks can be opened with. */
+  get size(): number {
+    return this.#byId.size
+  }
+
+  has(record: Buffer | null): boolean {
+    return this.#epochs.has(nameOf(record))
   }
 
   get current(): EpochKeys {
@@ -52,9 +96,10 @@ export class Keyring {
     return [...this.#epochs.values()]
   }
 
-  /** Where members of the current epoch meet on the DHT. */
-  topic(): Buffer {
-    return keyedHash(NS.topic, this.current.epochKey ?? this.current.controlKey, this.#parcel)
+  /** Where members of the current epoch meet on the DHT; `withVaults`: where they meet vaults. */
+  topic({ withVaults = false } = {}): Buffer {
+    const { epochKey, controlKey } = this.newest
+    return keyedHash(NS.topic, withVaults ? controlKey : (epochKey ?? controlKey), this.#parcel)
   }
 
   /**
@@ -63,6 +108,11 @@ export class Keyring {
    */
   seal(kind: CoreKind, core: Buffer, index: number, block: Buffer): Buffer {
     return sealBlock(block, this.sealingKey(kind), core, index)
+  }
+
+  /** Whether blocks of a kind can be written: a vault cannot write all. */
+  canSeal(kind: CoreKind): boolean {
+    return this.#sealing.has(kind)
   }
 
   /** The key that new blocks of a kind are sealed with. Throws BAD_KEY. */
@@ -95,6 +145,20 @@ export class Keyring {
     return this.#byId.get(id.toString('hex')) ?? null
   }
 
+  #learn(keys: EpochKeys): void {
+    for (const kind of KINDS) {
+      const sealing = this.#derive(keys, kind)
+      if (sealing !== null) this.#byId.set(Buffer.from(sealing.id).toString('hex'), sealing)
+    }
+  }
+
+  /** The current epoch's keys, or of those that are here the newest. Throws BAD_KEY. */
+  get newest(): EpochKeys {
+    if (this.isCurrent) return this.current
+    const [newest] = this.list().toSorted((a, b) => b.epoch - a.epoch)
+    return newest ?? this.current
+  }
+
   #derive(keys: EpochKeys, kind: CoreKind): SealingKey | null {
     const secret = kind === 'control' ? keys.controlKey : keys.epochKey
     if (secret === null) return null
@@ -102,4 +166,10 @@ export class Keyring {
     const key = keyedHash(secret, namespace, this.#parcel)
     return { key, id: keyedHash(key, NS.keyId).subarray(0, KEY_ID_BYTES) }
   }
+}
+
+const KINDS = ['control', 'meta', 'data'] as const
+
+function nameOf(record: Buffer | null): string {
+  return record?.toString('hex') ?? ''
 }

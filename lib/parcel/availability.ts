@@ -36,6 +36,20 @@ export class Availability {
     return { here, total }
   }
 
+  /** How many blocks of each log are here, or dropped, by core in hex. */
+  held(): Map<string, number> {
+    return new Map(this.#set.logs().map((log) => [log.key.toString('hex'), log.count(log.length)]))
+  }
+
+  /** How many blocks of all logs are here and how many there are: for a vault, which knows no versions. */
+  kept(): { here: number; total: number } {
+    const logs = this.#set.logs()
+    return {
+      here: logs.reduce((sum, log) => sum + log.count(log.length), 0),
+      total: logs.reduce((sum, log) => sum + log.length, 0)
+    }
+  }
+
   /**
    * Hosts that hold all of a version, in hex: who signed a receipt, and its author if all of it is in
    * the author's own logs. One who suspended what was only partly there has but its own part.

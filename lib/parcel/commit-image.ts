@@ -103,7 +103,9 @@ function* changedChunks(
   let next = 0
   for (const map of merged(overlay)) {
     const end = Math.min(Math.ceil(map.end / CHUNK_PAGES), from)
-    for (next = Math.max(next, Math.floor(map.start / CHUNK_PAGES)); next < end; next++) yield next
+    const start = Math.floor(map.start / CHUNK_PAGES)
+    for (let chunk = Math.max(next, start); chunk < end; chunk++) yield chunk
+    next = Math.max(next, end)
   }
   for (let chunk = Math.max(next, from); chunk < total; chunk++) yield chunk
 }

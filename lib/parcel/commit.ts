@@ -14,9 +14,9 @@ import { CHUNK_SIZE, CHUNKING } from '../format/limits.js'
 import { writeOptionalPlace, type StreamRef } from '../format/meta-record.js'
 import type { WorkerPool } from '../chunk/worker-pool.js'
 import { BaseTree } from '../image/base-tree.js'
-import type { Content } from '../image/contents.js'
 import type { ItemSource } from '../image/items.js'
-import { Overlay, overlayPath } from '../image/overlay.js'
+import { changedAt, type OpenContent } from '../image/open-tree.js'
+import { Overlay } from '../image/overlay.js'
 import { StreamWriter } from '../image/stream-writer.js'
 import type { PackWriter, Stream } from '../log/pack-writer.js'
 import { OrderedWindow } from '../ordered-window.js'
@@ -144,10 +144,8 @@ interface StoreOptions extends CommitOptions {
 
 /** What of a version is stored from images; the places of its files stay good in the new version. */
 export interface Images {
-  /** Folder of the overlays. */
-  overlays: string
-  /** Of the base, in the order of its table. */
-  contents: () => AsyncIterable<Content>
+  /** In the order of a file table. */
+  contents: () => AsyncIterable<OpenContent>
   /** Gives only what is on this host. */
   here: ItemSource
   /** Waits for what is not. */
@@ -165,8 +163,8 @@ async function* nothing(): AsyncGenerator<never> {}
 /** Both in the order of a file table; of what is in both, it is the folder's that somebody put there. */
 async function* together(
   walked: AsyncIterable<Found>,
-  contents: AsyncIterable<Content>
-): AsyncGenerator<Found | Content> {
+  contents: AsyncIterable<OpenContent>
+): AsyncGenerator<Found | OpenContent> {
   const images = contents[Symbol.asyncIterator]()
   let image = await images.next()
   for await (const found of walked) {
@@ -181,11 +179,11 @@ async function* together(
   for (; image.done !== true; image = await images.next()) yield image.value
 }
 
-async function storeImage(content: Content, options: StoreOptions): Promise<Stored> {
+async function storeImage(content: OpenContent, options: StoreOptions): Promise<Stored> {
   const { entry, place } = content
   const { images, writer, work, onBytes } = options
   if (entry.type !== 'file' || images === null) return { entry, place, stamp: null }
-  const overlay = await Overlay.open(overlayPath(images.overlays, entry.path), entry.size)
+  const overlay = await Overlay.open(content.overlay, entry.size)
   try {
     const isState = entry.role === 'memory' || entry.role === 'device'
     const stream: Stream = isState ? 'memory' : 'disk'
@@ -196,7 +194,7 @@ async function storeImage(content: Content, options: StoreOptions): Promise<Stor
       return { entry, place, stamp: null }
     const how = { ...images, writer, stream, working, signal: work.signal, onBytes }
     const tree = await commitImage({ entry, place }, overlay, how)
-    const mtime = overlay.isDirty ? BigInt(Date.now()) * 1_000_000n : entry.mtime
+    const mtime = await changedAt(content, overlay)
     const { size } = overlay
     const stored = { ...entry, chunking: CHUNKING, size, root: tree.root, mtime }
     return { entry: stored, place: tree.place, stamp: null }

@@ -1,6 +1,7 @@
 import type { WorkerPool } from '../chunk/worker-pool.js'
 import type { Identity } from '../keys/identity.js'
 import type { ChunkIndex } from '../log/chunk-index.js'
+import type { Quota } from '../log/quota.js'
 import type { Store } from '../log/store.js'
 import type { Lookaside } from './lookaside.js'
 
@@ -9,6 +10,8 @@ export interface ParcelContext {
   store: Store
   index: ChunkIndex
   pool: WorkerPool
+  /** How much of the disk copies of others' data may take. */
+  quota: Quota
   /** What all parcels of the host have. */
   lookaside: Lookaside
   identity: Identity

@@ -11,6 +11,7 @@ import { decodeAnnouncements, encodeAnnouncements, type SignedRecord } from '../
 import { keyedHash } from '../keys/hash.js'
 import { verifySignature, type Identity } from '../keys/identity.js'
 import { NS } from '../keys/namespaces.js'
+import { Membership, type Members } from './membership.js'
 
 export interface Signed extends SignedRecord {
   id: Buffer
@@ -24,35 +25,54 @@ export interface Announced {
 }
 
 export interface Drop {
+  /** Of its record. */
+  id: Buffer
   /** In hex. */
   author: string
   ranges: readonly { start: number; end: number }[]
 }
 
 /**
- * The signed records of a parcel's `control` logs, from all hosts, as one DAG. What follows from
- * them (who is a member, which cores are whose, who holds what) depends on the set of records
- * alone, not on the order in which they came.
+ * The signed records of a parcel's `control` logs, from all hosts. What follows from them (who is a
+ * member, which cores are whose, who holds what) depends on the set of records alone, not on the
+ * order in which they came.
  */
 export class Control {
   readonly parcel: Buffer
   readonly #records = new Map<string, Signed>()
-  readonly #heads = new Map<string, Buffer>()
-  readonly #referred = new Set<string>()
+  readonly #membership: Membership
   readonly #counts = new Map<string, number>()
-  /** Authors of receipts, by version. */
-  readonly #receipts = new Map<string, Set<string>>()
+  /** Receipts by version. */
+  readonly #receipts = new Map<string, Signed[]>()
   /** By core, in hex. */
   readonly #drops = new Map<string, Drop[]>()
-  #members: Map<string, MemberRole> | null = null
+  readonly #epochs: Signed[] = []
+  /** By host, in hex: the newest `recovery` record of each. */
+  readonly #recoveries = new Map<string, Signed>()
+  /** Announcements of hosts that were no members when they came. */
+  readonly #early = new Map<string, SignedRecord>()
   #incarnations: Announced[] | null = null
 
   constructor(parcel: Buffer) {
     this.parcel = parcel
+    this.#membership = new Membership(parcel)
   }
 
-  get heads(): Buffer[] {
-    return [...this.#heads.values()]
+  /**
+   * Records that nothing known here follows, the parents of the next one; at most so many, of whom
+   * membership depends on first.
+   */
+  parents(most: number): Buffer[] {
+    const { heads } = this.#membership
+    if (heads.length <= most) return heads
+    const { roles } = this.members
+    const rank = (id: Buffer): number => {
+      const author = this.#records.get(id.toString('hex'))?.record.author.toString('hex') ?? ''
+      const role = roles.get(author)
+      return role === undefined ? 9 : ['owner', 'runner', 'vault', 'reader'].indexOf(role)
+    }
+    const ranked = heads.map((id) => ({ id, by: rank(id) })).toSorted((a, b) => a.by - b.by)
+    return ranked.slice(0, most).map(({ id }) => id)
   }
 
   /** How many records an author has written; the next one's sequence. */
@@ -71,47 +91,95 @@ export class Control {
     const name = id.toString('hex')
     if (this.#records.has(name)) return false
     this.#records.set(name, verified)
-    this.#members = null
+    this.#membership.add(verified)
     this.#incarnations = null
     const author = record.author.toString('hex')
     this.#counts.set(author, Math.max(this.#counts.get(author) ?? 0, record.sequence + 1))
     if (record.body.type === 'receipt') {
       const version = record.body.version.toString('hex')
-      this.#receipts.set(version, (this.#receipts.get(version) ?? new Set()).add(author))
+      this.#receipts.set(version, [...(this.#receipts.get(version) ?? []), verified])
     }
     if (record.body.type === 'drop') {
       const core = record.body.core.toString('hex')
       const drops = this.#drops.get(core) ?? []
-      this.#drops.set(core, [...drops, { author, ranges: record.body.ranges }])
+      this.#drops.set(core, [...drops, { id, author, ranges: record.body.ranges }])
     }
-    if (!this.#referred.has(name)) this.#heads.set(name, id)
-    for (const parent of record.parents) {
-      this.#referred.add(parent.toString('hex'))
-      this.#heads.delete(parent.toString('hex'))
+    if (record.body.type === 'epoch') this.#epochs.push(verified)
+    if (record.body.type === 'recovery' && isLater(verified, this.#recoveries.get(author))) {
+      this.#recoveries.set(author, verified)
     }
     return true
   }
 
-  /** Takes in a record that a peer passed on: only a member's `cores` record is of use. */
+  /**
+   * Takes in a record that a peer passed on: only a member's `cores` record is of use. One of a host
+   * that is no member is kept for a while: what makes it one may be on its way.
+   */
   addAnnouncement(signed: SignedRecord): boolean {
     const { body, author } = decodeControlRecord(signed.bytes)
-    if (body.type !== 'cores' || !this.isMember(author)) return false
-    return this.add(signed)
+    if (body.type !== 'cores') return false
+    if (this.isMember(author)) return this.add(signed)
+    const name = signed.signature.toString('hex')
+    if (this.#early.size < MAX_EARLY) this.#early.set(name, signed)
+    return false
   }
 
-  /** Role by host key in hex. Only an owner's `member` records count, from the genesis on. */
-  members(): Map<string, MemberRole> {
-    this.#members ??= this.#computeMembers()
-    return this.#members
+  /** Takes in what was passed on of hosts that are members by now. Whether there was any. */
+  addEarly(): boolean {
+    let isNew = false
+    for (const [name, signed] of this.#early) {
+      if (!this.isMember(decodeControlRecord(signed.bytes).author)) continue
+      this.#early.delete(name)
+      isNew = this.add(signed) || isNew
+    }
+    return isNew
+  }
+
+  /** Ids of records that others follow and that are not here, at most so many. */
+  missing(most: number): Buffer[] {
+    return this.#membership.missing(most)
+  }
+
+  /** In hex. */
+  idOf({ bytes }: SignedRecord): string {
+    return keyedHash(NS.control, bytes).toString('hex')
+  }
+
+  /** null: it is not here. */
+  get(id: Buffer): SignedRecord | null {
+    return this.#records.get(id.toString('hex')) ?? null
+  }
+
+  /** What brings a host, in hex, back; null when it has said nothing. */
+  recovery(host: string): { topic: Buffer; signed: SignedRecord } | null {
+    const found = this.#recoveries.get(host)
+    if (found?.record.body.type !== 'recovery') return null
+    const { bytes, signature } = found
+    return { topic: found.record.body.topic, signed: { bytes, signature } }
+  }
+
+  /** Who belongs to the parcel, who does no more, and the key epoch. */
+  get members(): Members {
+    return this.#membership.members()
   }
 
   isMember(host: Buffer): boolean {
-    return this.members().has(host.toString('hex'))
+    return this.members.roles.has(host.toString('hex'))
+  }
+
+  /** A host that has just joined knows no genesis yet. */
+  get isBlank(): boolean {
+    return this.members.roles.size === 0 && this.members.revoked.size === 0
+  }
+
+  /** All records of key epochs, of whoever: which of them count, `members` says. */
+  epochs(): readonly Signed[] {
+    return this.#epochs
   }
 
   /**
-   * The cores that members announced. A host that has just joined knows no genesis yet and takes
-   * the announcement that came with its invite, the only record it has.
+   * The cores that members announced, and hosts that were members before they were no more. A host
+   * that has just joined takes the announcement that came with its invite, the only record it has.
    */
   incarnations(): readonly Announced[] {
     this.#incarnations ??= this.#findIncarnations()
@@ -120,9 +188,10 @@ export class Control {
 
   /** Hosts, in hex, that hold all of a version durably and have signed so. */
   holders(version: Buffer): Set<string> {
-    const signed = this.#receipts.get(version.toString('hex')) ?? new Set<string>()
-    const members = this.members()
-    return new Set([...signed].filter((host) => members.has(host)))
+    const receipts = this.#receipts.get(version.toString('hex')) ?? []
+    const { roles } = this.members
+    const signed = receipts.map(({ record }) => record.author.toString('hex'))
+    return new Set(signed.filter((host) => roles.has(host)))
   }
 
   /** Who said which blocks of a core, in hex, are not needed any more; it only ever grows. */
@@ -130,43 +199,59 @@ export class Control {
     return this.#drops.get(core) ?? []
   }
 
+  /**
+   * Whether a version that stands at `index` of a `meta` core counts: its author may write, or was
+   * allowed to until a revocation that knew of it.
+   */
+  countsVersion(author: string, core: Buffer, index: number): boolean {
+    if (this.isBlank) return true
+    const { roles, revoked, before } = this.members
+    const role = roles.get(author)
+    if (role !== undefined && mayWrite(role)) return true
+    // What it made while it might write stays, also when it was let in again as something less.
+    const end = role === undefined ? revoked.get(author) : before.get(author)
+    if (end === undefined || !mayWrite(end.role)) return false
+    return end.cuts.some((cut) => cut.key.equals(core) && index < cut.length)
+  }
+
+  /** Whether a drop is the word of a host that belongs to the parcel, or did when it said so. */
+  countsDrop({ id, author }: Drop): boolean {
+    const { roles, revoked } = this.members
+    const end = revoked.get(author)
+    return roles.has(author) || (end !== undefined && this.#membership.isBefore(id, end))
+  }
+
   #findIncarnations(): Announced[] {
-    const isBlank = this.members().size === 0
+    const { isBlank } = this
+    const { revoked } = this.members
     const found: Announced[] = []
-    for (const { record, bytes, signature } of this.#records.values()) {
+    for (const { record, bytes, signature, id } of this.#records.values()) {
       if (record.body.type !== 'cores') continue
-      if (!isBlank && !this.isMember(record.author)) continue
+      const end = revoked.get(record.author.toString('hex'))
+      const counts =
+        isBlank ||
+        this.isMember(record.author) ||
+        (end !== undefined && this.#membership.isBefore(id, end))
+      if (!counts) continue
       const { incarnation } = record.body
       found.push({ host: record.author, incarnation, signed: { bytes, signature } })
     }
     return found
   }
+}
 
-  #computeMembers(): Map<string, MemberRole> {
-    const members = new Map<string, MemberRole>()
-    const genesis = this.#records.get(this.parcel.toString('hex'))
-    if (genesis === undefined) return members
-    members.set(genesis.record.author.toString('hex'), 'owner')
-    // Author's sequence, then id: an order that comes from the set of records alone. The first
-    // word of an owner on a host counts.
-    const records = [...this.#records.values()].toSorted(
-      (a, b) => a.record.sequence - b.record.sequence || Buffer.compare(a.id, b.id)
-    )
-    for (let grew = true; grew;) {
-      grew = false
-      for (const { record } of records) {
-        if (record.body.type !== 'member') continue
-        const host = record.body.host.toString('hex')
-        const isByOwner = members.get(record.author.toString('hex')) === 'owner'
-        if (!isByOwner || members.has(host)) continue
-        members.set(host, record.body.role)
-        // From the beginning: whom this one lets in may have been passed by.
-        grew = true
-        break
-      }
-    }
-    return members
-  }
+const MAX_EARLY = 1_024
+
+/** Of two records of one host; the id decides between equals, so that all agree. */
+function isLater({ record, id }: Signed, than: Signed | undefined): boolean {
+  if (than === undefined) return true
+  const by = record.epoch - than.record.epoch || record.created - than.record.created
+  return by === 0 ? Buffer.compare(id, than.id) > 0 : by > 0
+}
+
+/** Whether a role makes versions. */
+export function mayWrite(role: MemberRole): boolean {
+  return role === 'owner' || role === 'runner'
 }
 
 /** Signs a record. Its id is the hash of its bytes. */
@@ -198,7 +283,8 @@ export function decodeSigned(block: Buffer): SignedRecord {
   return record
 }
 
-function verify({ bytes, signature }: SignedRecord): Signed {
+/** Throws INTEGRITY when a record is not its author's. */
+export function verify({ bytes, signature }: SignedRecord): Signed {
   const record = decodeControlRecord(bytes)
   if (!verifySignature(NS.controlSignature, bytes, signature, record.author)) {
     throw new ParcelError('INTEGRITY', 'refused a control record with a wrong signature')

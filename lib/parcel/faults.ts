@@ -3,16 +3,20 @@ import { OpenedPacks } from '../chunk/opened-packs.js'
 import { ParcelError } from '../errors.js'
 import type { Place } from '../format/entry.js'
 import type { Places } from '../format/meta-record.js'
+import type { Answerer } from '../answerer.js'
 import type { ItemSource } from '../image/items.js'
 import { HASH_BYTES } from '../format/limits.js'
 import type { Log } from '../log/log.js'
 import type { LogSet } from './log-set.js'
 import type { Lookaside } from './lookaside.js'
+import { SingleItems } from './single-items.js'
 
 /** What an image needs now: an item of a block of a log, and its id if that is known. */
 export interface Fault {
   core: Buffer
   block: number
+  /** The item's number in the pack; null when it is not known, or does not matter. */
+  ordinal: number | null
   id: Buffer | null
   /** Nobody knows what will be wanted next: the blocks behind it are likely. */
   isBlind?: boolean
@@ -42,17 +46,20 @@ const [BEHIND, SMALL] = [3, 131_072]
 export class Faults {
   readonly #set: LogSet
   readonly #lookaside: Lookaside
+  readonly #single: SingleItems
   /** When each wait began, by `performance.now`. */
   readonly #waits = new Set<{ since: number }>()
   readonly #closed = new AbortController()
 
-  constructor(set: LogSet, lookaside: Lookaside) {
+  constructor(set: LogSet, lookaside: Lookaside, answerers: () => readonly Answerer[]) {
     this.#set = set
     this.#lookaside = lookaside
+    this.#single = new SingleItems(set, answerers)
   }
 
   /** Throws INTEGRITY for what is damaged; INTERRUPTED once `signal` aborts. */
-  async supply({ core, block, id, isBlind = false }: Fault, signal: AbortSignal): Promise<Supply> {
+  async supply(fault: Fault, signal: AbortSignal): Promise<Supply> {
+    const { core, block, id } = fault
     const log = this.#set.get(core)
     if (log?.has(block) === true) return { kind: 'pack', bytes: await log.read(block) }
     if (id?.byteLength === HASH_BYTES && this.#lookaside.hasOther(this.#set)) {
@@ -60,7 +67,7 @@ export class Faults {
       const found = await this.#lookaside.findTrue(id)
       if (found !== null) return { kind: 'item', bytes: found }
     }
-    return this.#set.pace.urgent(() => this.#fetch(core, block, isBlind, signal))
+    return this.#set.pace.urgent(() => this.#fetch(fault, signal))
   }
 
   isHere({ core, block }: Pick<Fault, 'core' | 'block'>): boolean {
@@ -81,18 +88,18 @@ export class Faults {
 
   close(): void {
     this.#closed.abort()
+    this.#single.close()
   }
 
-  async #fetch(
-    core: Buffer,
-    block: number,
-    isBlind: boolean,
-    signal: AbortSignal
-  ): Promise<Supply> {
+  async #fetch(fault: Fault, signal: AbortSignal): Promise<Supply> {
+    const { core, block, isBlind = false } = fault
     const wait = { since: performance.now() }
     this.#waits.add(wait)
     try {
       const until = AbortSignal.any([signal, this.#closed.signal])
+      const item = await this.#single.ask(fault)
+      if (item !== null) return { kind: 'item', bytes: item }
+      const since = performance.now()
       for (;;) {
         if (until.aborted) {
           throw new ParcelError('INTERRUPTED', 'nobody waits for this block any more')
@@ -108,6 +115,7 @@ export class Faults {
           throw error
         })
         if (bytes === null) continue
+        this.#single.took(bytes.byteLength, performance.now() - since)
         if (isBlind && bytes.byteLength <= SMALL) this.#fetchBehind(log, block)
         return { kind: 'pack', bytes }
       }
@@ -156,7 +164,7 @@ export class FaultSource implements ItemSource {
           `a place names core ${place.core}, which its table lacks`
         )
       }
-      const wish = { core, block: place.block, id: null }
+      const wish = { core, block: place.block, ordinal: null, id: null }
       if (!this.#faults.isHere(wish)) this.fetched++
       return this.#supply(wish)
     })

@@ -10,23 +10,58 @@ export interface Known {
   version: Version
 }
 
+/** Where a record stands: in which `meta` core, and at which block. */
+interface Where {
+  core: Buffer
+  index: number
+}
+
+type At<T> = Where & { value: T }
+
+/** Of one version a host says no more than so often something anew that is kept here. */
+const MOST_SAID = 16
+const NOWHERE: Where = { core: Buffer.alloc(0), index: 0 }
+
+function put<T>(said: Map<string, At<T>[]>, key: string, one: At<T>): void {
+  const all = said.get(key) ?? []
+  said.set(key, all)
+  all.push(one)
+  // The first ones are those of before, should the later ones not count.
+  if (all.length > MOST_SAID) all.splice(MOST_SAID / 2, 1)
+}
+
+/** Whether a version of a host, in hex, counts that stands at an index of one of its cores. */
+type Counts = (author: string, core: Buffer, index: number) => boolean
+
 /** All versions of a parcel that this host has heard of: a DAG over all hosts. */
 export class History {
   readonly #parcel: Buffer
+  /** Every version that was heard of, and where it stands; not all count. */
+  readonly #heard = new Map<string, { known: Known; core: Buffer; index: number }>()
+  readonly #counts: Counts
   readonly #versions = new Map<string, Known>()
   /** By version and host that said so; only its author's word is asked for. */
-  readonly #places = new Map<string, Places>()
+  readonly #places = new Map<string, At<Places>[]>()
   /** By version and host, like the places. */
-  readonly #traces = new Map<string, Trace>()
+  readonly #traces = new Map<string, At<Trace>[]>()
   #heads: Known[] | null = null
   readonly #children = new Map<string, string[]>()
 
-  constructor(parcel: Buffer) {
+  constructor(parcel: Buffer, counts: Counts = () => true) {
     this.#parcel = parcel
+    this.#counts = counts
   }
 
-  /** Takes in a version of `author`. Throws INTEGRITY for one that is not, or not of this parcel. */
-  addVersion(bytes: Buffer, signature: Buffer, author: Buffer): Known {
+  /**
+   * Takes in a version of `author` that stands at `index` of a `meta` core. Throws INTEGRITY for one
+   * that is not, or not of this parcel.
+   */
+  addVersion(
+    bytes: Buffer,
+    signature: Buffer,
+    author: Buffer,
+    { core, index }: Where = NOWHERE
+  ): Known {
     const version = decodeVersion(bytes)
     if (!version.author.equals(author)) throw refused('it is of another host')
     if (!version.parcel.equals(this.#parcel)) throw refused('it is of another parcel')
@@ -35,30 +70,47 @@ export class History {
     }
     const known = { id: versionId(bytes), version }
     const name = known.id.toString('hex')
-    if (this.#versions.has(name)) return known
-    this.#versions.set(name, known)
-    this.#heads = null
-    for (const parent of version.parents) {
-      const key = parent.toString('hex')
-      this.#children.set(key, [...(this.#children.get(key) ?? []), name])
-    }
+    const counts = this.#counts(author.toString('hex'), core, index)
+    // It may stand in several logs of its author, and count in one of them.
+    if (counts || !this.#heard.has(name)) this.#heard.set(name, { known, core, index })
+    if (counts) this.#add(name, known)
     return known
   }
 
+  /** Looks anew which versions count: who may write has changed. */
+  judge(): void {
+    this.#versions.clear()
+    this.#children.clear()
+    this.#heads = null
+    for (const [name, { known, core, index }] of this.#heard) {
+      if (this.#counts(known.version.author.toString('hex'), core, index)) this.#add(name, known)
+    }
+  }
+
+  #add(name: string, known: Known): void {
+    if (this.#versions.has(name)) return
+    this.#versions.set(name, known)
+    this.#heads = null
+    for (const parent of known.version.parents) {
+      const key = parent.toString('hex')
+      this.#children.set(key, [...(this.#children.get(key) ?? []), name])
+    }
+  }
+
   /** What a host says of where a version is; later places replace earlier ones. */
-  addPlaces(places: Places, host: Buffer): void {
-    this.#places.set(placesKey(places.version, host), places)
+  addPlaces(places: Places, host: Buffer, where: Where = NOWHERE): void {
+    put(this.#places, placesKey(places.version, host), { value: places, ...where })
   }
 
   /** What a host says that a resume of a version wants first. */
-  addTrace(trace: Trace, host: Buffer): void {
-    this.#traces.set(placesKey(trace.version, host), trace)
+  addTrace(trace: Trace, host: Buffer, where: Where = NOWHERE): void {
+    put(this.#traces, placesKey(trace.version, host), { value: trace, ...where })
   }
 
   /** What a resume of a version wants first, in its author's words; null when nobody knows. */
   trace(id: Buffer): Trace | null {
     const version = this.get(id)?.version
-    return (version && this.#traces.get(placesKey(id, version.author))) ?? null
+    return (version && this.#newest(this.#traces, id, version.author)) ?? null
   }
 
   get(id: Buffer): Known | null {
@@ -67,21 +119,28 @@ export class History {
 
   hasPlaces(id: Buffer): boolean {
     const version = this.get(id)?.version
-    return version !== undefined && this.#places.has(placesKey(id, version.author))
+    return version !== undefined && this.#newest(this.#places, id, version.author) !== null
   }
 
   /** Whether it is known where a version is: `places` does not throw. */
   isPlaced(id: Buffer): boolean {
     const version = this.get(id)?.version
-    const places = version && this.#places.get(placesKey(id, version.author))
-    return version !== undefined && places !== undefined && areOf(version, places)
+    const places = version === undefined ? null : this.#newest(this.#places, id, version.author)
+    return version !== undefined && places !== null && areOf(version, places)
+  }
+
+  /** The last word of an author that counts: what it says when it is shut out does not. */
+  #newest<T>(said: ReadonlyMap<string, At<T>[]>, id: Buffer, author: Buffer): T | null {
+    const all = said.get(placesKey(id, author)) ?? []
+    const host = author.toString('hex')
+    return all.findLast(({ core, index }) => this.#counts(host, core, index))?.value ?? null
   }
 
   /** Where a version is, in its author's words. Throws UNREACHABLE, INTEGRITY. */
   places(id: Buffer): Places {
     const version = this.get(id)?.version
-    const places = version && this.#places.get(placesKey(id, version.author))
-    if (version === undefined || places === undefined) {
+    const places = version === undefined ? null : this.#newest(this.#places, id, version.author)
+    if (version === undefined || places === null) {
       throw new ParcelError('UNREACHABLE', 'where this version is stored has not arrived yet')
     }
     if (!areOf(version, places)) {

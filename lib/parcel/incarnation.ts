@@ -1,6 +1,7 @@
 import { encodeCoreHeader, type CoreKind } from '../format/core-header.js'
 import type { ControlBody, Incarnation as CoreKeys } from '../format/control-record.js'
 import { encodeMetaRecord } from '../format/meta-record.js'
+import { MAX_PARENTS } from '../format/limits.js'
 import type { SignedRecord } from '../format/wire.js'
 import { keyPairFrom, randomBytes } from '../keys/identity.js'
 import type { Keyring } from '../keys/keyring.js'
@@ -55,7 +56,9 @@ export class Incarnation {
     const made = await Incarnation.open(context, keyring, seeds)
     const { parcel } = control
     const host = context.identity.publicKey
-    for (const log of made.logs) {
+    // A vault has the key of control logs alone: its others stay empty.
+    const writable = made.logs.filter(({ kind }) => keyring.canSeal(kind))
+    for (const log of writable) {
       await log.append([[encodeCoreHeader({ kind: log.kind, parcel, host, incarnation: id })]])
     }
     for (const record of firstRecords) await made.control.append([[encodeSigned(record)]])
@@ -66,7 +69,9 @@ export class Incarnation {
       data: [made.data.key]
     }
     await made.say(context, keyring, control, { type: 'cores', incarnation: keys })
-    await made.meta.append([[encodeMetaRecord({ type: 'name', name: context.hostName })]])
+    if (keyring.canSeal('meta')) {
+      await made.meta.append([[encodeMetaRecord({ type: 'name', name: context.hostName })]])
+    }
     await context.store.flush()
     return made
   }
@@ -81,8 +86,8 @@ export class Incarnation {
     const record = signControl(identity, {
       parcel: control.parcel,
       sequence: control.count(identity.publicKey),
-      epoch: keyring.current.epoch,
-      parents: control.heads.slice(0, 64),
+      epoch: keyring.newest.epoch,
+      parents: control.parents(MAX_PARENTS),
       created: clock(),
       body
     })

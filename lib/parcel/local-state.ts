@@ -1,10 +1,10 @@
-import { readdir } from 'node:fs/promises'
+import { readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { ParcelError } from '../errors.js'
 import type { SignedRecord } from '../format/wire.js'
-import { readSealed, writeSealed } from '../keys/at-rest.js'
-import type { EpochKeys } from '../keys/keyring.js'
+import { readSealed, syncFolder, writeSealed } from '../keys/at-rest.js'
+import type { EpochKeys } from '../format/epoch-keys.js'
 
 const hex = (bytes: number) =>
   z
@@ -22,6 +22,8 @@ const schema = z.strictObject({
   epochs: z.array(
     z.strictObject({
       epoch: z.number().int().min(0),
+      /** Id of the record that began it; null for the first. */
+      record: hex(32).nullable().default(null),
       epochKey: hex(32).nullable(),
       controlKey: hex(32)
     })
@@ -53,18 +55,13 @@ export type LocalState = z.infer<typeof schema>
 export function newState(
   id: Buffer,
   fields: Pick<LocalState, 'name' | 'driver' | 'path'>,
-  { epoch, epochKey, controlKey }: EpochKeys
+  keys: EpochKeys
 ): LocalState {
-  const keys = {
-    epoch,
-    epochKey: epochKey === null ? null : epochKey.toString('hex'),
-    controlKey: controlKey.toString('hex')
-  }
   return {
     format: 1,
     parcel: id.toString('hex'),
     ...fields,
-    epochs: [keys],
+    epochs: [epochText(keys)],
     incarnation: null,
     base: null,
     isStarted: false,
@@ -75,11 +72,22 @@ export function newState(
 }
 
 export function epochKeysOf({ epochs }: LocalState): EpochKeys[] {
-  return epochs.map(({ epoch, epochKey, controlKey }) => ({
+  return epochs.map(({ epoch, record, epochKey, controlKey }) => ({
     epoch,
+    record: record === null ? null : Buffer.from(record, 'hex'),
     epochKey: epochKey === null ? null : Buffer.from(epochKey, 'hex'),
     controlKey: Buffer.from(controlKey, 'hex')
   }))
+}
+
+export function epochText(keys: EpochKeys): LocalState['epochs'][number] {
+  const { epoch, record, epochKey, controlKey } = keys
+  return {
+    epoch,
+    record: record?.toString('hex') ?? null,
+    epochKey: epochKey?.toString('hex') ?? null,
+    controlKey: controlKey.toString('hex')
+  }
 }
 
 export function announcementsOf({ announcements }: LocalState): SignedRecord[] {
@@ -102,6 +110,15 @@ export async function saveState(dir: string, key: Buffer, state: LocalState): Pr
   // What could not be read back must not replace what can.
   schema.parse(state)
   await writeSealed(join(dir, state.parcel + SUFFIX), key, Buffer.from(JSON.stringify(state)))
+}
+
+/** Removes a parcel's state, and what is kept beside it. */
+export async function removeState(dir: string, parcel: Buffer): Promise<void> {
+  const name = parcel.toString('hex')
+  for (const file of await readdir(dir)) {
+    if (file.startsWith(name)) await rm(join(dir, file), { force: true })
+  }
+  await syncFolder(dir)
 }
 
 export interface LoadedStates {

@@ -8,6 +8,8 @@ import { Mirror } from '../log/mirror.js'
 import { Pace } from '../log/pace.js'
 import type { ParcelContext } from './context.js'
 import { decodeSigned, type Control } from './control.js'
+import type { Members } from './membership.js'
+import { SaidByHosts } from './said-by-hosts.js'
 import type { History } from './history.js'
 
 /** More incarnations of one host are not opened: each costs cores, and a hostile member could announce any number. */
@@ -20,6 +22,12 @@ interface OpenLog {
   host: string
   /** The next block to read records from. */
   cursor: number
+  /** Blocks before it of which the key is not here: it may come. */
+  locked: number[]
+  /** Its header is what it should be. */
+  isProven: boolean
+  /** Its header names a host that has not said that it is its own: nothing of it counts. */
+  claims: string | null
   /** How many of its writer's `drop` records have been heeded. */
   drops: number
   stop: () => void
@@ -28,6 +36,8 @@ interface OpenLog {
 interface Callbacks {
   /** Records or logs were added. */
   onChange: () => void
+  /** Who is a member, or the key epoch, has changed. */
+  onMembers: () => void
   /** Brings blocks without replication where it can; returns the others. */
   onMissing: (log: Log, blocks: number[]) => Promise<number[]>
   /** A log of another host has no gap. */
@@ -51,6 +61,8 @@ export class LogSet {
   readonly problems: string[] = []
   /** How hosts call themselves, by key in hex. */
   readonly hostNames = new Map<string, string>()
+  /** What hosts say of themselves. */
+  readonly facts: SaidByHosts
   /** The last version record that this software is too old to read; null when there is none. */
   newerFormat: ParcelError | null = null
   /** When a block last came from a peer, by `performance.now`. */
@@ -59,8 +71,15 @@ export class LogSet {
   readonly #context: ParcelContext
   readonly #callbacks: Callbacks
   readonly #logs = new Map<string, OpenLog>()
+  /** Cores of `#logs` again, by core and kind: another host says that they are of another kind. */
+  readonly #rivals = new Map<string, OpenLog>()
   #refreshing: Promise<void> | null = null
   #isStale = false
+  #unlockedWith = 0
+  /** As they were when versions were judged. */
+  #members: Members | null = null
+  /** Records of key epochs that were heeded. */
+  #epochs = 0
   #isClosed = false
 
   constructor(
@@ -72,6 +91,7 @@ export class LogSet {
     this.control = options.control
     this.history = options.history
     this.#keyring = options.keyring
+    this.facts = new SaidByHosts(options.parcel)
     this.#context = context
     this.#callbacks = callbacks
   }
@@ -122,9 +142,16 @@ export class LogSet {
 
   async close(): Promise<void> {
     this.#isClosed = true
-    for (const { stop } of this.#logs.values()) stop()
+    for (const { stop } of this.#all()) stop()
     this.pace.close()
     await this.#refreshing?.catch(() => {})
+  }
+
+  /** Takes all logs off the disk. It must be closed. */
+  async purge(): Promise<void> {
+    for (const { log } of this.#rivals.values()) await this.#context.store.release(log)
+    for (const { log } of this.#logs.values()) await this.#context.store.forget(log)
+    await this.#context.store.reclaim()
   }
 
   async #refresh(): Promise<void> {
@@ -132,9 +159,13 @@ export class LogSet {
       while (this.#isStale && !this.#isClosed) {
         this.#isStale = false
         let grew = false
-        for (const open of this.#logs.values()) {
+        await this.#unlock()
+        for (const open of this.#all()) {
           if (open.log.kind !== 'data') grew = (await this.#readRecords(open)) || grew
+          else if (this.#isRival(open)) await this.#isHeaderRead(open)
         }
+        grew = this.#settleRivals() || grew
+        grew = this.#heedMembers() || grew
         grew = (await this.#openAnnounced()) || grew
         await this.#heedDrops()
         if (!grew) continue
@@ -145,6 +176,19 @@ export class LogSet {
       // With no await since the last look at the flag, no wake-up is lost in between.
       this.#refreshing = null
     }
+  }
+
+  /** Who is a member decides whose versions count. */
+  #heedMembers(): boolean {
+    const { members } = this.control
+    const epochs = this.control.epochs().length
+    if (members === this.#members && epochs === this.#epochs) return false
+    if (members !== this.#members) this.history.judge()
+    this.#members = members
+    this.#epochs = epochs
+    this.control.addEarly()
+    this.#callbacks.onMembers()
+    return true
   }
 
   async #openAnnounced(): Promise<boolean> {
@@ -167,7 +211,15 @@ export class LogSet {
         ...incarnation.data.map((key): [CoreKind, Buffer] => ['data', key])
       ]
       for (const [kind, key] of cores) {
-        if (this.#logs.has(key.toString('hex')) || this.#isClosed) continue
+        const known = this.#logs.get(key.toString('hex'))
+        if (known !== undefined && known.claims === name && known.log.kind === kind) {
+          // Somebody else had said that it was its own.
+          Object.assign(known, { host: name, claims: null, cursor: 0 })
+          grew = true
+        }
+        const isOther = known !== undefined && known.log.kind !== kind && !known.isProven
+        const isNew = known === undefined || (isOther && !this.#rivals.has(rivalName(key, kind)))
+        if (!isNew || this.#isClosed) continue
         this.#attach(await this.#context.store.mirror(kind, key, this.#keyring), name, true)
         grew = true
       }
@@ -177,15 +229,38 @@ export class LogSet {
 
   /** What a host's control log says of its data logs, and of nobody else's. */
   async #heedDrops(): Promise<void> {
+    // A vault keeps nothing for itself: what the writer does not need it does not keep.
+    const isBlind = this.#keyring.isBlind
+    const isCleared = isBlind ? { isCleared: true } : {}
+    let cleared = 0
     for (const [key, open] of this.#logs) {
-      if (open.log.kind !== 'data') continue
+      if (open.log.kind !== 'data' || open.claims !== null) continue
       const drops = this.control.drops(key)
-      if (open.drops === drops.length || !(await this.#isHeaderRead(open))) continue
+      if (open.drops === drops.length) continue
+      if (!(isBlind ? this.#isOnlyWriter(open) : await this.#isHeaderRead(open))) continue
       for (; open.drops < drops.length; open.drops++) {
         const drop = drops[open.drops]
-        if (drop?.author === open.host) await open.log.drop(drop.ranges)
+        const counts = drop?.author === open.host && this.control.countsDrop(drop)
+        if (drop !== undefined && counts) cleared += await open.log.drop(drop.ranges, isCleared)
       }
     }
+    if (isBlind && cleared > 0) await this.#context.store.reclaim()
+  }
+
+  /** For who cannot read a log: whether nobody but one host says that it is its own. */
+  #isOnlyWriter(open: OpenLog): boolean {
+    const { key } = open.log
+    const isOthers = this.control
+      .incarnations()
+      .some(
+        ({ host, incarnation }) =>
+          host.toString('hex') !== open.host && incarnation.data.some((data) => data.equals(key))
+      )
+    if (!isOthers) return true
+    this.problem(open.host, 'two hosts say that a log is theirs: nothing of it is dropped')
+    if (open.drops > 0) open.log.undrop()
+    open.drops = 0
+    return false
   }
 
   /** Whether it is known from a data log itself who writes it. */
@@ -195,7 +270,8 @@ export class LogSet {
     try {
       this.#readHeader(await open.log.read(0), open)
     } catch (error) {
-      this.problem(open.host, ParcelError.from(error).message)
+      const { code, message } = ParcelError.from(error)
+      if (code !== 'BAD_KEY') this.problem(open.host, message)
       return false
     }
     open.cursor = 1
@@ -204,6 +280,10 @@ export class LogSet {
 
   #attach(log: Log, host: string, isMirrored: boolean): void {
     const { onWhole, onMissing, onRollback } = this.#callbacks
+    const pace = log.kind === 'data' ? this.pace : new Pace()
+    // Who cannot read a log cannot say that it is not what it is announced as; control logs alone come always.
+    const isBounded = log.kind === 'data' || (log.kind === 'meta' && this.#keyring.isBlind)
+    const quota = isBounded ? this.#context.quota : null
     const stops = [
       log.onAppend(() => {
         if (!isMirrored && log.isContinuedElsewhere) {
@@ -216,15 +296,56 @@ export class LogSet {
         if (!isMirrored) onRollback('this log was forked by an earlier copy of this store')
       }),
       log.onTraffic(this.#context.onTraffic),
-      log.onDownload(() => (this.lastDownload = performance.now()))
+      log.onDownload((_, bytes) => {
+        this.lastDownload = performance.now()
+        quota?.took(bytes)
+      })
     ]
-    const pace = log.kind === 'data' ? this.pace : new Pace()
-    const mirror = isMirrored ? new Mirror(log, () => onWhole(log), onMissing, pace) : null
+    const mirror = isMirrored ? new Mirror(log, () => onWhole(log), onMissing, pace, quota) : null
     const stop = (): void => {
       for (const each of stops) each()
       mirror?.close()
     }
-    this.#logs.set(log.key.toString('hex'), { log, host, cursor: 0, drops: 0, stop })
+    const open = {
+      log,
+      host,
+      cursor: 0,
+      locked: [],
+      isProven: false,
+      claims: null,
+      drops: 0,
+      stop
+    }
+    const name = log.key.toString('hex')
+    const isRival = isMirrored && this.#logs.has(name) && this.#logs.get(name)?.log !== log
+    if (isRival) this.#rivals.set(rivalName(log.key, log.kind), open)
+    else this.#logs.set(name, open)
+  }
+
+  #all(): OpenLog[] {
+    return [...this.#logs.values(), ...this.#rivals.values()]
+  }
+
+  #isRival({ log }: OpenLog): boolean {
+    return this.#rivals.has(rivalName(log.key, log.kind))
+  }
+
+  /** A core is of the kind that its own header says. Whether any was taken for another until now. */
+  #settleRivals(): boolean {
+    let isChanged = false
+    for (const [name, rival] of this.#rivals) {
+      const core = rival.log.key.toString('hex')
+      const known = this.#logs.get(core)
+      if (known?.isProven !== true && !rival.isProven) continue
+      this.#rivals.delete(name)
+      if (known?.isProven === true) rival.stop()
+      else {
+        known?.stop()
+        this.#logs.set(core, rival)
+        isChanged = true
+      }
+    }
+    return isChanged
   }
 
   #failed(error: unknown): void {
@@ -233,21 +354,41 @@ export class LogSet {
 
   async #readRecords(open: OpenLog): Promise<boolean> {
     const from = open.cursor
-    while (!this.#isClosed && open.cursor < open.log.length && open.log.has(open.cursor)) {
+    const isNext = (): boolean => open.cursor < open.log.length && open.log.has(open.cursor)
+    while (!this.#isClosed && open.claims === null && isNext()) {
       const index = open.cursor
-      try {
-        const body = await open.log.read(index)
-        if (index === 0) this.#readHeader(body, open)
-        else if (open.log.kind === 'control') this.control.add(decodeSigned(body))
-        else this.#readMeta(body, open.host)
-      } catch (error) {
-        const failure = ParcelError.from(error)
-        if (failure.code === 'NEWER_FORMAT' && open.log.kind === 'meta') this.newerFormat = failure
-        this.problem(open.host, failure.message)
-      }
+      if (!(await this.#readRecord(open, index))) open.locked.push(index)
       open.cursor = index + 1
     }
     return open.cursor > from
+  }
+
+  /** Tries again what could not be opened: there are more keys now. */
+  async #unlock(): Promise<void> {
+    if (this.#unlockedWith === this.#keyring.size) return
+    this.#unlockedWith = this.#keyring.size
+    for (const open of this.#all()) {
+      const locked = open.locked.splice(0)
+      for (const index of locked) {
+        if (!(await this.#readRecord(open, index))) open.locked.push(index)
+      }
+    }
+  }
+
+  /** false: the key that it was sealed under is not here. */
+  async #readRecord(open: OpenLog, index: number): Promise<boolean> {
+    try {
+      const body = await open.log.read(index)
+      if (index === 0) this.#readHeader(body, open)
+      else if (open.log.kind === 'control') this.control.add(decodeSigned(body))
+      else this.#readMeta(body, open, index)
+    } catch (error) {
+      const failure = ParcelError.from(error)
+      if (failure.code === 'BAD_KEY') return false
+      if (failure.code === 'NEWER_FORMAT' && open.log.kind === 'meta') this.newerFormat = failure
+      this.problem(open.host, failure.message)
+    }
+    return true
   }
 
   /** The header's word counts, not the announcer's: only the writer of a log can have written it. */
@@ -256,18 +397,53 @@ export class LogSet {
     if (header.kind !== open.log.kind || !header.parcel.equals(this.parcel)) {
       throw new ParcelError('INTEGRITY', `a ${open.log.kind} log says that it is something else`)
     }
-    open.host = header.host.toString('hex')
+    const host = header.host.toString('hex')
+    open.isProven = true
+    if (host === open.host) return
+    const isSaid = this.control
+      .incarnations()
+      .some(
+        ({ host: by, incarnation: { control, meta, data } }) =>
+          by.equals(header.host) &&
+          (open.log.kind === 'data' ? data : open.log.kind === 'meta' ? [meta] : [control]).some(
+            (key) => key.equals(open.log.key)
+          )
+      )
+    if (isSaid) {
+      open.host = host
+      return
+    }
+    open.claims = host
+    open.isProven = false
+    throw new ParcelError('INTEGRITY', 'announced a log that names another host, which has not')
   }
 
-  #readMeta(body: Buffer, host: string): void {
+  /** Of one that is no member yet nothing is said: that may be on its way. */
+  #refuseVersion(host: string): void {
+    const { roles, revoked } = this.control.members
+    const role = roles.get(host)
+    if (role !== undefined) this.problem(host, `made a version, which a ${role} must not: ignored`)
+    else if (revoked.has(host)) this.problem(host, 'made a version after its revocation: ignored')
+  }
+
+  #readMeta(body: Buffer, { host, log }: OpenLog, index: number): void {
     const record = decodeMetaRecord(body)
     const author = Buffer.from(host, 'hex')
+    const where = { core: log.key, index }
     // A log counts for its writer alone: nobody can speak of another's versions.
-    if (record.type === 'places') this.history.addPlaces(record.places, author)
-    if (record.type === 'trace') this.history.addTrace(record.trace, author)
-    if (record.type === 'version') this.history.addVersion(record.bytes, record.signature, author)
+    if (record.type === 'places') this.history.addPlaces(record.places, author, where)
+    if (record.type === 'trace') this.history.addTrace(record.trace, author, where)
+    if (record.type === 'version') {
+      const { id } = this.history.addVersion(record.bytes, record.signature, author, where)
+      if (this.history.get(id) === null) this.#refuseVersion(host)
+    }
+    if (record.type === 'facts') this.facts.add(host, record)
     if (record.type === 'name') {
       this.hostNames.set(host, printable(Buffer.from(record.name)).slice(0, 64))
     }
   }
+}
+
+function rivalName(key: Buffer, kind: CoreKind): string {
+  return `${key.toString('hex')} ${kind}`
 }

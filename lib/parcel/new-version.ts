@@ -3,6 +3,8 @@ import type { FileEntry, FileRole } from '../format/file-table.js'
 import { CHUNKING } from '../format/limits.js'
 import type { Places, Trace } from '../format/meta-record.js'
 import type { CoreHead, Version } from '../format/version.js'
+import { contents } from '../image/contents.js'
+import { openContents } from '../image/open-tree.js'
 import { CORE_PREFIX } from '../log/chunk-index.js'
 import { CoreTable } from '../log/core-table.js'
 import type { Log } from '../log/log.js'
@@ -10,7 +12,6 @@ import { PackWriter } from '../log/pack-writer.js'
 import type { Work } from '../progress.js'
 import { BaseFiles } from './base-files.js'
 import { commitFolder, type Images } from './commit.js'
-import { contents } from '../image/contents.js'
 import type { ParcelContext } from './context.js'
 import { FaultSource, type Faults } from './faults.js'
 import { FileStamps } from './file-stamps.js'
@@ -191,14 +192,14 @@ function imagesOf(
     (before?.blocks ?? []).flatMap((at) => (at.isPacked && isGood ? [blockName(at)] : []))
   )
   return {
-    overlays: images.overlays,
     used,
     packed,
     isPacked: (place) => packed.has(blockName(place)),
     here: packsOf(new CoreTable(places.cores), set),
     anywhere,
     async *contents() {
-      for await (const content of contents(anywhere, of.version, places)) {
+      const all = contents(anywhere, of.version, places)
+      for await (const content of openContents(all, images.overlays)) {
         if (images.isImage(content.entry)) yield content
       }
     }

@@ -2,9 +2,12 @@ import { chunkId } from '../chunk/id.js'
 import { ParcelError } from '../errors.js'
 import type { ControlBody } from '../format/control-record.js'
 import { encodePackHeader } from '../format/pack.js'
+import { encodeFacts, encodeMetaRecord, type SaidFacts } from '../format/meta-record.js'
 import type { SignedRecord } from '../format/wire.js'
 import type { Keyring } from '../keys/keyring.js'
+import { NS } from '../keys/namespaces.js'
 import type { ParcelContext } from './context.js'
+import { encodeSigned } from './control.js'
 import { Incarnation } from './incarnation.js'
 import type { LogSet } from './log-set.js'
 import type { SavedState } from './saved-state.js'
@@ -78,6 +81,23 @@ export class OwnLogs {
     for (const body of bodies) {
       await own.say(this.#context, this.#keyring, this.#set.control, body)
     }
+    await this.#context.store.flush()
+    await this.saveMarks()
+  }
+
+  /** Says, signed, what this host is. */
+  async sayFacts(said: SaidFacts): Promise<void> {
+    const { identity } = this.#context
+    const bytes = encodeFacts(this.#set.parcel, said)
+    const signature = identity.sign(NS.factsSignature, bytes)
+    await this.require().meta.append([[encodeMetaRecord({ type: 'facts', bytes, signature })]])
+    await this.#context.store.flush()
+    await this.saveMarks()
+  }
+
+  /** Appends a control record of whoever once more, and makes it durable. */
+  async repeat(record: SignedRecord): Promise<void> {
+    await this.require().control.append([[encodeSigned(record)]])
     await this.#context.store.flush()
     await this.saveMarks()
   }

@@ -1,15 +1,20 @@
 import { ParcelError } from '../errors.js'
+import type { MemberRole } from '../format/control-record.js'
+import type { EpochKeys } from '../format/epoch-keys.js'
 import { encodeMetaRecord } from '../format/meta-record.js'
 import type { Question, Recipe } from '../format/recipe.js'
+import { MAX_INTRODUCED, MAX_INTRODUCED_BYTES, type RecoveryAnswer } from '../format/recovery.js'
 import type { SignedRecord } from '../format/wire.js'
 import { randomBytes } from '../keys/identity.js'
-import { Keyring, type EpochKeys } from '../keys/keyring.js'
+import { Keyring } from '../keys/keyring.js'
 import type { Log } from '../log/log.js'
 import type { Work } from '../progress.js'
+import { Admission } from './admission.js'
 import { Availability } from './availability.js'
 import { checkOut, type Served } from './check-out.js'
 import type { ParcelContext } from './context.js'
-import { Control, signGenesis } from './control.js'
+import { Control, mayWrite, signGenesis } from './control.js'
+import { Epochs } from './epochs.js'
 import { Faults } from './faults.js'
 import type { FileStamps } from './file-stamps.js'
 import { History, signVersion, type Known } from './history.js'
@@ -17,21 +22,28 @@ import {
   announcementsOf,
   announcementText,
   epochKeysOf,
+  epochText,
   newState,
+  removeState,
   type LocalState
 } from './local-state.js'
 import { LogSet } from './log-set.js'
 import { storeVersion, type CommitRequest } from './new-version.js'
+import { MissingRecords } from './missing-records.js'
 import { OwnLogs } from './own-logs.js'
-import { dueReceipts } from './receipts.js'
+import { OwnRecords } from './own-records.js'
 import { itemsFor, recipesFor } from './recipes.js'
 import { Prefetch } from './prefetch.js'
+import type { Said } from './said-by-hosts.js'
 import { SavedState } from './saved-state.js'
 import { Synthesis } from './synthesis.js'
 import { versionItems, type VersionItems } from './version-items.js'
 import { contentsOf } from './version-packs.js'
 import type { Skipped } from './walk.js'
 import { WorkingFolder } from './working-folder.js'
+
+/** Records in one answer, bytes; one alone may be larger. */
+const MOST_RECORDS = 1_048_576
 
 /**
  * A parcel on this host: its logs and everyone else's, its versions, its members. Owns the parts
@@ -46,38 +58,69 @@ export class Parcel {
   readonly synthesis: Synthesis
   readonly faults: Faults
   readonly folder: WorkingFolder
+  readonly admission: Admission
+  readonly says: OwnRecords
   readonly #context: ParcelContext
   readonly #set: LogSet
   readonly #saved: SavedState
   readonly #own: OwnLogs
+  readonly #epochs: Epochs
+  readonly #missing: MissingRecords
   readonly #listeners = new Set<() => void>()
   #busy: Promise<unknown> = Promise.resolve()
   /** How many images read a version of it now, and how many of them hold what nobody asked for. */
   #lent = { images: 0, held: 0 }
+  /** Hosts whose disks the user has plugged in here, in hex: who has let them in may not be known yet. */
+  readonly #guests = new Set<string>()
   #isRollingBack = false
   #isClosed = false
 
   private constructor(context: ParcelContext, state: LocalState) {
     this.#context = context
     this.id = Buffer.from(state.parcel, 'hex')
-    this.history = new History(this.id)
     this.control = new Control(this.id)
+    this.history = new History(this.id, (...where) => this.control.countsVersion(...where))
     this.keyring = new Keyring(this.id, epochKeysOf(state))
     for (const record of announcementsOf(state)) this.control.add(record)
     const { id: parcel, control, history, keyring } = this
     this.#set = new LogSet({ parcel, control, history, keyring }, context, {
-      onChange: () => this.#changed(),
+      onChange: () => {
+        this.#changed()
+        this.#missing.ask()
+      },
+      onMembers: () => this.#heedMembers(),
       onWhole: (log) => this.#mirrored(log),
       onMissing: (log, blocks) => this.synthesis.fill(log, blocks),
       onRollback: (why) => this.#rolledBack(why)
     })
     this.synthesis = new Synthesis(this.#set, keyring, context.pool, context.lookaside)
     context.lookaside.add(this.#set)
-    this.faults = new Faults(this.#set, context.lookaside)
+    this.faults = new Faults(this.#set, context.lookaside, () => this.synthesis.answerers())
     this.availability = new Availability(this.#set)
     this.#saved = new SavedState(state, context, control)
     this.#own = new OwnLogs(context, keyring, this.#set, this.#saved)
     this.folder = new WorkingFolder(this.#saved, this.#own, history)
+    this.#missing = new MissingRecords({
+      control,
+      answerers: () => this.synthesis.answerers(),
+      keep: (records) => this.says.keep(records)
+    })
+    this.says = new OwnRecords({
+      context,
+      set: this.#set,
+      own: this.#own,
+      keyring,
+      availability: this.availability,
+      exclusive: (work) => this.#exclusive(work)
+    })
+    this.#epochs = new Epochs(control, keyring, context.identity)
+    this.admission = new Admission({
+      set: this.#set,
+      own: this.#own,
+      epochs: this.#epochs,
+      self: this.#self,
+      exclusive: (work) => this.#exclusive(work)
+    })
   }
 
   /** A new parcel, owned by this host. */
@@ -86,7 +129,7 @@ export class Parcel {
     fields: Pick<LocalState, 'name' | 'driver' | 'path'>
   ): Promise<Parcel> {
     const genesis = signGenesis(context.identity, randomBytes(32), context.clock())
-    const keys = { epoch: 0, epochKey: randomBytes(32), controlKey: randomBytes(32) }
+    const keys = { epoch: 0, record: null, epochKey: randomBytes(32), controlKey: randomBytes(32) }
     const parcel = new Parcel(context, newState(genesis.id, fields, keys))
     parcel.control.add(genesis)
     await parcel.#own.start([genesis])
@@ -97,11 +140,11 @@ export class Parcel {
   static async join(
     context: ParcelContext,
     fields: Pick<LocalState, 'name' | 'driver'> &
-      EpochKeys & { id: Buffer; announcement: SignedRecord }
+      EpochKeys & { id: Buffer; announcements: readonly SignedRecord[] }
   ): Promise<Parcel> {
-    const { id, name, driver, announcement } = fields
+    const { id, name, driver, announcements } = fields
     const state = newState(id, { name, driver, path: null }, fields)
-    state.announcements.push(announcementText(announcement))
+    state.announcements.push(...announcements.map(announcementText))
     const parcel = new Parcel(context, state)
     await parcel.#own.start([])
     return parcel
@@ -138,14 +181,52 @@ export class Parcel {
 
   /** Hosts whose connections are accepted, in hex: members, and whoever invited us. */
   trusted(): Set<string> {
-    const members = this.control.members()
+    const members = this.control.members.roles
     const hosts = members.size > 0 ? new Set(members.keys()) : this.#set.hosts()
-    hosts.delete(this.#context.identity.publicKey.toString('hex'))
+    for (const guest of this.#guests) {
+      if (!this.control.members.revoked.has(guest)) hosts.add(guest)
+    }
+    hosts.delete(this.#self)
     return hosts
   }
 
-  isOwner(): boolean {
-    return this.control.members().get(this.#context.identity.publicKey.toString('hex')) === 'owner'
+  /**
+   * Until the returned function is called logs are exchanged with a host, in hex, unless it was
+   * shut out. It is given nothing that only members get.
+   */
+  welcome(host: string): () => void {
+    this.#guests.add(host)
+    this.#changed()
+    return () => {
+      this.#guests.delete(host)
+      this.#changed()
+    }
+  }
+
+  /** What this host may do here; null before that is known, or when it is no member any more. */
+  get role(): MemberRole | null {
+    return this.control.members.roles.get(this.#self) ?? null
+  }
+
+  /** Throws REVOKED, FORBIDDEN when this host must not make versions. */
+  requireWriter(): void {
+    const { role } = this
+    if (role === null && this.control.members.revoked.has(this.#self)) {
+      throw new ParcelError(
+        'REVOKED',
+        `this host was shut out of "${this.name}": what it has stays, new versions count for nobody`
+      )
+    }
+    if (role !== null && !mayWrite(role)) {
+      throw new ParcelError(
+        'FORBIDDEN',
+        `this host is a ${role} of "${this.name}": it makes no versions. An owner can let it in as a runner`
+      )
+    }
+  }
+
+  get #self(): string {
+    return this.#context.identity.publicKey.toString('hex')
   }
 
   /** Every log of the parcel, for replication. */
@@ -158,13 +239,65 @@ export class Parcel {
     return this.control.incarnations().map(({ signed }) => signed)
   }
 
-  /** Where members meet on the DHT. */
-  topic(): Buffer {
-    return this.keyring.topic()
+  /** Where members meet on the DHT, and where they meet vaults, if there are any, or none is known yet. */
+  topics(): Buffer[] {
+    const hasVaults =
+      this.control.isBlank || [...this.control.members.roles.values()].includes('vault')
+    const topics = [this.keyring.topic()]
+    if (hasVaults) topics.push(this.keyring.topic({ withVaults: true }))
+    return topics
+  }
+
+  recoveryTopics(): Buffer[] {
+    return [...this.trusted()].flatMap((host) => this.control.recovery(host)?.topic ?? [])
+  }
+
+  recoveryFor(host: string): RecoveryAnswer | null {
+    const said = this.control.recovery(host)
+    if (said === null || this.#own.current === null) return null
+    return { parcel: this.id, record: said.signed, announcements: this.introductions(host) }
+  }
+
+  /**
+   * `cores` records for a host that knows nobody yet: this host's own first, then its own if it was a
+   * member before, then owners', who know of the beginning, then those of vaults and all others.
+   */
+  introductions(to = ''): SignedRecord[] {
+    const { roles } = this.control.members
+    const rank = (host: string): number => {
+      if (host === to) return 0
+      const role = roles.get(host)
+      return role === undefined ? 9 : ['owner', 'vault', 'runner', 'reader'].indexOf(role) + 1
+    }
+    const others = this.control
+      .incarnations()
+      .map(({ host, signed }) => ({ by: rank(host.toString('hex')), signed }))
+      .toSorted((a, b) => a.by - b.by)
+    let left = MAX_INTRODUCED_BYTES
+    const found = [this.#own.announcement()]
+    for (const { signed } of others) {
+      left -= signed.bytes.byteLength + signed.signature.byteLength
+      if (left < 0 || found.length === MAX_INTRODUCED) break
+      if (!found.some(({ signature }) => signature.equals(signed.signature))) found.push(signed)
+    }
+    return found
   }
 
   headIds(): Buffer[] {
     return this.history.heads().map(({ id }) => id)
+  }
+
+  /** Takes the keys that come with being let in again. */
+  async takeKeys(keys: EpochKeys): Promise<void> {
+    if (!this.keyring.add(keys)) return
+    this.#saved.value.epochs = this.keyring.list().map(epochText)
+    await this.#saved.save()
+    await this.#set.refresh()
+  }
+
+  /** What a host said of itself last, and what was different before; null when it said nothing. */
+  factsOf(host: string): Said | null {
+    return this.#set.facts.of(host)
   }
 
   /** Whether a version's record has arrived. */
@@ -179,6 +312,19 @@ export class Parcel {
   /** This host's own `cores` record, for a newcomer to begin with. */
   ownAnnouncement(): SignedRecord {
     return this.#own.announcement()
+  }
+
+  /** Whether this host does not know who is a member: it has just come, or has lost its store. */
+  get isLost(): boolean {
+    return this.control.isBlank
+  }
+
+  /** Takes in where others' logs are, if it does not know who is a member. */
+  async introduce(announcements: readonly SignedRecord[]): Promise<void> {
+    if (!this.isLost) return
+    for (const record of announcements) this.control.add(record)
+    await this.#set.refresh()
+    this.#changed()
   }
 
   /** Takes in announcements from a peer; only members' `cores` records count. */
@@ -196,6 +342,20 @@ export class Parcel {
     return this.#mayRead(host) ? recipesFor(question, this.#set) : []
   }
 
+  records({ ids }: Question & { kind: 'records' }, host: string): SignedRecord[] {
+    if (!this.control.members.roles.has(host)) return []
+    const found: SignedRecord[] = []
+    let left = MOST_RECORDS
+    for (const id of ids) {
+      const record = this.control.get(id)
+      left -= record?.bytes.byteLength ?? 0
+      // The rest is asked for again.
+      if (left < 0 && found.length > 0) break
+      if (record !== null) found.push({ bytes: record.bytes, signature: record.signature })
+    }
+    return found
+  }
+
   async items(question: Question & { kind: 'items' }, host: string): Promise<Buffer> {
     return this.#mayRead(host) ? itemsFor(question, this.#set) : Buffer.alloc(0)
   }
@@ -204,15 +364,6 @@ export class Parcel {
   onChange(listener: () => void): () => void {
     this.#listeners.add(listener)
     return () => this.#listeners.delete(listener)
-  }
-
-  /** Lets a host in. It becomes known to the others through the control log. */
-  async admit(host: Buffer): Promise<void> {
-    await this.#exclusive(async () => {
-      if (this.control.isMember(host)) return
-      await this.#own.say([{ type: 'member', host, role: 'runner' }])
-    })
-    this.#changed()
   }
 
   /**
@@ -225,6 +376,7 @@ export class Parcel {
   ): Promise<{ version: Known; skipped: Skipped[]; fetched: number }> {
     const { path, images } = request
     return this.#exclusive(async () => {
+      this.requireWriter()
       const { version, places, skipped, stamps, trace, fetched } = await storeVersion(request, {
         parcel: this.id,
         driver: this.driver,
@@ -331,6 +483,11 @@ export class Parcel {
     }
   }
 
+  /** Whether somebody reads a version of it now. */
+  get isLent(): boolean {
+    return this.#lent.images > 0
+  }
+
   #hold(isFull: boolean): () => void {
     const change = (by: 1 | -1): void => {
       this.#lent.images += by
@@ -342,11 +499,26 @@ export class Parcel {
     return () => change(-1)
   }
 
+  /** Takes all that this host has of it off the disk, but for its folder. Nobody may use it any more. */
+  async remove(): Promise<void> {
+    const { lookaside, stateDir } = this.#context
+    lookaside.delete(this.#set)
+    await this.close()
+    // First: without its keys nothing of the rest is of use, should we die in the middle.
+    await removeState(stateDir, this.id)
+    await this.#set.purge()
+  }
+
   async close(): Promise<void> {
     this.#isClosed = true
+    this.admission.close()
+    this.says.close()
+    this.#missing.close()
     this.faults.close()
     await this.#set.close()
     await this.#busy.catch(() => {})
+    // With whom it has met since: without its store it knows only them. What cannot be saved was not needed.
+    await this.#saved.save().catch(() => {})
     await this.#saved.close()
   }
 
@@ -368,7 +540,7 @@ export class Parcel {
 
   /** A vault keeps what it cannot read. */
   #mayRead(host: string): boolean {
-    const role = this.control.members().get(host)
+    const role = this.control.members.roles.get(host)
     return role !== undefined && role !== 'vault'
   }
 
@@ -409,14 +581,20 @@ export class Parcel {
   }
 
   async #issueReceipts(): Promise<void> {
-    if (this.#own.current === null || this.#isClosed) return
-    const self = this.#context.identity.publicKey.toString('hex')
-    const due = await dueReceipts(this.#set, this.availability, self)
-    if (due.length === 0) return
-    // A receipt says "durable": the blocks are synced before it is written.
-    await this.#context.store.flush()
-    await this.#own.say(due)
-    this.#changed()
+    if (await this.says.receipts()) this.#changed()
+  }
+
+  /** Who belongs to the parcel has changed: keys may be there, or have to be made. */
+  #heedMembers(): void {
+    if (this.#epochs.learn()) {
+      this.#saved.value.epochs = this.keyring.list().map(epochText)
+      this.#saved.save().catch((error: unknown) => {
+        this.#set.problem('', ParcelError.from(error).message)
+      })
+      // What could not be opened until now can be.
+      void this.#set.refresh()
+    }
+    this.admission.heal()
   }
 
   #changed(): void {

@@ -4,6 +4,7 @@ import type { Connection } from 'hyperswarm'
 import Protomux, { type Message } from 'protomux'
 import { decodeOffer, encodeOffer, TOKEN_BYTES, type CarrierOffer } from '../format/carrier.js'
 import { randomBytes } from '../keys/identity.js'
+import { watchManners } from './manners.js'
 import type { PeerStatus } from '../peer-status.js'
 import type { TcpCarrier } from './tcp.js'
 
@@ -23,7 +24,9 @@ const RETRIES = [5_000, 30_000, 120_000, 600_000]
 export class Link {
   readonly host: string
   readonly connection: Connection
+  readonly isLocal: boolean
   readonly #tcp: TcpCarrier
+  readonly #onRude: (what: string) => void
   readonly #token = randomBytes(TOKEN_BYTES)
   readonly #listeners = new Set<() => void>()
   readonly #end = new AbortController()
@@ -37,9 +40,23 @@ export class Link {
   #tries = 0
   #retrying: NodeJS.Timeout | undefined
 
-  constructor(connection: Connection, tcp: TcpCarrier) {
+  /**
+   * `isLocal`: both ends are in this process, and there is no better way. `onRude` is told what the
+   * host did, on whichever way, that no honest one does.
+   */
+  constructor(
+    connection: Connection,
+    tcp: TcpCarrier,
+    {
+      isLocal = false,
+      onRude = () => {}
+    }: { isLocal?: boolean; onRude?: (what: string) => void } = {}
+  ) {
     this.host = connection.remotePublicKey.toString('hex')
     this.connection = connection
+    this.isLocal = isLocal
+    this.#onRude = onRude
+    watchManners(connection, onRude)
     this.#tcp = tcp
     const expected = {
       host: connection.remotePublicKey,
@@ -48,7 +65,8 @@ export class Link {
     this.#stopExpecting = tcp.expect(this.#token, expected)
     this.#holding = setTimeout(() => this.#choose(), HOLD)
     connection.once('close', () => this.#close())
-    this.#offer()
+    if (isLocal) this.#choose()
+    else this.#offer()
   }
 
   get #isDialer(): boolean {
@@ -62,6 +80,7 @@ export class Link {
   }
 
   get carrierName(): CarrierName {
+    if (this.isLocal) return 'local'
     return this.#direct === null ? 'udx' : 'tcp'
   }
 
@@ -130,6 +149,7 @@ export class Link {
     // A new one is there because the other side has lost the one before.
     const before = this.#direct
     this.#direct = stream
+    watchManners(stream, this.#onRude)
     stream.once('close', () => {
       if (this.#direct !== stream) return
       this.#direct = null

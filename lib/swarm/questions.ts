@@ -9,6 +9,7 @@ import {
   type Question,
   type Recipe
 } from '../format/recipe.js'
+import { decodeAnnouncements, encodeAnnouncements, type SignedRecord } from '../format/wire.js'
 import type { SharedParcel } from './shared-parcel.js'
 
 /** Questions of a peer that wait to be answered; a peer that asks more is refused. */
@@ -46,6 +47,11 @@ export class Questions implements Answerer {
   async recipes(question: Question & { kind: 'recipes' }): Promise<(Recipe | null)[] | null> {
     const body = await this.#put(question)
     return body === null ? null : decodeRecipes(body)
+  }
+
+  async records(question: Question & { kind: 'records' }): Promise<SignedRecord[] | null> {
+    const body = await this.#put(question)
+    return body === null ? null : decodeAnnouncements(body)
   }
 
   items(question: Question & { kind: 'items' }): Promise<Buffer | null> {
@@ -90,6 +96,10 @@ export class Questions implements Answerer {
   async #answerTo(number: number, question: Question): Promise<Buffer> {
     if (question.kind === 'items')
       return encodeItems(number, await this.#parcel.items(question, this.#host))
+    if (question.kind === 'records') {
+      const records = this.#parcel.records(question, this.#host)
+      return encodeItems(number, encodeAnnouncements(records))
+    }
     return encodeRecipes(number, await this.#parcel.recipes(question, this.#host))
   }
 

@@ -1,12 +1,18 @@
 import type { Answerer } from '../answerer.js'
 import type { Question, Recipe } from '../format/recipe.js'
+import type { RecoveryAnswer } from '../format/recovery.js'
 import type { SignedRecord } from '../format/wire.js'
 import type { Log } from '../log/log.js'
 
 /** A parcel as the network sees it. */
 export interface SharedParcel {
   readonly id: Buffer
-  topic(): Buffer
+  /** Where its hosts meet on the DHT; they change with the key epoch. */
+  topics(): Buffer[]
+  /** Where members announce themselves for each other, should one have lost all but its identity. */
+  recoveryTopics(): Buffer[]
+  /** What brings a host, in hex, back into the parcel; null when it has said nothing. */
+  recoveryFor(host: string): RecoveryAnswer | null
   /** Public keys in hex of the hosts that may connect for this parcel. */
   trusted(): Set<string>
   logs(): Log[]
@@ -17,6 +23,7 @@ export interface SharedParcel {
   /** What answers questions of a host, in hex, about blocks that are here. */
   recipes(question: Question & { kind: 'recipes' }, host: string): Promise<(Recipe | null)[]>
   items(question: Question & { kind: 'items' }, host: string): Promise<Buffer>
+  records(question: Question & { kind: 'records' }, host: string): SignedRecord[]
   /** Told whom it can ask itself. */
   readonly synthesis: { answerers: () => readonly Answerer[] }
   /** Notes for `status` what a host did that was refused. */

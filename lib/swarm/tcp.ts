@@ -29,6 +29,8 @@ export class TcpCarrier {
   readonly #streams = new Set<NoiseSecretStream>()
   readonly #server: Server
   #isClosed = false
+  /** Sockets that were ended before they had shown who they are. */
+  refused = 0
 
   /** Listens at `address`; null: all that this machine has. */
   constructor(keyPair: KeyPair, address: string | null) {
@@ -82,14 +84,21 @@ export class TcpCarrier {
   #onSocket(socket: Socket): void {
     socket.on('error', () => {})
     if (this.#unknown.size >= MAX_UNKNOWN || this.#isClosed) {
+      this.refused++
       socket.destroy()
       return
     }
     this.#unknown.add(socket)
-    socket.once('close', () => this.#unknown.delete(socket))
     // From the first byte on, whatever they send: a slow stranger is gone in time.
-    const timer = setTimeout(() => socket.destroy(), PATIENCE)
+    const timer = setTimeout(() => {
+      this.refused++
+      socket.destroy()
+    }, PATIENCE)
     timer.unref()
+    socket.once('close', () => {
+      clearTimeout(timer)
+      this.#unknown.delete(socket)
+    })
     let heard = Buffer.alloc(0)
     const onData = (bytes: Buffer): void => {
       heard = Buffer.concat([heard, bytes])
@@ -97,6 +106,7 @@ export class TcpCarrier {
       socket.off('data', onData).pause()
       const expected = this.#expected.get(heard.toString('hex', 0, TOKEN_BYTES))
       if (expected === undefined) {
+        this.refused++
         socket.destroy()
         return
       }

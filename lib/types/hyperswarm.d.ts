@@ -6,7 +6,8 @@ declare module 'hyperswarm' {
   export interface Connection extends Duplex {
     readonly remotePublicKey: Buffer
     readonly publicKey: Buffer
-    readonly rawStream: { readonly remoteHost?: string; readonly rtt?: number }
+    readonly handshakeHash: Buffer
+    readonly rawStream: Duplex & { readonly remoteHost?: string; readonly rtt?: number }
     setKeepAlive(ms: number): void
   }
 

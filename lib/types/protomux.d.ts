@@ -22,7 +22,7 @@ declare module 'protomux' {
       handshake: object
       messages: { encoding: object; onmessage: (value: Buffer) => void }[]
       onopen: (handshake: Buffer) => void
-      onclose: () => void
+      onclose: (isRemote: boolean) => void
       ondrain?: () => void
     }): (Channel & { messages: Message<Buffer>[] }) | null
   }

@@ -12,9 +12,10 @@ declare module '@hyperswarm/secret-stream' {
         remotePublicKey?: Buffer
       }
     )
-    readonly rawStream: Duplex
+    readonly rawStream: Duplex & { readonly remoteHost?: string; readonly rtt?: number }
     readonly publicKey: Buffer
     readonly remotePublicKey: Buffer
+    readonly handshakeHash: Buffer
     /** false when it was destroyed before. */
     readonly opened: Promise<boolean>
     setKeepAlive(ms: number): void

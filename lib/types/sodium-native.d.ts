@@ -4,6 +4,20 @@ declare module 'sodium-native' {
     readonly crypto_sign_SECRETKEYBYTES: number
     readonly crypto_box_SEALBYTES: number
     readonly crypto_secretbox_MACBYTES: number
+    readonly crypto_pwhash_SALTBYTES: number
+    readonly crypto_pwhash_ALG_ARGON2ID13: number
+    readonly crypto_pwhash_OPSLIMIT_MODERATE: number
+    readonly crypto_pwhash_MEMLIMIT_MODERATE: number
+    readonly crypto_pwhash_OPSLIMIT_MIN: number
+    readonly crypto_pwhash_MEMLIMIT_MIN: number
+    crypto_pwhash_async(
+      out: Buffer,
+      passphrase: Buffer,
+      salt: Buffer,
+      passes: number,
+      memory: number,
+      algorithm: number
+    ): Promise<void>
     randombytes_buf(out: Buffer): void
     crypto_generichash(out: Buffer, input: Buffer, key?: Buffer): void
     crypto_generichash_batch(out: Buffer, inputs: readonly Buffer[], key?: Buffer): void

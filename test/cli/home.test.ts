@@ -93,11 +93,11 @@ test('a damaged key is exit 12', async (t) => {
     assert.match(await user.fails(12, 'id'), /identity\.key is damaged/)
     await user.fails(12, 'ls')
   }
-  await writeFile(path, text.replace('identity 1', 'identity 2'))
+  await writeFile(path, text.replace('identity 2', 'identity 3'))
   assert.match(await user.fails(1, 'id'), /newer/)
   await writeFile(
     path,
-    text.replace('identity 1', 'identity 2').replace(/secret.*/, 'key elsewhere')
+    text.replace('identity 2', 'identity 3').replace(/secret.*/, 'key elsewhere')
   )
   assert.match(await user.fails(1, 'id'), /newer/)
   await rm(path)

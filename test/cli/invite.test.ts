@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
 import { mkdir, readFile } from 'node:fs/promises'
 import { test, type TestContext } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -6,11 +7,15 @@ import Hyperswarm from 'hyperswarm'
 import { homeDir, openHome } from '../../lib/index.js'
 import { keyPairFrom, randomBytes } from '../../lib/keys/identity.js'
 import { Keyring } from '../../lib/keys/keyring.js'
-import { loadStates } from '../../lib/parcel/local-state.js'
+import { epochKeysOf, loadStates } from '../../lib/parcel/local-state.js'
 import { createNode, parseBootstrap } from '../../lib/swarm/dht.js'
 import { finish } from '../support/cli.js'
+import { eventually } from '../support/hosts.js'
 import { onEnd } from '../support/on-end.js'
+import { missing } from '../support/programs.js'
 import { failure, Place, type User } from './place.js'
+
+const TERMINAL = { skip: missing(['script']) }
 
 /** A host with one version of the folder parcel "files". */
 async function inviter(t: TestContext): Promise<{ place: Place; laptop: User }> {
@@ -42,12 +47,7 @@ test('an invite lets one host in: again for the same, not for another, and its p
   const home = await openHome(homeDir(laptop.home))
   const [state] = await loadStates(`${laptop.home}/parcels`, home.identity.atRest)
   assert.ok(state)
-  const keys = state.epochs.map(({ epoch, epochKey, controlKey }) => ({
-    epoch,
-    epochKey: Buffer.from(epochKey ?? '', 'hex'),
-    controlKey: Buffer.from(controlKey, 'hex')
-  }))
-  const topic = new Keyring(Buffer.from(state.parcel, 'hex'), keys).topic()
+  const topic = new Keyring(Buffer.from(state.parcel, 'hex'), epochKeysOf(state)).topic()
   const dht = createNode(parseBootstrap(place.bootstrap))
   const swarm = new Hyperswarm({ keyPair: keyPairFrom(randomBytes(32)), dht })
   onEnd(t, () => swarm.destroy())
@@ -60,6 +60,83 @@ test('an invite lets one host in: again for the same, not for another, and its p
   await swarm.join(topic, { client: true, server: true }).flushed()
   await sleep(1_000)
   assert.equal(connections, 0)
+})
+
+/** The invite verb on a terminal of its own; what it says goes to `said`. */
+function onTerminal(
+  t: TestContext,
+  user: User,
+  ...args: string[]
+): {
+  type: (text: string) => void
+  said: (what: RegExp) => Promise<string>
+  exit: Promise<number>
+} {
+  const { command, env } = user.command(...args)
+  const quoted = command.map((word) => `'${word}'`).join(' ')
+  const child = spawn('script', ['-qec', quoted, '/dev/null'], {
+    env,
+    stdio: ['pipe', 'pipe', 'inherit']
+  })
+  onEnd(t, () => child.kill())
+  let text = ''
+  child.stdout.setEncoding('utf8').on('data', (part: string) => (text += part))
+  const exit = new Promise<number>((resolve) => child.once('exit', (code) => resolve(code ?? -1)))
+  const said = (what: RegExp): Promise<string> =>
+    eventually(async () => what.exec(text)?.[0] ?? null, String(what))
+  return { type: (line) => child.stdin.write(line), said, exit }
+}
+
+test('on a terminal the inviter sees who comes, and decides', TERMINAL, async (t) => {
+  const { place, laptop } = await inviter(t)
+  const desk = await place.host('desk')
+  const { words } = await desk.result('id')
+  for (const answer of ['n', 'y']) {
+    const terminal = onTerminal(t, laptop, 'invite', 'files', '--role', 'reader')
+    const code = await terminal.said(/\d+-[a-z]+-[a-z]+/)
+    await terminal.said(/waiting for the other host/)
+    const join = desk.start('join')
+    join.stdin?.end(`${code}\n`)
+    const joined = finish(join)
+    await terminal.said(/"desk" wants to join/)
+    await terminal.said(new RegExp(String(words)))
+    terminal.type(`${answer}\n`)
+    if (answer === 'y') assert.equal((await joined).code, 0)
+    else assert.match(failure(await joined, 12, 'join'), /refused/)
+    assert.equal(await terminal.exit, answer === 'y' ? 0 : 12)
+  }
+  const { members } = await laptop.result('status', 'files')
+  assert.match(JSON.stringify(members), /"desk","role":"reader"/)
+})
+
+test('roles, members, revocation and rotation by the command line', async (t) => {
+  const { place, laptop } = await inviter(t)
+  const desk = await place.host('desk')
+  const {
+    code,
+    invite: link,
+    role
+  } = await laptop.result('invite', 'files', '--role', 'runner', '--yes')
+  assert.match(String(code), /^\d+-[a-z]+-[a-z]+$/)
+  assert.match(String(link), /^hyperparcel2\./)
+  assert.equal(role, 'runner')
+  await desk.ok('join', String(code))
+  assert.match(
+    await laptop.ok('members', 'files'),
+    /owner .* laptop {2}this host\n(.*\n)*runner .* desk {2}/
+  )
+  assert.match(await desk.fails(12, 'revoke', 'files', 'laptop'), /only an owner/)
+  assert.match(await desk.fails(12, 'invite', 'files'), /only an owner/)
+  assert.match(await laptop.ok('rotate', 'files'), /key epoch 1/)
+  assert.match(await laptop.fails(2, 'revoke', 'files', 'nobody'), /no member "nobody"/)
+  assert.match(await laptop.ok('revoke', 'files', 'desk'), /desk is shut out; key epoch 2/)
+  assert.match(await laptop.ok('members', 'files'), /revoked .* desk, .* by laptop; was runner/)
+  await desk.ok('resume', 'files', '--to', place.path('there'))
+  const told = async (): Promise<boolean | null> =>
+    JSON.stringify((await desk.result('status', 'files'))['revoked']).includes('desk') || null
+  await eventually(told, 'it has been told')
+  await desk.fails(13, 'suspend', 'files')
+  assert.equal(await readFile(place.path('there/a'), 'utf8'), 'shared')
 })
 
 test('a malformed or cut invite is exit 2 at once', async (t) => {

@@ -90,11 +90,17 @@ export class User {
     return new DaemonClient({ home: this.home })
   }
 
+  /** What `start` runs, for whoever starts it by another program. */
+  command(...args: string[]): { command: string[]; env: NodeJS.ProcessEnv } {
+    return { command: [...this.#who.by, process.execPath, MAIN, ...args], env: this.#env }
+  }
+
   start(...args: string[]): ChildProcess {
-    const { uid, by } = this.#who
+    const { uid } = this.#who
     const who = uid === null ? {} : { uid, gid: uid }
-    const [program = '', ...rest] = [...by, process.execPath, MAIN, ...args]
-    return spawn(program, rest, { env: this.#env, cwd: '/', ...who })
+    const { command, env } = this.command(...args)
+    const [program = '', ...rest] = command
+    return spawn(program, rest, { env, cwd: '/', ...who })
   }
 
   async run(...args: string[]): Promise<Ran> {

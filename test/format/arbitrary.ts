@@ -1,5 +1,12 @@
 import * as fc from 'fast-check'
-import type { ControlBody, ControlRecord, MemberRole } from '../../lib/format/control-record.js'
+import type { EpochKeys } from '../../lib/format/epoch-keys.js'
+import type { Recovery, RecoveryAnswer } from '../../lib/format/recovery.js'
+import {
+  ROLES,
+  type ControlBody,
+  type ControlRecord,
+  type MemberRole
+} from '../../lib/format/control-record.js'
 import type { CoreHeader } from '../../lib/format/core-header.js'
 import type { Entry, Place } from '../../lib/format/entry.js'
 import type { Extension } from '../../lib/format/extension.js'
@@ -171,6 +178,7 @@ const trace = record({
   first: fc.constant(0)
 })
 export const metaRecord: fc.Arbitrary<Exclude<MetaRecord, { type: 'unknown' }>> = fc.oneof(
+  record({ type: fc.constant('facts' as const), bytes: bytes(0, 60), signature }),
   record({ type: fc.constant('version' as const), bytes: bytes(0, 60), signature }),
   record({ type: fc.constant('places' as const), places }),
   record({ type: fc.constant('trace' as const), trace }),
@@ -206,9 +214,10 @@ const body: fc.Arbitrary<ControlBody> = fc.oneof(
   record({ type: fc.constant('pin' as const), version: hash, pinned: flag }),
   record({ type: fc.constant('drop' as const), core: key, ranges: some(range) }),
   record({ type: fc.constant('lease' as const), number, holder: key, version: hash }),
+  record({ type: fc.constant('recovery' as const), topic: hash, box: bytes(0, 60) }),
   record({
     type: fc.constant('unknown' as const),
-    tag: fc.oneof(fc.constant(0), fc.integer({ min: 10, max: 255 })),
+    tag: fc.oneof(fc.constant(0), fc.integer({ min: 11, max: 255 })),
     bytes: bytes(0, 30)
   })
 )
@@ -234,10 +243,28 @@ export const joinReply: fc.Arbitrary<JoinReply> = record({
   driver: fc.string({ maxLength: 10 }),
   inviter: key,
   inviterName: text,
+  role: fc.constantFrom(...ROLES),
   epoch: number,
-  epochKey: key,
+  record: fc.option(key),
+  epochKey: fc.option(key),
   controlKey: key,
-  announcement: record({ bytes: bytes(0, 60), signature })
+  announcements: fc.array(record({ bytes: bytes(0, 60), signature }), { maxLength: 16 })
+})
+
+export const epochKeys: fc.Arbitrary<EpochKeys[]> = fc.array(
+  record({ epoch: number, record: fc.option(key), epochKey: fc.option(key), controlKey: key }),
+  { maxLength: 8 }
+)
+
+export const recovery: fc.Arbitrary<Recovery> = record({
+  name: text,
+  driver: fc.string({ maxLength: 10 }),
+  epochs: epochKeys.filter((epochs) => epochs.length > 0)
+})
+export const recoveryAnswer: fc.Arbitrary<RecoveryAnswer> = record({
+  parcel: hash,
+  record: record({ bytes: bytes(0, 60), signature }),
+  announcements: fc.array(record({ bytes: bytes(0, 60), signature }), { maxLength: 16 })
 })
 
 export const hello: fc.Arbitrary<Hello> = record({ min: number, max: number, software: text })

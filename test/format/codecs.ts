@@ -26,6 +26,14 @@ import {
   encodeHeads,
   encodeHello
 } from '../../lib/format/wire.js'
+import { decodeEpochKeys, encodeEpochKeys, type EpochKeys } from '../../lib/format/epoch-keys.js'
+import {
+  decodeRecovery,
+  decodeRecoveryAnswer,
+  encodeRecovery,
+  encodeRecoveryAnswer,
+  type Recovery
+} from '../../lib/format/recovery.js'
 import * as any from './arbitrary.js'
 
 /** A codec without its type, so that one property can go over all of them. */
@@ -90,6 +98,14 @@ const metaCodec: AnyCodec = {
   endsExactly: true
 }
 
+/** As in the vectors. */
+const PARCEL = Buffer.from(Array.from({ length: 32 }, (_, n) => n + 1))
+const encodeKeys = (epochs: EpochKeys[]): Buffer => encodeEpochKeys(PARCEL, epochs)
+const decodeKeys = (bytes: Uint8Array): EpochKeys[] => decodeEpochKeys(PARCEL, bytes)
+
+const encodeBack = (value: Recovery): Buffer => encodeRecovery(PARCEL, value)
+const decodeBack = (bytes: Uint8Array): Recovery => decodeRecovery(PARCEL, bytes)
+
 export const CODECS: readonly AnyCodec[] = [
   codec('core header', any.coreHeader, encodeCoreHeader, decodeCoreHeader, { formatAt: 11 }),
   codec('pack', any.pack, encodePack, decodePack, { endsExactly: false }),
@@ -102,7 +118,12 @@ export const CODECS: readonly AnyCodec[] = [
     formatAt: 0
   }),
   codec('join request', any.joinRequest, encodeJoinRequest, decodeJoinRequest, { formatAt: 0 }),
-  codec('join reply', any.joinReply, encodeJoinReply, decodeJoinReply, { formatAt: 0 }),
+  codec('join reply', any.joinReply, encodeJoinReply, decodeJoinReply, { formatAt: 0, newest: 2 }),
+  codec('epoch keys', any.epochKeys, encodeKeys, decodeKeys, { formatAt: 0 }),
+  codec('recovery', any.recovery, encodeBack, decodeBack, { formatAt: 0 }),
+  codec('recovery answer', any.recoveryAnswer, encodeRecoveryAnswer, decodeRecoveryAnswer, {
+    formatAt: 0
+  }),
   codec('hello', any.hello, encodeHello, decodeHello, { endsExactly: false }),
   codec('announcements', any.announcements, encodeAnnouncements, decodeAnnouncements),
   codec('heads', any.heads, encodeHeads, decodeHeads)

@@ -30,7 +30,8 @@ const question: fc.Arbitrary<Question> = fc.oneof(
     blocks: fc.array(record({ index, ordinals: fc.array(fc.nat(16_383), { maxLength: 5 }) }), {
       maxLength: 64
     })
-  })
+  }),
+  record({ kind: fc.constant('records' as const), ids: fc.array(bytes(32), { maxLength: 64 }) })
 )
 const recipe: fc.Arbitrary<Recipe> = record({
   keyId: bytes(16),

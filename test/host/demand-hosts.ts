@@ -8,8 +8,8 @@ import { buildGuest, missingForQemu } from '../../examples/demo/linux-guest.js'
 import { ItemClient } from '../../lib/export/item-client.js'
 import { ITEM_SOCKET } from '../../lib/export/item-protocol.js'
 import type { ParcelInfo } from '../../lib/index.js'
-import { Place, type User } from '../cli/place.js'
-import { finish } from '../support/cli.js'
+import { Place, objects, type User } from '../cli/place.js'
+import { finish, type Ran } from '../support/cli.js'
 import { eventually } from '../support/hosts.js'
 import { onEnd } from '../support/on-end.js'
 
@@ -85,7 +85,47 @@ export class Hosts {
   }
 
   async resume(user: User, ...more: string[]): Promise<Record<string, unknown>> {
-    return user.result('resume', 'vm', '--no-prefetch', '--to', this.to(user), ...more)
+    const { code, stdout } = await resumeUnfetched(
+      this.other(user),
+      user,
+      '--to',
+      this.to(user),
+      ...more
+    )
+    assert.equal(code, 0, stdout)
+    return objects(stdout).at(-1) ?? {}
+  }
+
+  other(user: User): User {
+    return user === this.a ? this.b : this.a
+  }
+}
+
+/**
+ * Resumes on a host that fetches nothing which is not read, from its first moment on: the other
+ * host answers when this one has been told so.
+ */
+export async function resumeUnfetched(other: User, user: User, ...more: string[]): Promise<Ran> {
+  // By the command line: the other user's home can be another user's.
+  const { isRunning } = await user.result('daemon', 'status')
+  const peer = isRunning === true ? null : await other.client.status()
+  if (peer !== null) process.kill(peer.pid, 'SIGSTOP')
+  try {
+    const child = user.start('resume', 'vm', '--no-prefetch', '--json', ...more)
+    child.stdin?.end()
+    const isTold = new Promise<void>((resolve) => {
+      let text = ''
+      child.stdout?.on('data', (part: Buffer) => {
+        text += part.toString()
+        if (text.includes('"step":"asking"')) resolve()
+      })
+    })
+    const ended = finish(child)
+    await Promise.race([isTold, ended])
+    if (peer !== null) process.kill(peer.pid, 'SIGCONT')
+    return await ended
+  } finally {
+    if (peer !== null) process.kill(peer.pid, 'SIGCONT')
   }
 }
 

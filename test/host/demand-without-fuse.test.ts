@@ -3,7 +3,16 @@ import { chmod, mkdir, readdir, writeFile } from 'node:fs/promises'
 import { test } from 'node:test'
 import { isRoot, NOBODY } from '../cli/place.js'
 import { missing } from '../support/programs.js'
-import { ask, DATA_SUM, Hosts, nextTick, SKIP, status, SUM } from './demand-hosts.js'
+import {
+  ask,
+  DATA_SUM,
+  Hosts,
+  nextTick,
+  resumeUnfetched,
+  SKIP,
+  status,
+  SUM
+} from './demand-hosts.js'
 
 const skip =
   SKIP || (isRoot ? missing(['unshare', 'setpriv', 'mount']) : 'needs root to hide /dev/fuse')
@@ -25,9 +34,9 @@ test(
     })
     const { a, b } = hosts
     const to = hosts.to(b)
-    const { code, stderr } = await b.run('resume', 'vm', '--no-prefetch', '--to', to)
-    assert.equal(code, 0, stderr)
-    assert.match(stderr, /its memory is fetched before the machine starts.*\/dev\/fuse/)
+    const { code, stdout } = await resumeUnfetched(a, b, '--to', to)
+    assert.equal(code, 0, stdout)
+    assert.match(stdout, /its memory is fetched before the machine starts.*\/dev\/fuse/)
     assert.deepEqual((await readdir(to)).includes('disk.img'), false)
     assert.deepEqual((await readdir(`${to}/state`)).includes('memory'), true)
     const { tick } = await nextTick(b)

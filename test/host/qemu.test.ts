@@ -133,7 +133,7 @@ test(
     assert.equal((console.match(/guest up/g) ?? []).length, 1, 'it booted once')
     assert.equal(await ask(desk, 'linux', 'sum', /sum ([0-9a-f]{64})/), sum)
     assert.match(await ask(desk, 'linux', 'notes', /notes (.*)\r?\n/), /carried over/)
-    assert.match(await ask(desk, 'linux', 'marker', /marker (\S+)/), new RegExp(MARKER))
+    assert.match(await ask(desk, 'linux', 'marker', /marker (\S+)\r?\n/), new RegExp(MARKER))
 
     // And back again, with what was done there.
     await ask(desk, 'linux', 'write done on desk', /wrote done on desk/)

@@ -2,10 +2,11 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import * as fc from 'fast-check'
 import type { CoreKind } from '../../lib/format/core-header.js'
+import type { EpochKeys } from '../../lib/format/epoch-keys.js'
 import { ENVELOPE_BYTES } from '../../lib/format/limits.js'
 import { pad, unpad } from '../../lib/format/padding.js'
 import { Identity, sealTo } from '../../lib/keys/identity.js'
-import { Keyring, type EpochKeys } from '../../lib/keys/keyring.js'
+import { Keyring } from '../../lib/keys/keyring.js'
 import { refuses } from '../format/refuses.js'
 
 const PARCEL = Buffer.alloc(32, 1)
@@ -16,7 +17,12 @@ const body = fc.uint8Array({ maxLength: 600 }).map((bytes) => Buffer.from(bytes)
 const index = fc.oneof(fc.nat(10), fc.maxSafeNat())
 
 function keys(epoch: number): EpochKeys {
-  return { epoch, epochKey: Buffer.alloc(32, 10 + epoch), controlKey: Buffer.alloc(32, 90 + epoch) }
+  const record = epoch === 0 ? null : Buffer.alloc(32, epoch)
+  const secrets = {
+    epochKey: Buffer.alloc(32, 10 + epoch),
+    controlKey: Buffer.alloc(32, 90 + epoch)
+  }
+  return { epoch, record, ...secrets }
 }
 
 function seal(ring: Keyring, what: CoreKind, at: number, text: Buffer): Buffer {
@@ -102,6 +108,8 @@ test('old epochs still open after a new one, and only the new one seals', () => 
   const ring = new Keyring(PARCEL, [keys(0)])
   const old = KINDS.map((what) => seal(ring, what, 3, Buffer.from(`old ${what}`)))
   ring.add(keys(1))
+  assert.equal(ring.current.epoch, 0)
+  ring.use(keys(1).record)
   const alone = new Keyring(PARCEL, [keys(0)])
   for (const [i, what] of KINDS.entries()) {
     const block = old[i]
@@ -131,6 +139,15 @@ test('a vault seals and opens control blocks alone', () => {
 test('who has only the control key of the newest epoch does not write under an older one', () => {
   const ring = new Keyring(PARCEL, [keys(0)])
   const old = seal(ring, 'data', 0, Buffer.from('old'))
+  ring.use(keys(1).record)
+  // Nor before it has any; but for control records, which can say that something is wrong.
+  for (const what of ['data', 'meta'] as const) {
+    refuses('BAD_KEY', () => seal(ring, what, 0, Buffer.alloc(0)))
+  }
+  const said = seal(ring, 'control', 0, Buffer.from('said'))
+  const before = new Keyring(PARCEL, [keys(0)])
+  assert.deepEqual(unpad(before.open(CORE, 0, said)), Buffer.from('said'))
+  assert.equal(ring.isCurrent, false)
   ring.add({ ...keys(1), epochKey: null })
   refuses('BAD_KEY', () => seal(ring, 'data', 0, Buffer.alloc(0)))
   refuses('BAD_KEY', () => seal(ring, 'meta', 0, Buffer.alloc(0)))

@@ -17,7 +17,7 @@ export const PARCEL = Buffer.alloc(32, 7)
 
 export function aKeyring(): Keyring {
   const secrets = { epochKey: Buffer.alloc(32, 1), controlKey: Buffer.alloc(32, 2) }
-  return new Keyring(PARCEL, [{ epoch: 0, ...secrets }])
+  return new Keyring(PARCEL, [{ epoch: 0, record: null, ...secrets }])
 }
 
 export function aKeyPair(): KeyPair {

@@ -17,7 +17,7 @@ function state(): LocalState {
     name: 'p',
     driver: 'folder',
     path: '/somewhere',
-    epochs: [{ epoch: 0, epochKey: hex(32), controlKey: hex(32) }],
+    epochs: [{ epoch: 0, record: null, epochKey: hex(32), controlKey: hex(32) }],
     incarnation: { id: hex(16), control: hex(32), meta: hex(32), data: hex(32) },
     base: null,
     isStarted: false,

@@ -7,6 +7,7 @@ import { openHome } from '../../lib/index.js'
 import { Identity } from '../../lib/keys/identity.js'
 import { ChunkIndex } from '../../lib/log/chunk-index.js'
 import type { Log } from '../../lib/log/log.js'
+import { Quota } from '../../lib/log/quota.js'
 import { Store } from '../../lib/log/store.js'
 import type { Known } from '../../lib/parcel/history.js'
 import { loadStates } from '../../lib/parcel/local-state.js'
@@ -146,7 +147,8 @@ async function openContext(
     stateDir: join(home, 'parcels'),
     clock,
     onTraffic: () => {},
-    isSuspect: false
+    isSuspect: false,
+    quota: new Quota(join(home, 'store'), Infinity)
   }
 }
 

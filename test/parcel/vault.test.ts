@@ -17,7 +17,7 @@ test('a vault and a stranger get no recipe and no item, who may read gets both',
     const host = Identity.create().publicKey
     const body = { type: 'member', host, role } as const
     const { control, id } = parcel
-    const [sequence, parents] = [control.count(identity.publicKey), control.heads]
+    const [sequence, parents] = [control.count(identity.publicKey), control.parents(64)]
     const fields = { parcel: id, sequence, epoch: 0, parents, created: 0, body }
     control.add(signControl(identity, fields))
     return host.toString('hex')

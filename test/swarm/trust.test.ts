@@ -7,7 +7,7 @@ import Hyperswarm from 'hyperswarm'
 import { keyPairFrom, randomBytes } from '../../lib/keys/identity.js'
 import { openHome } from '../../lib/index.js'
 import { Keyring } from '../../lib/keys/keyring.js'
-import { loadStates } from '../../lib/parcel/local-state.js'
+import { epochKeysOf, loadStates } from '../../lib/parcel/local-state.js'
 import { parseBootstrap } from '../../lib/swarm/dht.js'
 import { eventually, TestHosts } from '../support/hosts.js'
 import { onEnd } from '../support/on-end.js'
@@ -27,12 +27,7 @@ async function topicOf(home: string): Promise<Buffer> {
   const { identity } = await openHome(home)
   const [state] = await loadStates(join(home, 'parcels'), identity.atRest)
   assert.ok(state)
-  const epochs = state.epochs.map(({ epoch, epochKey, controlKey }) => ({
-    epoch,
-    epochKey: Buffer.from(epochKey ?? '', 'hex'),
-    controlKey: Buffer.from(controlKey, 'hex')
-  }))
-  return new Keyring(Buffer.from(state.parcel, 'hex'), epochs).topic()
+  return new Keyring(Buffer.from(state.parcel, 'hex'), epochKeysOf(state)).topic()
 }
 
 test('a stranger who knows topic and key of a host gets no stream', async (t) => {

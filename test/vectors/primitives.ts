@@ -76,7 +76,7 @@ function file(about: string, cases: readonly object[]): VectorFile {
 
 export function primitives(): Record<string, VectorFile> {
   const secrets = { parcel: PARCEL, ...KEYS }
-  const ring = new Keyring(PARCEL, [KEYS])
+  const ring = new Keyring(PARCEL, [{ ...KEYS, record: null }])
   return {
     varints: file(
       'Integers and their only encoding.',
@@ -100,7 +100,7 @@ export function primitives(): Record<string, VectorFile> {
         ...secrets,
         keys: Object.fromEntries(KINDS.map((kind) => [kind, derived(kind)])),
         topic: ring.topic(),
-        vaultTopic: new Keyring(PARCEL, [{ ...KEYS, epochKey: null }]).topic(),
+        vaultTopic: new Keyring(PARCEL, [{ ...KEYS, record: null, epochKey: null }]).topic(),
         channel: channelId(PARCEL)
       }
     ]),

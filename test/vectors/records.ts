@@ -3,17 +3,30 @@ import {
   type ControlBody,
   type ControlRecord
 } from '../../lib/format/control-record.js'
-import { encodeMetaRecord, type MetaRecord } from '../../lib/format/meta-record.js'
+import { encodeFacts, encodeMetaRecord, type MetaRecord } from '../../lib/format/meta-record.js'
 import {
   encodeJoinReply,
   encodeJoinRequest,
-  inviteText,
+  codeText,
+  linkText,
   type JoinReply
 } from '../../lib/format/pairing.js'
 import type { CoreHead, Version } from '../../lib/format/version.js'
-import { encodeAnnouncements, encodeHeads, encodeHello } from '../../lib/format/wire.js'
+import {
+  encodeAnnouncements,
+  encodeHeads,
+  encodeHello,
+  type SignedRecord
+} from '../../lib/format/wire.js'
 import { keyedHash } from '../../lib/keys/hash.js'
 import { Identity } from '../../lib/keys/identity.js'
+import { encodeEpochKeys, type EpochKeys } from '../../lib/format/epoch-keys.js'
+import {
+  encodeRecovery,
+  encodeRecoveryAnswer,
+  type Recovery,
+  type RecoveryAnswer
+} from '../../lib/format/recovery.js'
 import { NS } from '../../lib/keys/namespaces.js'
 import { signGenesis } from '../../lib/parcel/control.js'
 import { signVersion } from '../../lib/parcel/history.js'
@@ -25,16 +38,6 @@ const genesis = signGenesis(author, count(0x21), 1_700_000_000_000)
 const parcel = genesis.id
 const head: CoreHead = { key: count(0x31), fork: 0, length: 300, treeHash: count(0x32) }
 const optional = { tag: 9, critical: false, value: Buffer.from('kept') }
-
-/** A join reply sealed to the author of these vectors; sealing is random, so it stands here as it is. */
-const SEALED =
-  '3190324a814df8750e457c52efb686ae291e1c2dc0103c5f5b65b545d86b4c2dd0fe9e124ab3d2ab0ecb975e' +
-  'd9db1e6b34b2e35037cb36a566f4a518628ab2c55b27e89c19dff4577a5f086538094a61a7f674391b441f09' +
-  '4513c6705cfca7f4d2e773a4e554c6198f8b17ea85cb6716b0d216c4a92ae0d508f1a89f087d9245e4a18601' +
-  'b7e4a6040beafea135cdc101db8e01af2d9b8da5d405f4f058c12e169ed51001cf18f37e4f2057c258aa59ec' +
-  '0f4eb24f9d7cbae397c904cd2e7e7fc64e7473fa7185be3a438023881d9d0fd8b92a094417a13338ef1eea5e' +
-  'ddcec1df9a6990f48ced64ab1f787ec00eead53c19cda8360e31028dc84adfb186c64fd4a6f02782e083fb18' +
-  '2d8a6f57d17b831d4f9a94df680d56097e9c9c86'
 
 const versions: Version[] = [
   {
@@ -104,7 +107,8 @@ const bodies: ControlBody[] = [
     ]
   },
   { type: 'lease', number: 2, holder: count(0x52), version: count(0x67) },
-  { type: 'unknown', tag: 77, bytes: Buffer.from('of a later version') }
+  { type: 'unknown', tag: 77, bytes: Buffer.from('of a later version') },
+  { type: 'recovery', topic: count(0x71), box: count(0x72) }
 ]
 
 function signedControl(record: ControlRecord) {
@@ -145,26 +149,52 @@ function meta(value: Exclude<MetaRecord, { type: 'unknown' }>) {
   return { record: 'meta record', value: plain(value), bytes: plain(encodeMetaRecord(value)) }
 }
 
-const inviteId = count(0x81)
+const session = count(0x81, 64)
+const link = { id: count(1, 16), secret: count(0x11, 16), expires: 1_700_000_600_000 }
+const code = { number: 48_213, words: ['canvas', 'otter'] }
 const reply: JoinReply = {
   parcel,
   name: 'laptop-vm',
   driver: 'qemu',
   inviter: author.publicKey,
   inviterName: 'atelier é',
-  epoch: 0,
+  role: 'reader',
+  epoch: 3,
+  record: count(0x86),
   epochKey: count(0x82),
   controlKey: count(0x83),
-  announcement: { bytes: Buffer.from('a signed record'), signature: count(0x84, 64) }
+  announcements: [
+    { bytes: Buffer.from('a signed record'), signature: count(0x84, 64) },
+    { bytes: Buffer.from('another'), signature: count(0x85, 64) }
+  ]
 }
 const request = {
   host: author.publicKey,
   name: 'kontor',
-  signature: author.sign(NS.joinSignature, inviteId)
+  signature: author.sign(NS.joinSignature, session)
 }
 const hello = { min: 1, max: 1, software: 'hyperparcel 0.1.0' }
 const announced = [{ bytes: genesis.bytes, signature: genesis.signature }]
 const heads = [count(0x91), count(0x92)]
+
+const saidFacts = encodeFacts(parcel, {
+  created: 1_700_000_000_000,
+  facts: { software: 'hyperparcel 0.1.0', vmm: 'qemu 7.2', cpu: '' }
+})
+const said = (fill: number): SignedRecord => ({
+  bytes: Buffer.alloc(5, fill),
+  signature: Buffer.alloc(64, fill + 1)
+})
+const recoveryAnswer: RecoveryAnswer = {
+  parcel: count(1),
+  record: said(1),
+  announcements: [said(3), said(5)]
+}
+const earlier: [EpochKeys, EpochKeys] = [
+  { epoch: 0, record: null, epochKey: count(0xa1), controlKey: count(0xa2) },
+  { epoch: 7, record: count(0xa3), epochKey: null, controlKey: count(0xa4) }
+]
+const recovery: Recovery = { name: 'work', driver: 'qemu', epochs: earlier }
 
 export function records(): Record<string, VectorFile> {
   const { id, ...fields } = signVersion(author, versions[1] ?? fail())
@@ -198,6 +228,11 @@ export function records(): Record<string, VectorFile> {
         }),
         meta({ type: 'name', name: 'atelier é' }),
         meta({
+          type: 'facts',
+          bytes: saidFacts,
+          signature: author.sign(NS.factsSignature, saidFacts)
+        }),
+        meta({
           type: 'trace',
           trace: {
             version: id,
@@ -220,22 +255,47 @@ export function records(): Record<string, VectorFile> {
       about: 'Control records of the same host. The id of the first is the parcel’s.',
       cases: [signedControl(genesis.record), ...bodies.map((body, i) => control(body, i + 1))]
     },
-    pairing: {
-      about: 'What newcomer and inviter exchange. `sealed` opens to the reply with that seed.',
+    'epoch-keys': {
+      about:
+        'Keys of epochs, as they stand in the boxes of an epoch record, for the parcel 01, 02, …',
+      cases: [[earlier[1]], earlier].map((epochs) => ({
+        value: plain(epochs),
+        bytes: plain(encodeEpochKeys(count(1), epochs))
+      }))
+    },
+    recovery: {
+      about:
+        'What brings a host back, before it is sealed to it, for the parcel 01, 02, …; and what a ' +
+        'member answers who asks for it.',
       cases: [
-        { name: 'invite', blind: plain(count(1, 70)), text: inviteText(count(1, 70)) },
+        {
+          record: 'recovery',
+          value: plain(recovery),
+          bytes: plain(encodeRecovery(count(1), recovery))
+        },
+        {
+          record: 'recovery answer',
+          value: plain(recoveryAnswer),
+          bytes: plain(encodeRecoveryAnswer(recoveryAnswer))
+        }
+      ]
+    },
+    pairing: {
+      about:
+        'Invites, and what newcomer and inviter exchange. The request is signed over the session.',
+      cases: [
+        { name: 'link', value: plain(link), text: linkText(link) },
+        { name: 'code', value: plain(code), text: codeText(code) },
         {
           record: 'join request',
-          inviteId: plain(inviteId),
+          session: plain(session),
           value: plain(request),
           bytes: plain(encodeJoinRequest(request))
         },
         {
           record: 'join reply',
-          seed: plain(SEED),
           value: plain(reply),
-          bytes: plain(encodeJoinReply(reply)),
-          sealed: SEALED
+          bytes: plain(encodeJoinReply(reply))
         }
       ]
     },

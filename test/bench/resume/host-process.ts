@@ -97,6 +97,8 @@ serve(
       const { blocks } = await host().resume(NAME, wish)
       return { seconds: (performance.now() - started) / 1_000, ...blocks }
     },
+    /** Where image servers find the newest version. */
+    place: async () => host().open(NAME),
     async hoard() {
       release()
       for (;;) {

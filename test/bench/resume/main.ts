@@ -228,7 +228,10 @@ async function computed(b: End, before: number, started: number): Promise<Measur
   return { answer, bytes: bytes / Math.max(share, 1e-6), ...nothing, isComputed: true }
 }
 
-/** Real files of this machine, up to so many bytes; returns a session that reads some of them. */
+/**
+ * Real files of this machine, up to so many bytes; returns a session that reads some of them, packs
+ * them, and writes.
+ */
 async function copyFiles(to: string, bytes: number): Promise<string[]> {
   await mkdir(to)
   let left = bytes
@@ -239,7 +242,8 @@ async function copyFiles(to: string, bytes: number): Promise<string[]> {
     const name = `f${n++}`
     await cp(path, join(to, name))
     left -= size
-    if (size < 500_000 && n % 40 === 0 && read.length < 20) read.push(`read files/${name}`)
+    if (size < 500_000 && n % 40 === 0 && read.length < 40)
+      read.push(`read files/${name}`, `zip files/${name}`)
     if (left <= 0) break
   }
   return ['write one', 'notes', ...read, 'marker two', 'write three']

@@ -5,6 +5,7 @@ import NoiseSecretStream from '@hyperswarm/secret-stream'
 import { WorkerPool } from '../../../lib/chunk/worker-pool.js'
 import { createHome, type Home } from '../../../lib/home.js'
 import { ChunkIndex } from '../../../lib/log/chunk-index.js'
+import { Quota } from '../../../lib/log/quota.js'
 import { Store } from '../../../lib/log/store.js'
 import { Lookaside } from '../../../lib/parcel/lookaside.js'
 import type { ParcelContext } from '../../../lib/parcel/context.js'
@@ -37,7 +38,8 @@ export class Member {
       stateDir: join(home.dir, 'parcels'),
       clock: Date.now,
       onTraffic: () => {},
-      isSuspect: false
+      isSuspect: false,
+      quota: new Quota(join(home.dir, 'store'), Infinity)
     }
     return new Member(home, context)
   }
@@ -47,17 +49,16 @@ export class Member {
     const path = await aFolder(dir, `${name}-${this.home.name}`)
     const parcel = await Parcel.create(this.#context, { name, driver: 'folder', path })
     this.parcels.push(parcel)
-    for (const { home } of others) await parcel.admit(home.identity.publicKey)
+    for (const { home } of others) await parcel.admission.admit(home.identity.publicKey, 'runner')
     return parcel
   }
 
   /** Joins a parcel as an invite would have it. */
   async join(parcel: Parcel): Promise<Parcel> {
-    const { epoch, epochKey, controlKey } = parcel.keyring.current
-    if (epochKey === null) throw new Error('an owner has the key')
+    const keys = parcel.keyring.current
     const { id, name, driver } = parcel
-    const announcement = parcel.ownAnnouncement()
-    const fields = { id, name, driver, epoch, epochKey, controlKey, announcement }
+    const announcements = [parcel.ownAnnouncement()]
+    const fields = { id, name, driver, ...keys, announcements }
     const joined = await Parcel.join(this.#context, fields)
     this.parcels.push(joined)
     return joined
