@@ -55,6 +55,12 @@ export class Entrance {
   readonly #parts: Parts
   readonly #parcels: ParcelList
   #search: RecoverySearch | null = null
+  /** Why none came back although a host had answered. */
+  #notBack = new ParcelError(
+    'UNREACHABLE',
+    'a host answered, but has no parcel that this one is in: bring another online; ' +
+      'the search goes on while the daemon runs'
+  )
 
   constructor(parts: Parts) {
     this.#parts = parts
@@ -159,8 +165,8 @@ export class Entrance {
 
   /**
    * For a host that was restored from its 24 words: waits until a member or a vault has said which
-   * parcels it is in. Later ones come by themselves. Throws
-   * UNREACHABLE.
+   * parcels it is in. Later ones come by themselves. Throws UNREACHABLE, and what kept them all
+   * from coming.
    */
   async found({ timeout = JOIN_TIMEOUT }: { timeout?: number }, work: Work): Promise<void> {
     const began = performance.now()
@@ -182,6 +188,7 @@ export class Entrance {
     }
     // Those that are on their way into the list.
     await this.#parts.alone(async () => {})
+    if (this.#parcels.all.length === 0) throw this.#notBack
   }
 
   /** Makes a host a member; what it has to know. Throws UNKNOWN_PARCEL when it was removed meanwhile. */
@@ -234,6 +241,9 @@ export class Entrance {
         for (const keys of earlier) await parcel.takeKeys(keys)
         this.#parts.share(parcel)
       })
-      .catch((error: unknown) => this.#parcels.addProblem(ParcelError.from(error)))
+      .catch((error: unknown) => {
+        this.#notBack = ParcelError.from(error)
+        this.#parcels.addProblem(this.#notBack)
+      })
   }
 }

@@ -81,6 +81,7 @@ export class RecoverySearch {
 
   #ask(connection: Connection): void {
     connection.on('error', () => {})
+    const host = connection.remotePublicKey.toString('hex')
     let left = MOST_ANSWERS
     const onMessage = (bytes: Buffer): void => {
       try {
@@ -88,6 +89,7 @@ export class RecoverySearch {
         this.#onAnswer(decodeRecoveryAnswer(bytes))
       } catch {
         // Whoever it is, it has nothing of ours.
+        this.#heard.add(host)
         connection.destroy()
       }
     }
@@ -96,9 +98,10 @@ export class RecoverySearch {
       handshake: raw,
       messages: [{ encoding: raw, onmessage: onMessage }],
       onopen: () => {},
-      onclose: (isRemote) => {
-        // One that was cut has not said all: it is asked again.
-        if (isRemote) this.#heard.add(connection.remotePublicKey.toString('hex'))
+      onclose: () => {
+        // A connection that was cut, as one of two at the same time is, has not said all: that host
+        // is asked again.
+        if (!connection.destroying) this.#heard.add(host)
         // The host's own swarm meets it from here on.
         connection.destroy()
       }

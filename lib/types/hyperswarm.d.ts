@@ -8,6 +8,8 @@ declare module 'hyperswarm' {
     readonly publicKey: Buffer
     readonly handshakeHash: Buffer
     readonly rawStream: Duplex & { readonly remoteHost?: string; readonly rtt?: number }
+    /** It was or is about to be destroyed, also before that has happened. */
+    readonly destroying: boolean
     setKeepAlive(ms: number): void
   }
 

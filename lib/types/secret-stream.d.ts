@@ -16,6 +16,8 @@ declare module '@hyperswarm/secret-stream' {
     readonly publicKey: Buffer
     readonly remotePublicKey: Buffer
     readonly handshakeHash: Buffer
+    /** It was or is about to be destroyed, also before that has happened. */
+    readonly destroying: boolean
     /** false when it was destroyed before. */
     readonly opened: Promise<boolean>
     setKeepAlive(ms: number): void

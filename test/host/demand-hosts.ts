@@ -191,19 +191,23 @@ export async function nextTick(user: User): Promise<{ tick: number; uptime: numb
 export class Console {
   readonly #user: User
   #text = ''
+  /** What became of it, when it has ended. */
+  #ran: Ran | null = null
   readonly #child: ReturnType<User['start']>
-  readonly #ended: Promise<unknown>
+  readonly #ended: Promise<void>
 
   constructor(user: User) {
     this.#user = user
     this.#child = user.start('attach', 'vm')
     this.#child.stdout?.setEncoding('latin1').on('data', (part: string) => (this.#text += part))
-    this.#ended = finish(this.#child)
+    this.#ended = finish(this.#child).then((ran) => {
+      this.#ran = ran
+    })
   }
 
   /** Where what is new begins: a terminal is shown what was printed before, in one piece. */
   async tail(): Promise<number> {
-    return eventually(() => (this.#text === '' ? null : this.#text.length), 'a console', 60_000)
+    return this.#wait(() => (this.#text === '' ? null : this.#text.length), 'a console')
   }
 
   async type(line: string): Promise<number> {
@@ -218,11 +222,22 @@ export class Console {
 
   async find(what: RegExp, from: number, name: string): Promise<string> {
     const search = (): RegExpExecArray | null => what.exec(this.#text.slice(from))
-    const found = await eventually(search, name, 60_000).catch(async (error: unknown) => {
+    const found = await this.#wait(search, name)
+    return found[1] ?? found[0]
+  }
+
+  async #wait<T>(check: () => T | null, name: string): Promise<T> {
+    const look = (): T | null => {
+      const found = check()
+      if (found === null && this.#ran !== null) {
+        throw new Error(`${name}: attach ended: ${JSON.stringify(this.#ran)}`)
+      }
+      return found
+    }
+    return eventually(look, name, 60_000).catch(async (error: unknown) => {
       const now = (await this.#user.run('status', 'vm')).stdout
       throw new Error(`${String(error)}\n${this.#text.slice(-500)}\n${now}`, { cause: error })
     })
-    return found[1] ?? found[0]
   }
 
   async close(): Promise<void> {

@@ -3,7 +3,11 @@ import { randomBytes } from 'node:crypto'
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { raw } from 'compact-encoding'
 import { createHome, type Host, phraseOf, seedFrom } from '../../lib/index.js'
+import DHT from 'hyperdht'
+import Hyperswarm from 'hyperswarm'
+import Protomux from 'protomux'
 import { RecoverySearch } from '../../lib/swarm/recovery.js'
 import { Identity } from '../../lib/keys/identity.js'
 import { parseBootstrap } from '../../lib/swarm/dht.js'
@@ -108,4 +112,40 @@ test('a host that is restored is told nothing of what it was shut out of, and st
   onEnd(t, () => search.close())
   await new Promise((resolve) => setTimeout(resolve, 2_000))
   assert.deepEqual(answers, [])
+})
+
+test('a member whose connection is cut before it has said all is asked again, one that has is not', async (t) => {
+  const hosts = await TestHosts.start(t)
+  const bootstrap = parseBootstrap(hosts.dht.address)
+  const lost = Identity.create()
+  const { keyPair } = Identity.create()
+  const member = new Hyperswarm({ keyPair, dht: new DHT({ bootstrap, host: '127.0.0.1' }) })
+  onEnd(t, () => member.destroy())
+  const asked: string[] = []
+  member.on('connection', (connection) => {
+    connection.on('error', () => {})
+    const mux = Protomux.from(connection)
+    mux.pair({ protocol: 'hyperparcel/recovery' }, () => {
+      const isFirst = asked.length === 0
+      asked.push(isFirst ? 'cut' : 'answered')
+      if (isFirst) {
+        connection.destroy()
+        return
+      }
+      const channel = mux.createChannel({
+        protocol: 'hyperparcel/recovery',
+        handshake: raw,
+        messages: [],
+        onopen: () => {},
+        onclose: () => {}
+      })
+      channel?.open(Buffer.alloc(0))
+      channel?.close()
+    })
+  })
+  await member.join(lost.recoveryTopic, { server: true, client: false }).flushed()
+  const search = new RecoverySearch(lost, bootstrap, () => {})
+  onEnd(t, () => search.close())
+  await eventually(() => search.heard || null, 'an answer')
+  assert.deepEqual(asked, ['cut', 'answered'])
 })
