@@ -1,5 +1,5 @@
 import { setTimeout } from 'node:timers/promises'
-import Hyperswarm, { type Connection, type Discovery } from 'hyperswarm'
+import type { Connection, Discovery } from 'hyperswarm'
 import Protomux from 'protomux'
 import type { PeerStatus } from '../peer-status.js'
 import type { KeyPair } from '../keys/identity.js'
@@ -7,6 +7,7 @@ import { ParcelChannel, PROTOCOL, channelId } from './channel.js'
 import { createNode, isLocal, type Node } from './dht.js'
 import { Link } from './link.js'
 import { localLink } from './local-link.js'
+import { PatientSwarm } from './patient-swarm.js'
 import { answerRecovery } from './recovery.js'
 import type { SharedParcel } from './shared-parcel.js'
 import { TcpCarrier } from './tcp.js'
@@ -39,7 +40,7 @@ const BACKOFFS = [1_000, 3_000, 10_000, 30_000]
  */
 export class Swarm {
   readonly #keyPair: KeyPair
-  readonly #swarm: Hyperswarm
+  readonly #swarm: PatientSwarm
   readonly #tcp: TcpCarrier
   readonly #shared = new Map<string, Shared>()
   /** By host, in hex. */
@@ -51,7 +52,7 @@ export class Swarm {
 
   constructor(keyPair: KeyPair, bootstrap: Node[] | null) {
     this.#keyPair = keyPair
-    this.#swarm = new Hyperswarm({
+    this.#swarm = new PatientSwarm({
       keyPair,
       dht: createNode(bootstrap),
       backoffs: BACKOFFS,

@@ -19,6 +19,9 @@ declare module 'hyperdht' {
       publicKey: Buffer,
       options: { keyPair: { publicKey: Buffer; secretKey: Buffer } }
     ): Duplex
+    createServer(onConnection: (connection: Duplex) => void): {
+      listen(keyPair: { publicKey: Buffer; secretKey: Buffer }): Promise<void>
+    }
     destroy(options?: { force?: boolean }): Promise<void>
   }
 }

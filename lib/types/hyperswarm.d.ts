@@ -7,6 +7,8 @@ declare module 'hyperswarm' {
     readonly remotePublicKey: Buffer
     readonly publicKey: Buffer
     readonly handshakeHash: Buffer
+    /** Whether this side dialled. */
+    readonly isInitiator: boolean
     readonly rawStream: Duplex & { readonly remoteHost?: string; readonly rtt?: number }
     /** It was or is about to be destroyed, also before that has happened. */
     readonly destroying: boolean
@@ -33,12 +35,19 @@ declare module 'hyperswarm' {
     readonly dht: DHT
     readonly peers: Map<string, PeerInfo>
     readonly connections: Set<Connection>
+    /** Dials that are under way. */
+    readonly connecting: number
     on(event: 'connection', listener: (connection: Connection) => void): this
     on(event: 'ban', listener: (peer: PeerInfo) => void): this
     join(topic: Buffer, options: { server: boolean; client: boolean }): Discovery
     joinPeer(publicKey: Buffer): void
     leavePeer(publicKey: Buffer): void
+    listen(): Promise<void>
     flush(): Promise<boolean>
     destroy(options?: { force?: boolean }): Promise<void>
+    /** With dials that have not come about yet. */
+    protected readonly _allConnections: { get(publicKey: Buffer): Connection | undefined }
+    /** Somebody has dialled us. */
+    protected _handleServerConnection(connection: Connection): void
   }
 }

@@ -16,6 +16,7 @@ declare module '@hyperswarm/secret-stream' {
     readonly publicKey: Buffer
     readonly remotePublicKey: Buffer
     readonly handshakeHash: Buffer
+    readonly isInitiator: boolean
     /** It was or is about to be destroyed, also before that has happened. */
     readonly destroying: boolean
     /** false when it was destroyed before. */
