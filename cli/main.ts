@@ -7,6 +7,8 @@ import { attachVerb } from './verbs/attach.js'
 import { daemonVerb } from './verbs/daemon.js'
 import { doctorVerb } from './verbs/doctor.js'
 import { dhtVerb } from './verbs/dht.js'
+import { diffVerb } from './verbs/diff.js'
+import { discardVerb } from './verbs/discard.js'
 import { idVerb } from './verbs/id.js'
 import { initVerb } from './verbs/init.js'
 import { inviteVerb, linkVerb } from './verbs/invite.js'
@@ -17,11 +19,17 @@ import { logVerb } from './verbs/log.js'
 import { lsVerb } from './verbs/ls.js'
 import { mountVerb, nbdVerb } from './verbs/mount.js'
 import { removeVerb } from './verbs/remove.js'
+import { renameVerb } from './verbs/rename.js'
+import { resolveVerb } from './verbs/resolve.js'
+import { restoreVerb } from './verbs/restore.js'
 import { resumeVerb } from './verbs/resume.js'
+import { rollbackVerb } from './verbs/rollback.js'
 import { runVerb } from './verbs/run.js'
+import { showVerb } from './verbs/show.js'
 import { statusVerb } from './verbs/status.js'
 import { stopVerb } from './verbs/stop.js'
 import { suspendVerbs } from './verbs/suspend.js'
+import { tagVerb } from './verbs/tag.js'
 import { vaultVerb } from './verbs/vault.js'
 
 const program = new Command('hyperparcel')
@@ -59,11 +67,19 @@ for (const define of [
   lsVerb,
   statusVerb,
   logVerb,
+  showVerb,
+  diffVerb,
+  tagVerb,
+  rollbackVerb,
+  restoreVerb,
+  resolveVerb,
+  renameVerb,
   runVerb,
   suspendVerbs,
   resumeVerb,
   attachVerb,
   stopVerb,
+  discardVerb,
   mountVerb,
   nbdVerb,
   inviteVerb,

@@ -19,8 +19,9 @@ export function whereText(
 }
 
 export function stateText(parcel: ParcelInfo): string {
-  const { state, path, heads, screen } = parcel
-  const conflict = heads.length > 1 ? `, ${heads.length} heads: a conflict` : ''
+  const { state, path, heads, screen, isInConflict } = parcel
+  const several = `, ${heads.length} ${isInConflict ? 'heads: a conflict' : 'branches'}`
+  const conflict = heads.length > 1 ? several : ''
   if (state === 'running') return `running${screen === null ? '' : `, screen ${screen}`}${conflict}`
   if (state === 'not here') return `no folder here yet${conflict}`
   return `${state === 'suspended' ? 'suspended' : 'files'} in ${path ?? ''}${conflict}`
@@ -31,5 +32,8 @@ export function versionLine(version: VersionInfo): string {
   const size = `${bytes(version.bytes)}, ${bytes(version.stored)} new`
   const message = version.message === '' ? '' : `  "${version.message}"`
   const on = version.holders.join(', ')
-  return `${shortId(version.id)}  ${when}  ${version.authorName}  ${size}  on ${on}${message}`
+  const names = [...(version.branch === '' ? [] : [version.branch]), ...version.tags]
+  const called = names.length === 0 ? '' : `  (${names.join(', ')})`
+  const id = shortId(version.id)
+  return `${id}${called}  ${when}  ${version.authorName}  ${size}  on ${on}${message}`
 }

@@ -1,6 +1,7 @@
 import { ParcelError } from './errors.js'
 import type { MemberRole } from './format/control-record.js'
 import type { JoinReply } from './format/pairing.js'
+import { branchOf } from './format/version.js'
 import { obstacles } from './host-facts.js'
 import type { Home } from './home.js'
 import type { Known } from './parcel/history.js'
@@ -31,6 +32,8 @@ export async function describeVersion(
     stored: version.totals.stored,
     facts: version.facts,
     isHead: parcel.history.isHead(id),
+    branch: branchOf(version),
+    tags: parcel.history.tags.of(id),
     isHere: await parcel.availability.isHere(known),
     holders: [...parcel.availability.holders(known)].map(nameOf)
   }
@@ -57,6 +60,7 @@ export async function describeParcel(
     driver: parcel.driver,
     path: parcel.folder.path,
     heads: await Promise.all(heads.map((known) => describeVersion(parcel, known, home))),
+    isInConflict: parcel.history.isInConflict,
     versions: parcel.history.size,
     state: stateOf(parcel, machine),
     screen: machine?.screen ?? null,

@@ -41,6 +41,7 @@ import { chooseVersion, resume } from './resume.js'
 import { markClosed, markOpen } from './run-marker.js'
 import { parseBootstrap, type Node } from './swarm/dht.js'
 import { Swarm } from './swarm/swarm.js'
+import { Versions } from './versions.js'
 import { driverNamed } from './vmm/drivers.js'
 
 export interface HostOptions {
@@ -63,6 +64,8 @@ export class Host {
   readonly home: Home
   /** Invites whose newcomers somebody looks at. */
   readonly approvals = new Approvals()
+  /** What can be done with versions that are there. */
+  readonly versions: Versions
   /** When a block last went to or came from a peer, by `performance.now`. */
   lastTraffic = performance.now()
   readonly #context: ParcelContext
@@ -90,6 +93,11 @@ export class Host {
     this.home = home
     this.#context = context
     this.#swarm = new Swarm(home.identity.keyPair, bootstrap)
+    this.versions = new Versions({
+      home,
+      parcels: this.#parcels,
+      alone: (parcel, work) => this.#alone(parcel, work)
+    })
     this.#entrance = new Entrance({
       home,
       context,

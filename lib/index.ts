@@ -11,6 +11,7 @@ export { phraseOf, seedFrom } from './keys/phrase.js'
 export { POLICIES, type Policy } from './info.js'
 export type {
   ImagePlace,
+  FileInfo,
   ImagesInfo,
   InviteOptions,
   MemberInfo,
@@ -25,9 +26,11 @@ export type {
   VaultInfo,
   VersionInfo
 } from './info.js'
+export type { Change } from './parcel/diff.js'
 export { SCANS, type DirtyMap, type Scan } from './parcel/scan.js'
 export { Task, type Progress, type TaskEvent } from './progress.js'
 export { Vaults } from './vaults.js'
+export { Versions } from './versions.js'
 export { SOFTWARE, VERSION } from './software.js'
 export { PrivateDht } from './swarm/private-dht.js'
 export { runDaemon, type DaemonOptions } from './daemon/daemon.js'

@@ -22,10 +22,22 @@ export interface VersionInfo {
   stored: number
   facts: Record<string, string>
   isHead: boolean
+  /** The branch that it is on; '' is the one without a name. */
+  branch: string
+  tags: string[]
   /** Whether all of it is on this host. */
   isHere: boolean
   /** Names of the hosts that hold all of it durably. */
   holders: string[]
+}
+
+/** What a version holds at a path. */
+export interface FileInfo {
+  path: string
+  type: 'file' | 'folder' | 'symlink'
+  size: number
+  mode: number
+  mtime: number
 }
 
 /** A host that belongs to a parcel. */
@@ -52,6 +64,8 @@ export interface ParcelInfo {
   driver: string
   path: string | null
   heads: VersionInfo[]
+  /** Whether two hosts went on from one version, and nobody has settled it. */
+  isInConflict: boolean
   versions: number
   /** 'running': its machine runs here. 'not here': this host has no folder of it. */
   state: ParcelState
@@ -138,6 +152,8 @@ export interface SuspendOptions {
    * in the folder, as [offset, length] in bytes in any order. The rest of the file is not read.
    */
   dirty?: DirtyMap
+  /** No other host is waited for: fails with UNREACHABLE where one is needed. */
+  offline?: boolean
 }
 
 export interface SuspendResult {
@@ -175,6 +191,8 @@ export interface ResumeOptions {
   cwd?: string
   /** How long to wait for hosts that do not answer, ms. */
   timeout?: number
+  /** No other host is asked or waited for: all of the version must be here. */
+  offline?: boolean
 }
 
 export interface ResumeResult {

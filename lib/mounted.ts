@@ -20,7 +20,12 @@ import { driverNamed } from './vmm/drivers.js'
 export async function commitMounted(
   home: Home,
   parcel: Parcel,
-  { message = '', compress = true, cold = false }: SuspendOptions & { cold?: boolean },
+  {
+    message = '',
+    compress = true,
+    cold = false,
+    offline = false
+  }: SuspendOptions & { cold?: boolean },
   work: Work
 ): Promise<SuspendResult> {
   if (Buffer.byteLength(message) > MAX_TEXT) {
@@ -53,7 +58,7 @@ export async function commitMounted(
           '--cold makes a version without it, which boots'
       )
     }
-    const { version, skipped, fetched } = await parcel.commit(
+    const { version, skipped, fetched } = await parcel.author.commit(
       {
         path: null,
         images: {
@@ -66,7 +71,8 @@ export async function commitMounted(
         exclude: () => false,
         facts: known.version.facts,
         message,
-        compress
+        compress,
+        offline
       },
       work
     )

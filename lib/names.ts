@@ -14,6 +14,16 @@ export function requireName(name: string): void {
   )
 }
 
+/**
+ * Throws USAGE for what cannot be the name of a tag or a branch: what looks like the beginning of a
+ * version's id would be taken for that.
+ */
+export function requireLabel(name: string): void {
+  requireName(name)
+  if (!/^[0-9a-f]{4,64}$/i.test(name)) return
+  throw new ParcelError('USAGE', `"${name}" looks like a version's id: choose another name`)
+}
+
 /** The member, in hex, that a user means by a name or the beginning of a key. Throws USAGE. */
 export function memberNamed(
   members: readonly { id: string; name: string }[],

@@ -8,6 +8,7 @@ import { MAX_TEXT } from './format/limits.js'
 import type { Home } from './home.js'
 import type { SuspendOptions, SuspendResult } from './info.js'
 import { placeOf } from './open-images.js'
+import type { Served } from './parcel/check-out.js'
 import type { CommitRequest } from './parcel/new-version.js'
 import type { DirtyMap } from './parcel/scan.js'
 import type { Parcel } from './parcel/parcel.js'
@@ -98,6 +99,17 @@ export class ParcelMachine {
     await writeMarker(overlaysIn(path), { version, files: [...files] })
   }
 
+  /** Which files of a version's folder are served instead of being in it; null: all of it is in it. */
+  static async asServed(path: string, version: Buffer): Promise<Served | null> {
+    const marker = await readMarker(overlaysIn(path))
+    if (marker === null) return null
+    const files = new Set(marker.files)
+    return {
+      isServed: ({ type, path: file }) => type === 'file' && files.has(file.toString()),
+      mark: (dir) => ParcelMachine.mark(dir, version.toString('hex'), [...files])
+    }
+  }
+
   /** Which files are served, and whether any of them has what no version has. */
   static async served(
     parcel: Parcel,
@@ -115,7 +127,7 @@ export class ParcelMachine {
    */
   async commit(
     after: 'end' | 'proceed',
-    { message = '', compress = true, scan = 'mtime', dirty = {} }: SuspendOptions,
+    { message = '', compress = true, scan = 'mtime', dirty = {}, offline = false }: SuspendOptions,
     work: Work
   ): Promise<SuspendResult> {
     if (Buffer.byteLength(message) > MAX_TEXT) {
@@ -138,13 +150,14 @@ export class ParcelMachine {
         message,
         compress,
         scan,
-        dirty
+        dirty,
+        offline
       }
       if (marker !== null) {
         const used = await readWorkingSet(overlaysIn(path))
         request.images = { ...imagesOf(path, marker, driver, running !== null), used }
       }
-      const { version, skipped, fetched } = await parcel.commit(request, work)
+      const { version, skipped, fetched } = await parcel.author.commit(request, work)
       return { version: await describeVersion(parcel, version, this.#home), skipped, fetched }
     }
     if ((await this.process.status()) !== null) {

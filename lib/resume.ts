@@ -50,7 +50,7 @@ export async function resume(
   const driver = driverNamed(parcel.driver)
   const machine = new ParcelMachine(home, parcel)
   await machine.requireStopped()
-  const { timeout = TIMEOUT, cwd = '.', start = true, prefetch = true } = options
+  const { timeout = TIMEOUT, cwd = '.', start = true, prefetch = true, offline = false } = options
   const { policy, roles } = await policyFor(driver, { ...options, start }, work)
   const { lookaside = [] } = options
   if (lookaside.length > 0 || outside.paths.length > 0) {
@@ -65,8 +65,11 @@ export async function resume(
   const isLazy = !prefetch || roles.length === driver.imageRoles.length
   const stopHolding = policy === 'demand' && isLazy ? parcel.hold() : () => {}
   try {
-    const heard = await swarm.hear(parcel, { ...HEAR, signal: work.signal })
-    const wanted = await chooseVersion(parcel, options.version, timeout, work)
+    const heard = offline
+      ? new Set<string>()
+      : await swarm.hear(parcel, { ...HEAR, signal: work.signal })
+    const wanted = await chooseVersion(parcel, options.version, offline ? 0 : timeout, work)
+    if (offline) await parcel.availability.requireHere(wanted)
     await requireFit(driver, wanted.version.facts)
     const name = isName(parcel.name) ? parcel.name : 'parcel'
     const path = await realDestination(resolve(cwd, options.to ?? parcel.folder.path ?? name))
@@ -152,19 +155,7 @@ export async function chooseVersion(
   if (version !== undefined) return parcel.history.resolve(version)
   // To take an older version in its place would fork the history without a word.
   if (parcel.newerFormat !== null) throw parcel.newerFormat
-  const [head, ...others] = parcel.history.heads()
-  if (head === undefined) {
-    throw new ParcelError(
-      'UNKNOWN_VERSION',
-      `"${parcel.name}" has no version yet: suspend it first`
-    )
-  }
-  if (others.length === 0) return head
-  const ids = [head, ...others].map(({ id }) => id.toString('hex', 0, 6)).join(', ')
-  throw new ParcelError(
-    'CONFLICT',
-    `two hosts went on from one version: choose with --version one of ${ids}`
-  )
+  return parcel.requireHead()
 }
 
 /** Waits for a first version, if there are other hosts that may have one. */

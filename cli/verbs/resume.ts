@@ -15,6 +15,7 @@ interface Options {
   lookaside?: string[]
   start: boolean
   timeout: number
+  offline: boolean
 }
 
 export function resumeVerb(program: Command): void {
@@ -22,7 +23,10 @@ export function resumeVerb(program: Command): void {
     .command('resume')
     .description('bring a version back: start it at once, and fetch the rest behind it')
     .argument('<name>', 'the parcel')
-    .option('--version <id>', 'which one, by the beginning of its id (default: the newest)')
+    .option(
+      '--version <id>',
+      'which one: the beginning of its id, a tag or a branch (default: the newest)'
+    )
     .option('--to <dir>', 'where to (default: where it is on this host, else ./NAME)')
     .addOption(
       new Option(
@@ -40,10 +44,12 @@ export function resumeVerb(program: Command): void {
     .option('--force', 'overwrite what was not suspended', false)
     .option('--no-start', 'only write the files')
     .option('--timeout <seconds>', 'how long to wait for hosts that do not answer', seconds, 60)
+    .option('--offline', 'ask and wait for no other host: all of it must be here', false)
     .addHelpText('after', '\nExample: hyperparcel resume work --to ~/vm/work')
   verb(command, async (context, self) => {
     const [name = ''] = self.args
-    const { version, to, force, policy, prefetch, lookaside, start, timeout } = self.opts<Options>()
+    const { version, to, force, policy, prefetch, lookaside, start, timeout, offline } =
+      self.opts<Options>()
     const started = performance.now()
     const result = await context.client.call(
       'resume',
@@ -56,6 +62,7 @@ export function resumeVerb(program: Command): void {
         lookaside: (lookaside ?? []).map((path) => resolve(path)),
         start,
         timeout: timeout * 1_000,
+        offline,
         ...(version === undefined ? {} : { version }),
         ...(to === undefined ? {} : { to: resolve(to) })
       },

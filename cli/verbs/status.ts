@@ -32,9 +32,12 @@ function describe(parcel: ParcelInfo, self: string): string {
   if (parcel.role === 'vault')
     lines.push(`  keeps ${here} of ${total} blocks, which it cannot read`)
   else if (parcel.heads.length === 0) lines.push('  no version yet')
-  if (parcel.heads.length > 1) {
+  if (parcel.isInConflict) {
     const ids = parcel.heads.map(({ id }) => shortId(id)).join(' or ')
-    lines.push(`  conflict: choose ${ids} with 'hyperparcel resume ${parcel.name} --version'`)
+    lines.push(
+      `  conflict: choose ${ids} with 'hyperparcel resume ${parcel.name} --version', or settle it ` +
+        `with 'hyperparcel resolve ${parcel.name}'`
+    )
   }
   for (const { name, role, isConnected } of parcel.members) {
     const here = name === self ? ' (this host)' : isConnected ? ', connected' : ', not connected'

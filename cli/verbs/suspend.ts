@@ -27,21 +27,23 @@ function define(program: Command, name: 'suspend' | 'checkpoint', description: s
         .choices(SCANS)
         .default('mtime')
     )
+    .option('--offline', 'wait for no other host', false)
     .option('--no-compress', 'store as it is, for comparison')
     .addHelpText('after', `\nExample: hyperparcel ${name} work -m "before the upgrade"`)
   verb(command, async (context, self) => {
     const [parcel = ''] = self.args
-    const { message, compress, scan, mounted, cold } = self.opts<{
+    const { message, compress, scan, mounted, cold, offline } = self.opts<{
       message: string
       compress: boolean
       scan: Scan
       mounted?: boolean
       cold?: boolean
+      offline: boolean
     }>()
     if (cold === true && mounted !== true)
       throw new ParcelError('USAGE', '--cold goes with --mounted')
     const started = performance.now()
-    const what = { name: parcel, message, compress }
+    const what = { name: parcel, message, compress, offline }
     const result =
       mounted === true
         ? await context.client.call(

@@ -12,7 +12,7 @@ import { jsonLines } from '../lines.js'
 import { connectTo } from '../local-socket.js'
 import type { TaskEvent } from '../progress.js'
 import { CALL_HEADER, SOCKET, type DaemonStatus } from './server.js'
-import type { Parameters, Result, Verb } from './verbs.js'
+import type { Item, Parameters, Result, Verb } from './verbs.js'
 
 export interface ClientOptions {
   home?: string
@@ -26,6 +26,10 @@ export interface ClientOptions {
 export interface CallOptions {
   onEvent?: (event: TaskEvent) => void
   signal?: AbortSignal
+}
+
+interface Asking<I> extends CallOptions {
+  onItem?: (item: I) => void
 }
 
 const ENDED = 'the daemon ended before it had answered: do it again'
@@ -43,6 +47,7 @@ const line = z.discriminatedUnion('type', [
     unit: z.enum(['bytes', 'blocks'])
   }),
   z.object({ type: z.literal('note'), text: z.string() }),
+  z.object({ type: z.literal('item'), item: z.unknown() }),
   z.object({ type: z.literal('result'), value: z.unknown() }),
   z.object({ type: z.literal('error'), code: z.string(), message: z.string() })
 ])
@@ -67,10 +72,19 @@ export class DaemonClient {
     parameters: Parameters<V>,
     options: CallOptions = {}
   ): Promise<Result<V>> {
-    const { signal = this.#signal, onEvent } = options
-    const how: CallOptions = {}
+    return this.each(verb, parameters, () => {}, options)
+  }
+
+  /** Runs a verb that gives many results; `onItem` is told of each, before the last. Throws like `call`. */
+  async each<V extends Verb>(
+    verb: V,
+    parameters: Parameters<V>,
+    onItem: (item: Item<V>) => void,
+    options: CallOptions = {}
+  ): Promise<Result<V>> {
+    const { signal = this.#signal } = options
+    const how: Asking<Item<V>> = { ...options, onItem }
     if (signal !== undefined) how.signal = signal
-    if (onEvent !== undefined) how.onEvent = onEvent
     await this.#ensure()
     try {
       return await this.#ask<Result<V>>(verb, parameters, how)
@@ -172,8 +186,8 @@ export class DaemonClient {
     }
   }
 
-  async #ask<T>(verb: string, parameters: unknown, options: CallOptions): Promise<T> {
-    const { onEvent, signal } = options
+  async #ask<T, I = never>(verb: string, parameters: unknown, options: Asking<I>): Promise<T> {
+    const { onEvent, onItem, signal } = options
     signal?.throwIfAborted()
     const call = randomUUID()
     const socket = await connectTo(join(this.home, SOCKET)).catch((error: unknown) => {
@@ -198,7 +212,8 @@ export class DaemonClient {
         const message = line.parse(value)
         if (message.type === 'error') throw ParcelError.revive(message)
         if (message.type === 'result') return resultOf<T>(message.value)
-        onEvent?.(message)
+        if (message.type === 'item') onItem?.(resultOf<I>(message.item))
+        else onEvent?.(message)
       }
       throw new ParcelError('FAILED', ENDED)
     } catch (error) {

@@ -1,3 +1,4 @@
+import { once } from 'node:events'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import { join } from 'node:path'
 import { z } from 'zod'
@@ -7,7 +8,7 @@ import type { TaskEvent } from '../progress.js'
 import { listenOn } from '../local-socket.js'
 import { SOFTWARE } from '../software.js'
 import type { Vaults } from '../vaults.js'
-import { isVerb, verbs } from './verbs.js'
+import { isVerb, verbs, type VerbContext } from './verbs.js'
 
 export const SOCKET = 'daemon.sock'
 /** A caller names its call, so that another connection can cancel it. */
@@ -30,7 +31,7 @@ export interface DaemonStatus {
 /**
  * The daemon's API: HTTP on a unix socket in the home folder, which only its user can open.
  * `POST /v1/VERB` with parameters as JSON answers with one JSON object a line: progress and notes
- * while it works, then `result` or `error`. A caller that hangs up, or cancels, interrupts its verb.
+ * while it works, `item` for each of many results, then `result` or `error`. A caller that hangs up, or cancels, interrupts its verb.
  */
 export class DaemonServer {
   readonly #host: Host
@@ -91,13 +92,18 @@ export class DaemonServer {
     const emit = (event: TaskEvent): void => {
       if (event.type === 'note' || !response.writableNeedDrain) send(event)
     }
+    const give = async (item: unknown): Promise<void> => {
+      send({ type: 'item', item })
+      if (response.writableNeedDrain) await once(response, 'drain', { signal: abort.signal })
+    }
     response.on('close', () => abort.abort())
     response.setHeader('connection', 'close')
     response.setHeader('content-type', 'application/x-ndjson')
     response.flushHeaders()
     this.#active++
     try {
-      const value = await this.#answer(request, emit, abort.signal)
+      const { signal } = abort
+      const value = await this.#answer(request, { emit, give, signal })
       send({ type: 'result', value })
     } catch (error) {
       const { code, message } = ParcelError.from(error)
@@ -112,8 +118,7 @@ export class DaemonServer {
 
   async #answer(
     request: IncomingMessage,
-    emit: (event: TaskEvent) => void,
-    signal: AbortSignal
+    how: Pick<VerbContext, 'emit' | 'give' | 'signal'>
   ): Promise<unknown> {
     const [, name] = /^\/v1\/([a-z-]+)$/.exec(request.url ?? '') ?? []
     if (request.method !== 'POST' || name === undefined) {
@@ -130,7 +135,7 @@ export class DaemonServer {
       return {}
     }
     if (!isVerb(name)) throw new ParcelError('USAGE', `no verb "${name}"`)
-    return verbs[name].call(body, { host: this.#host, vaults: this.#vaults, emit, signal })
+    return verbs[name].call(body, { host: this.#host, vaults: this.#vaults, ...how })
   }
 }
 

@@ -2,7 +2,8 @@ import { z } from 'zod'
 import { ParcelError } from '../errors.js'
 import { ROLES } from '../format/control-record.js'
 import type { Host } from '../host.js'
-import { POLICIES, type ResumeOptions } from '../info.js'
+import { POLICIES, type FileInfo, type ResumeOptions, type VersionInfo } from '../info.js'
+import type { Change } from '../parcel/diff.js'
 import { SCANS } from '../parcel/scan.js'
 import type { Task, TaskEvent } from '../progress.js'
 import type { Vaults } from '../vaults.js'
@@ -12,6 +13,8 @@ export interface VerbContext {
   host: Host
   vaults: Vaults
   emit: (event: TaskEvent) => void
+  /** Sends one of many results; settles when the caller can take the next. */
+  give: (item: unknown) => Promise<void>
   signal: AbortSignal
 }
 
@@ -26,7 +29,8 @@ const commit = z.strictObject({
   name: text,
   message: text,
   compress: z.boolean(),
-  scan: z.enum(SCANS).optional()
+  scan: z.enum(SCANS).optional(),
+  offline: z.boolean().optional()
 })
 
 /** Everything the daemon does for others, by name: parameters checked, result as JSON. */
@@ -45,7 +49,67 @@ export const verbs = {
   add: verb(z.strictObject({ path: text, name: text, vm: text }), ({ path, ...rest }, { host }) =>
     host.add(path, rest)
   ),
-  log: verb(named, ({ name }, { host }) => host.log(name)),
+  log: listing(named, async ({ name }, { host }, give: Give<VersionInfo>) => {
+    for (const version of await host.log(name)) await give(version)
+    return {}
+  }),
+  show: listing(
+    z.strictObject({ name: text, version: text.optional(), timeout: ms }),
+    ({ name, version, timeout }, context, give: Give<FileInfo>) => {
+      const options = version === undefined ? { timeout } : { timeout, version }
+      return follow(context.host.versions.show(name, options, give), context)
+    }
+  ),
+  diff: listing(
+    z.strictObject({ name: text, from: text, to: text.optional(), timeout: ms }),
+    ({ name, from, to, timeout }, context, give: Give<Change>) => {
+      const options = to === undefined ? { from, timeout } : { from, to, timeout }
+      return follow(context.host.versions.diff(name, options, give), context)
+    }
+  ),
+  restore: verb(
+    z.strictObject({
+      name: text,
+      version: text,
+      to: text,
+      paths: z.array(text).max(1_024),
+      timeout: ms
+    }),
+    ({ name, ...options }, context) => follow(context.host.versions.restore(name, options), context)
+  ),
+  tags: verb(named, async ({ name }, { host }) => ({ tags: host.versions.tags(name) })),
+  tag: verb(
+    z.strictObject({ name: text, tag: text, version: text.optional(), force: z.boolean() }),
+    ({ name, tag, version, force }, { host }) =>
+      host.versions.tag(name, tag, version === undefined ? { force } : { force, version })
+  ),
+  untag: verb(z.strictObject({ name: text, tag: text }), async ({ name, tag }, { host }) => {
+    await host.versions.untag(name, tag)
+    return {}
+  }),
+  rename: verb(z.strictObject({ name: text, to: text }), async ({ name, to }, { host }) => {
+    await host.versions.rename(name, to)
+    return {}
+  }),
+  rollback: verb(
+    z.strictObject({ name: text, version: text, message: text }),
+    ({ name, version, message }, { host }) => host.versions.rollback(name, version, { message })
+  ),
+  'resolve-take': verb(
+    z.strictObject({ name: text, version: text }),
+    ({ name, version }, { host }) => host.versions.take(name, version)
+  ),
+  'resolve-keep': verb(
+    z.strictObject({ name: text, names: z.array(text).max(64) }),
+    async ({ name, names }, { host }) => ({ branches: await host.versions.keepAll(name, names) })
+  ),
+  discard: verb(z.strictObject({ name: text, timeout: ms }), ({ name, timeout }, context) =>
+    follow(context.host.versions.discard(name, { timeout }), context)
+  ),
+  'discard-mounted': verb(named, async ({ name }, { host }) => {
+    await host.versions.discardMounted(name)
+    return {}
+  }),
   status: verb(named, ({ name }, { host }) => host.status(name)),
   run: verb(z.strictObject({ name: text, cold: z.boolean() }), ({ name, cold }, { host }) =>
     host.run(name, { cold })
@@ -61,15 +125,21 @@ export const verbs = {
       return {}
     }
   ),
-  suspend: verb(commit, ({ name, scan = 'mtime', ...options }, context) =>
-    follow(context.host.suspend(name, { ...options, scan }), context)
+  suspend: verb(commit, ({ name, scan = 'mtime', offline = false, ...options }, context) =>
+    follow(context.host.suspend(name, { ...options, scan, offline }), context)
   ),
   'suspend-mounted': verb(
-    z.strictObject({ name: text, message: text, compress: z.boolean(), cold: z.boolean() }),
+    z.strictObject({
+      name: text,
+      message: text,
+      compress: z.boolean(),
+      cold: z.boolean(),
+      offline: z.boolean()
+    }),
     ({ name, ...options }, context) => follow(context.host.suspendMounted(name, options), context)
   ),
-  checkpoint: verb(commit, ({ name, scan = 'mtime', ...options }, context) =>
-    follow(context.host.checkpoint(name, { ...options, scan }), context)
+  checkpoint: verb(commit, ({ name, scan = 'mtime', offline = false, ...options }, context) =>
+    follow(context.host.checkpoint(name, { ...options, scan, offline }), context)
   ),
   resume: verb(
     z.strictObject({
@@ -82,13 +152,23 @@ export const verbs = {
       prefetch: z.boolean().optional(),
       lookaside: z.array(text).max(64).optional(),
       start: z.boolean(),
-      timeout: ms
+      timeout: ms,
+      offline: z.boolean().optional()
     }),
     (
-      { name, version, to, policy = 'demand', prefetch = true, lookaside = [], ...rest },
+      {
+        name,
+        version,
+        to,
+        policy = 'demand',
+        prefetch = true,
+        lookaside = [],
+        offline = false,
+        ...rest
+      },
       context
     ) => {
-      const options: ResumeOptions = { ...rest, policy, prefetch, lookaside }
+      const options: ResumeOptions = { ...rest, policy, prefetch, lookaside, offline }
       if (version !== undefined) options.version = version
       if (to !== undefined) options.to = to
       return follow(context.host.resume(name, options), context)
@@ -181,6 +261,11 @@ type Run<V extends Verb> = (typeof verbs)[V]['run']
 export type Parameters<V extends Verb> =
   Run<V> extends (parameters: infer P, context: VerbContext) => unknown ? P : never
 export type Result<V extends Verb> = Awaited<ReturnType<Run<V>>>
+/** What a verb gives one by one before its result. */
+export type Item<V extends Verb> = (typeof verbs)[V] extends { items: readonly (infer I)[] }
+  ? I
+  : never
+type Give<T> = (item: T) => Promise<void>
 
 export function isVerb(name: string): name is Verb {
   return Object.hasOwn(verbs, name)
@@ -204,6 +289,15 @@ function verb<P, R>(
       return run(parsed.data, context)
     }
   }
+}
+
+/** A verb whose results are many: `run` gives them one by one, however many there are. */
+function listing<P, I, R>(
+  schema: z.ZodType<P>,
+  run: (parameters: P, context: VerbContext, give: Give<I>) => Promise<R>
+) {
+  const items: readonly I[] = []
+  return { ...verb(schema, (parameters, context) => run(parameters, context, context.give)), items }
 }
 
 /** Passes a task's progress on and returns its result; the task ends when the caller goes away. */

@@ -62,6 +62,15 @@ export interface Trace {
   first: number
 }
 
+/** A name for a version. */
+export interface Tag {
+  name: string
+  /** null: the name is taken away. */
+  version: Buffer | null
+  /** Of all that is said of a name the greatest counts; of equal ones that of the greatest host's key. */
+  number: number
+}
+
 /** A record of a `meta` core. Unknown types are skipped. */
 export type MetaRecord =
   | { type: 'version'; bytes: Buffer; signature: Buffer }
@@ -70,6 +79,7 @@ export type MetaRecord =
   | { type: 'name'; name: string }
   /** What a host says of itself, signed by its identity; a later one replaces it. */
   | { type: 'facts'; bytes: Buffer; signature: Buffer }
+  | { type: 'tag'; tag: Tag }
   | { type: 'unknown' }
 
 const VERSION = 1
@@ -77,6 +87,8 @@ const PLACES = 2
 const NAME = 3
 const TRACE = 4
 const FACTS = 5
+const TAG = 6
+export const MAX_TAG_NUMBER = 2 ** 40
 const MAX_HOST_FACTS = 64
 const MAX_FACTS_BYTES = 65_536
 const NO_ROOT = Buffer.alloc(HASH_BYTES)
@@ -100,6 +112,16 @@ export function encodeMetaRecord(record: Exclude<MetaRecord, { type: 'unknown' }
       break
     case 'facts':
       writer.u8(FACTS).sized(record.bytes).fixed(record.signature, SIGNATURE_BYTES)
+      break
+    case 'tag': {
+      const { name, version, number } = record.tag
+      writer
+        .u8(TAG)
+        .text(name, MAX_NAME_BYTES)
+        .varint(number)
+        .u8(version === null ? 0 : 1)
+      if (version !== null) writer.fixed(version, HASH_BYTES)
+    }
   }
   return Buffer.from(writer.bytes())
 }
@@ -120,11 +142,21 @@ export function decodeMetaRecord(bytes: Uint8Array): MetaRecord {
   } else if (type === FACTS) {
     const body = reader.sized(MAX_FACTS_BYTES)
     record = { type: 'facts', bytes: body, signature: reader.fixed(SIGNATURE_BYTES) }
+  } else if (type === TAG) {
+    record = { type: 'tag', tag: readTag(reader) }
   } else {
     return { type: 'unknown' }
   }
   reader.end()
   return record
+}
+
+function readTag(reader: Reader): Tag {
+  const name = reader.text(MAX_NAME_BYTES)
+  const number = reader.varint(MAX_TAG_NUMBER)
+  const flag = reader.u8()
+  if (flag > 1) reader.fail('a flag is neither 0 nor 1')
+  return { name, version: flag === 0 ? null : reader.fixed(HASH_BYTES), number }
 }
 
 /** Facts of a host, by name, and when it said so, ms since 1970. */

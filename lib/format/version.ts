@@ -7,6 +7,7 @@ import {
   MAX_CORES,
   MAX_DRIVER_BYTES,
   MAX_FACTS,
+  MAX_NAME_BYTES,
   MAX_PARENTS,
   MAX_TABLE_SIZE,
   MAX_TEXT,
@@ -47,6 +48,20 @@ export interface Version {
 }
 
 const NO_ROOT = Buffer.alloc(HASH_BYTES)
+/** Optional extension: the name of the branch that a version is on, in UTF-8. */
+const BRANCH = 1
+
+/** The branch that a version is on; '' is the one without a name. What is no name counts as none. */
+export function branchOf({ extensions }: Pick<Version, 'extensions'>): string {
+  const bytes = extensions.find(({ tag }) => tag === BRANCH)?.value ?? Buffer.alloc(0)
+  const text = bytes.toString('utf8')
+  return bytes.byteLength <= MAX_NAME_BYTES && Buffer.from(text).equals(bytes) ? text : ''
+}
+
+/** The extensions of a version on a branch. */
+export function onBranch(name: string): Extension[] {
+  return name === '' ? [] : [{ tag: BRANCH, critical: false, value: Buffer.from(name) }]
+}
 
 /** The canonical bytes: equal versions have equal bytes. */
 export function encodeVersion(version: Version): Buffer {

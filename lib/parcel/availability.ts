@@ -78,6 +78,11 @@ export class Availability {
     }
   }
 
+  /** Throws UNREACHABLE when not all of a version is on this host. */
+  async requireHere(known: Known): Promise<void> {
+    if (!(await this.isHere(known))) throw this.#unreachable(known)
+  }
+
   /**
    * Runs work that waits for blocks, and fails with UNREACHABLE when nothing of the version has come
    * and nothing was done with it for `timeout` ms.

@@ -1,9 +1,10 @@
 import { ParcelError } from '../errors.js'
 import { encodeMetaRecord, type Places, type Trace } from '../format/meta-record.js'
-import { decodeVersion, encodeVersion, type Version } from '../format/version.js'
+import { branchOf, decodeVersion, encodeVersion, type Version } from '../format/version.js'
 import { keyedHash } from '../keys/hash.js'
 import { verifySignature, type Identity } from '../keys/identity.js'
 import { NS } from '../keys/namespaces.js'
+import { Tags } from './tags.js'
 
 export interface Known {
   id: Buffer
@@ -11,7 +12,7 @@ export interface Known {
 }
 
 /** Where a record stands: in which `meta` core, and at which block. */
-interface Where {
+export interface Where {
   core: Buffer
   index: number
 }
@@ -31,10 +32,12 @@ function put<T>(said: Map<string, At<T>[]>, key: string, one: At<T>): void {
 }
 
 /** Whether a version of a host, in hex, counts that stands at an index of one of its cores. */
-type Counts = (author: string, core: Buffer, index: number) => boolean
+export type Counts = (author: string, core: Buffer, index: number) => boolean
 
 /** All versions of a parcel that this host has heard of: a DAG over all hosts. */
 export class History {
+  /** Names that hosts gave to versions. */
+  readonly tags: Tags
   readonly #parcel: Buffer
   /** Every version that was heard of, and where it stands; not all count. */
   readonly #heard = new Map<string, { known: Known; core: Buffer; index: number }>()
@@ -50,6 +53,7 @@ export class History {
   constructor(parcel: Buffer, counts: Counts = () => true) {
     this.#parcel = parcel
     this.#counts = counts
+    this.tags = new Tags(counts)
   }
 
   /**
@@ -165,12 +169,45 @@ export class History {
     return !this.#children.has(id.toString('hex'))
   }
 
-  /** Versions that no other continues, newest first. More than one is a conflict. */
+  /** Versions that no other continues, newest first. More than one on a branch is a conflict. */
   heads(): Known[] {
     this.#heads ??= [...this.all()]
       .filter(({ id }) => this.isHead(id))
       .toSorted((a, b) => byAge(b, a))
     return this.#heads
+  }
+
+  /** Heads by the name of their branch. */
+  branches(): Map<string, Known[]> {
+    const branches = new Map<string, Known[]>()
+    for (const head of this.heads()) {
+      const name = branchOf(head.version)
+      branches.set(name, [...(branches.get(name) ?? []), head])
+    }
+    return branches
+  }
+
+  /** Whether two hosts went on from one version and nobody has said what counts. */
+  get isInConflict(): boolean {
+    return [...this.branches().values()].some((heads) => heads.length > 1)
+  }
+
+  /**
+   * The last version that only took a version over, as settling a conflict does: whoever has the
+   * contents of the one has those of the other, and goes on from there.
+   */
+  continued(id: Buffer): Buffer {
+    for (let known = this.get(id); known !== null;) {
+      const { table } = known.version
+      const copies = (this.#children.get(known.id.toString('hex')) ?? [])
+        .map((name) => this.#versions.get(name))
+        .filter((child) => child !== undefined && isSame(child.version.table, table))
+        .toSorted((a, b) => (a && b ? Buffer.compare(a.id, b.id) : 0))
+      const next = copies[0]
+      if (next === undefined) return known.id
+      known = next
+    }
+    return id
   }
 
   /** All versions, children before parents, newest first where the DAG leaves it open. */
@@ -197,8 +234,22 @@ export class History {
     return ordered
   }
 
-  /** The version whose id begins with `text`. Throws UNKNOWN_VERSION, also when several do. */
+  /**
+   * The version that has the tag `text`, is the head of the branch `text`, or whose id begins with
+   * it. Throws UNKNOWN_VERSION, also when several do; CONFLICT for a branch with several heads.
+   */
   resolve(text: string): Known {
+    const tagged = this.tags.get(text)
+    if (tagged !== null) {
+      const known = this.get(tagged)
+      if (known !== null) return known
+      throw new ParcelError('UNKNOWN_VERSION', `the version that is called "${text}" is not here`)
+    }
+    const [head, ...others] = text === '' ? [] : (this.branches().get(text) ?? [])
+    if (head !== undefined) {
+      if (others.length === 0) return head
+      throw new ParcelError('CONFLICT', `the branch "${text}" has ${others.length + 1} heads`)
+    }
     const wanted = text.toLowerCase()
     const found = /^[0-9a-f]{4,64}$/.test(wanted)
       ? [...this.#versions].filter(([name]) => name.startsWith(wanted))
@@ -238,6 +289,13 @@ export function placesHash(places: Places): Buffer {
 /** Whether places name no other logs than the version does. */
 function areOf({ cores }: Version, places: Places): boolean {
   return places.cores.every((key) => cores.some((head) => head.key.equals(key)))
+}
+
+function isSame(a: Version['table'], b: Version['table']): boolean {
+  return (
+    a.size === b.size &&
+    (a.root === null || b.root === null ? a.root === b.root : a.root.equals(b.root))
+  )
 }
 
 function placesKey(version: Buffer, host: Buffer): string {

@@ -437,6 +437,7 @@ export class LogSet {
       const { id } = this.history.addVersion(record.bytes, record.signature, author, where)
       if (this.history.get(id) === null) this.#refuseVersion(host)
     }
+    if (record.type === 'tag') this.history.tags.add(record.tag, host, where)
     if (record.type === 'facts') this.facts.add(host, record)
     if (record.type === 'name') {
       this.hostNames.set(host, printable(Buffer.from(record.name)).slice(0, 64))

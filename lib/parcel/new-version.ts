@@ -2,8 +2,9 @@ import { nullIfElsewhere, ParcelError } from '../errors.js'
 import type { FileEntry, FileRole } from '../format/file-table.js'
 import { CHUNKING } from '../format/limits.js'
 import type { Places, Trace } from '../format/meta-record.js'
-import type { CoreHead, Version } from '../format/version.js'
+import { branchOf, onBranch, type CoreHead, type Version } from '../format/version.js'
 import { contents } from '../image/contents.js'
+import type { ItemSource } from '../image/items.js'
 import { openContents } from '../image/open-tree.js'
 import { CORE_PREFIX } from '../log/chunk-index.js'
 import { CoreTable } from '../log/core-table.js'
@@ -44,6 +45,8 @@ export interface CommitRequest {
   /** Default `mtime`. With `full` the dirty map does not count either. */
   scan?: Scan
   dirty?: DirtyMap
+  /** What is on other hosts is not waited for: UNREACHABLE. */
+  offline?: boolean
 }
 
 /** A version that no record names yet. */
@@ -113,11 +116,14 @@ export async function storeVersion(
     throw error
   })
   heads.set(prefix(data.key), await data.head())
+  // Only taken over meanwhile: it is still what the folder was.
+  const parentId = base === null ? null : set.history.continued(base)
+  const continued = parentId === null ? null : set.history.get(parentId)
   const version: Version = {
     chunking: CHUNKING,
     parcel,
     author: identity.publicKey,
-    parents: base === null ? [] : [base],
+    parents: parentId === null ? [] : [parentId],
     created: clock(),
     driver,
     facts: request.facts,
@@ -126,7 +132,7 @@ export async function storeVersion(
     message: request.message,
     leaseEpoch: 0,
     cores: cores.keys.flatMap((key) => heads.get(prefix(key)) ?? []),
-    extensions: []
+    extensions: continued === null ? [] : onBranch(branchOf(continued.version))
   }
   const places = { cores: [...cores.keys], table: stored.table.place, roots: stored.roots }
   const { skipped, stamps } = stored
@@ -174,17 +180,20 @@ async function traceFor({
 }
 
 function imagesOf(
-  { images }: CommitRequest,
+  { images, offline = false }: CommitRequest,
   set: LogSet,
   faults: Faults,
   { signal }: Work
-): (Images & { anywhere: FaultSource }) | null {
+): (Images & { anywhere: ItemSource & { readonly fetched: number } }) | null {
   if (images === undefined) return null
   // Its core table is the beginning of the parent's: images stay open over checkpoints.
   const of = set.history.get(images.version)
   if (of === null) throw new ParcelError('UNREACHABLE', 'the version of the images is not here')
   const places = set.history.places(of.id)
-  const anywhere = new FaultSource(places, faults, signal)
+  const here = packsOf(new CoreTable(places.cores), set)
+  const anywhere = offline
+    ? { read: here.read.bind(here), fetched: 0 }
+    : new FaultSource(places, faults, signal)
   const before = set.history.trace(of.id)
   const used = images.used ?? usedOf(before)
   const isGood = shareOf(usedOf(before), used) >= GOOD
@@ -195,7 +204,7 @@ function imagesOf(
     used,
     packed,
     isPacked: (place) => packed.has(blockName(place)),
-    here: packsOf(new CoreTable(places.cores), set),
+    here,
     anywhere,
     async *contents() {
       const all = contents(anywhere, of.version, places)

@@ -1,23 +1,25 @@
 import { ParcelError } from '../errors.js'
 import type { MemberRole } from '../format/control-record.js'
 import type { EpochKeys } from '../format/epoch-keys.js'
-import { encodeMetaRecord } from '../format/meta-record.js'
 import type { Question, Recipe } from '../format/recipe.js'
 import { MAX_INTRODUCED, MAX_INTRODUCED_BYTES, type RecoveryAnswer } from '../format/recovery.js'
 import type { SignedRecord } from '../format/wire.js'
+import { contents } from '../image/contents.js'
+import { CoreTable } from '../log/core-table.js'
 import { randomBytes } from '../keys/identity.js'
+import { branchOf } from '../format/version.js'
 import { Keyring } from '../keys/keyring.js'
 import type { Log } from '../log/log.js'
 import type { Work } from '../progress.js'
 import { Admission } from './admission.js'
+import { Author } from './author.js'
 import { Availability } from './availability.js'
 import { checkOut, type Served } from './check-out.js'
 import type { ParcelContext } from './context.js'
 import { Control, mayWrite, signGenesis } from './control.js'
 import { Epochs } from './epochs.js'
 import { Faults } from './faults.js'
-import type { FileStamps } from './file-stamps.js'
-import { History, signVersion, type Known } from './history.js'
+import { History, type Known } from './history.js'
 import {
   announcementsOf,
   announcementText,
@@ -28,18 +30,18 @@ import {
   type LocalState
 } from './local-state.js'
 import { LogSet } from './log-set.js'
-import { storeVersion, type CommitRequest } from './new-version.js'
 import { MissingRecords } from './missing-records.js'
 import { OwnLogs } from './own-logs.js'
 import { OwnRecords } from './own-records.js'
 import { itemsFor, recipesFor } from './recipes.js'
 import { Prefetch } from './prefetch.js'
+import type { Side } from './diff.js'
+import { restoreFiles } from './restore.js'
 import type { Said } from './said-by-hosts.js'
 import { SavedState } from './saved-state.js'
 import { Synthesis } from './synthesis.js'
 import { versionItems, type VersionItems } from './version-items.js'
-import { contentsOf } from './version-packs.js'
-import type { Skipped } from './walk.js'
+import { contentsOf, packsOf } from './version-packs.js'
 import { WorkingFolder } from './working-folder.js'
 
 /** Records in one answer, bytes; one alone may be larger. */
@@ -60,6 +62,7 @@ export class Parcel {
   readonly folder: WorkingFolder
   readonly admission: Admission
   readonly says: OwnRecords
+  readonly author: Author
   readonly #context: ParcelContext
   readonly #set: LogSet
   readonly #saved: SavedState
@@ -112,6 +115,18 @@ export class Parcel {
       keyring,
       availability: this.availability,
       exclusive: (work) => this.#exclusive(work)
+    })
+    this.author = new Author({
+      parcel,
+      driver: () => this.driver,
+      context,
+      set: this.#set,
+      own: this.#own,
+      folder: this.folder,
+      faults: this.faults,
+      requireWriter: () => this.requireWriter(),
+      exclusive: (work) => this.#exclusive(work),
+      onMade: () => this.#issueReceipts()
     })
     this.#epochs = new Epochs(control, keyring, context.identity)
     this.admission = new Admission({
@@ -283,6 +298,40 @@ export class Parcel {
     return found
   }
 
+  /**
+   * The version that is meant when none is said: the only head, or that of the branch which the
+   * folder here is on. Throws CONFLICT, UNKNOWN_VERSION when there is none.
+   */
+  requireHead(): Known {
+    const { history } = this
+    const heads = history.heads()
+    const base = this.folder.base === null ? null : history.get(this.folder.base)
+    const own = base === null ? [] : (history.branches().get(branchOf(base.version)) ?? [])
+    const [head, ...others] = own.length === 1 ? own : heads
+    if (head === undefined) {
+      throw new ParcelError(
+        'UNKNOWN_VERSION',
+        `"${this.name}" has no version yet: suspend it first`
+      )
+    }
+    if (others.length === 0) return head
+    const ids = heads.map(({ id }) => id.toString('hex', 0, 6)).join(', ')
+    if (history.isInConflict) {
+      throw new ParcelError(
+        'CONFLICT',
+        `two hosts went on from one version: choose with --version one of ${ids}, or settle it ` +
+          `with 'hyperparcel resolve ${this.name}'`
+      )
+    }
+    const names = heads
+      .map(({ id, version }) => branchOf(version) || id.toString('hex', 0, 6))
+      .join(', ')
+    throw new ParcelError(
+      'CONFLICT',
+      `"${this.name}" has branches: choose with --version one of ${names}`
+    )
+  }
+
   headIds(): Buffer[] {
     return this.history.heads().map(({ id }) => id)
   }
@@ -367,58 +416,6 @@ export class Parcel {
   }
 
   /**
-   * Stores a folder as a new version that continues the folder's `base`; or, without a folder, images
-   * that continue theirs. When it settles the version is durable; when it fails there is none.
-   */
-  commit(
-    request: CommitRequest,
-    work: Work
-  ): Promise<{ version: Known; skipped: Skipped[]; fetched: number }> {
-    const { path, images } = request
-    return this.#exclusive(async () => {
-      this.requireWriter()
-      const { version, places, skipped, stamps, trace, fetched } = await storeVersion(request, {
-        parcel: this.id,
-        driver: this.driver,
-        base: path === null ? (images?.version ?? null) : this.folder.base,
-        set: this.#set,
-        data: this.#own.require().data,
-        context: this.#context,
-        faults: this.faults,
-        onFailure: (error, from, ended) => this.#abandon(error, from, ended),
-        work
-      })
-      const signed = signVersion(this.#context.identity, version)
-      const own = this.#own.require()
-      // The record is the commit point. Should we die right after it, the next start finds it by this.
-      const id = signed.id.toString('hex')
-      if (path !== null) await this.folder.begin('commit', id, path)
-      const traces =
-        trace === null
-          ? []
-          : [encodeMetaRecord({ type: 'trace', trace: { ...trace, version: signed.id } })]
-      await own.meta.append([
-        ...traces.map((bytes) => [bytes]),
-        [encodeMetaRecord({ type: 'places', places: { ...places, version: signed.id } })],
-        [encodeMetaRecord({ type: 'version', ...signed })]
-      ])
-      await this.#context.store.flush()
-      if (path !== null) {
-        await this.folder.settle(id, path)
-        await this.#keepStamps(stamps, signed.id)
-      } else {
-        await this.#own.saveMarks()
-      }
-      await this.#set.refresh()
-      const known = this.history.get(signed.id)
-      if (known === null) throw new ParcelError('FAILED', 'the new version cannot be read back')
-      // With a part in other hosts' logs, only a receipt says whether all of it is here.
-      await this.#issueReceipts()
-      return { version: known, skipped, fetched }
-    })
-  }
-
-  /**
    * Writes a version into `dir`, all or what is not served, which then is the folder that continues it. `beforeSwap` may
    * still refuse, when everything is written but for the last rename.
    */
@@ -442,13 +439,33 @@ export class Parcel {
         work
       })
       await this.folder.settle(version, dir)
-      await this.#keepStamps(stamps, known.id)
+      await this.author.keepStamps(stamps, known.id)
     })
   }
 
   /** The contents of a version that is here, for comparing a folder with it. */
   contents(known: Known): ReturnType<typeof contentsOf> {
     return contentsOf(known, this.#set)
+  }
+
+  /** A version to be compared with another: what of it is not here is waited for. Throws UNREACHABLE. */
+  side({ id, version }: Known, { signal }: Work): Side {
+    const places = this.history.places(id)
+    const source = packsOf(new CoreTable(places.cores), this.#set, signal)
+    return { source, contents: contents(source, version, places) }
+  }
+
+  /** Writes a version, or some paths of it, into a new folder. As `restoreFiles`. */
+  restore(known: Known, dir: string, paths: readonly string[], work: Work): Promise<number> {
+    return restoreFiles(known, dir, { paths, set: this.#set, pool: this.#context.pool, work })
+  }
+
+  /** Gives it another name on this host. */
+  async rename(name: string): Promise<void> {
+    this.#saved.value.name = name
+    await this.#saved.save()
+    await this.says.recovery(this, { isAgain: true })
+    this.#changed()
   }
 
   /** Fetches what a resume of a version wants first, ahead of all else; null when nobody knows what that is. */
@@ -529,15 +546,6 @@ export class Parcel {
     return run
   }
 
-  /** What becomes of the packs of a commit that failed. */
-  async #abandon(failure: ParcelError, from: number, ended: Promise<void>): Promise<void> {
-    const [{ status }] = await Promise.allSettled([ended])
-    if (failure.code === 'DISK_FULL' && !this.#context.store.isBroken)
-      await this.#own.giveBack(from)
-    // They are durable and will be found by the next try.
-    else if (status === 'fulfilled') await this.#own.saveMarks()
-  }
-
   /** A vault keeps what it cannot read. */
   #mayRead(host: string): boolean {
     const role = this.control.members.roles.get(host)
@@ -546,12 +554,6 @@ export class Parcel {
 
   #isOurs({ version }: Known): boolean {
     return version.author.equals(this.#context.identity.publicKey)
-  }
-
-  /** Without them the next commit reads everything, and is as good. */
-  async #keepStamps(stamps: FileStamps, version: Buffer): Promise<void> {
-    const { stateDir, identity } = this.#context
-    await stamps.save(stateDir, identity.atRest, this.id, version).catch(() => {})
   }
 
   async #load(): Promise<void> {

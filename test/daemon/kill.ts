@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import type { TestContext } from 'node:test'
 import { setTimeout } from 'node:timers/promises'
 import { isAlive } from '../../lib/daemon/client.js'
-import { DaemonClient, ParcelError, createHome } from '../../lib/index.js'
+import { DaemonClient, ParcelError, createHome, type VersionInfo } from '../../lib/index.js'
 import { randomBytes } from '../../lib/keys/identity.js'
 import { homeIn } from '../support/cli.js'
 import { onEnd } from '../support/on-end.js'
@@ -47,7 +47,8 @@ export async function killLoop(t: TestContext, rounds: number): Promise<void> {
     else acknowledged.set(id, bytes)
     while (isAlive(pid)) await setTimeout(5)
   }
-  const log = await client.call('log', { name: 'p' })
+  const log: VersionInfo[] = []
+  await client.each('log', { name: 'p' }, (version) => log.push(version))
   for (const { id, isHere } of log) assert.ok(isHere, `version ${id} is not whole`)
   for (const [id, bytes] of acknowledged) {
     const to = join(dir, 'out', id)

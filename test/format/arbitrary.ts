@@ -182,7 +182,11 @@ export const metaRecord: fc.Arbitrary<Exclude<MetaRecord, { type: 'unknown' }>> 
   record({ type: fc.constant('version' as const), bytes: bytes(0, 60), signature }),
   record({ type: fc.constant('places' as const), places }),
   record({ type: fc.constant('trace' as const), trace }),
-  record({ type: fc.constant('name' as const), name: text })
+  record({ type: fc.constant('name' as const), name: text }),
+  record({
+    type: fc.constant('tag' as const),
+    tag: record({ name: text, version: fc.oneof(none, hash), number: fc.nat(2 ** 30) })
+  })
 )
 
 const memberRoles: MemberRole[] = ['owner', 'runner', 'reader', 'vault']

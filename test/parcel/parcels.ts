@@ -88,7 +88,7 @@ export class TestParcel {
     how: Pick<CommitRequest, 'scan' | 'dirty' | 'roles'> = { roles: {} }
   ): Promise<Known> {
     const what = { path, exclude: () => false, facts: {}, message: '', compress: true, ...how }
-    const { version } = await this.parcel.commit(what, { ...WORK, ...work })
+    const { version } = await this.parcel.author.commit(what, { ...WORK, ...work })
     return version
   }
 

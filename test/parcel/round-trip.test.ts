@@ -83,7 +83,7 @@ test('what cannot be stored is named, the rest is', async (t) => {
   await writeFile(join(test.folder, 'a'), 'a')
   const what = { path: test.folder, roles: {}, facts: {}, message: '', compress: true }
   const notes: string[] = []
-  const { skipped, version } = await test.parcel.commit(
+  const { skipped, version } = await test.parcel.author.commit(
     { ...what, exclude: (path) => path === 'a' },
     { report() {}, note: (text) => notes.push(text), signal: new AbortController().signal }
   )

@@ -68,7 +68,7 @@ test('what a machine used is read out of the blocks that its trace names, day af
         await overlay.flush()
         await overlay.close()
         const used = { files: ['memory'], touched: touched.map(([c, m]) => [0, c, m] as const) }
-        const { version, fetched } = await test.parcel.commit(
+        const { version, fetched } = await test.parcel.author.commit(
           {
             path: null,
             images: { version: known.id, overlays, isImage: () => true, used },

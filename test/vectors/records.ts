@@ -11,7 +11,7 @@ import {
   linkText,
   type JoinReply
 } from '../../lib/format/pairing.js'
-import type { CoreHead, Version } from '../../lib/format/version.js'
+import { onBranch, type CoreHead, type Version } from '../../lib/format/version.js'
 import {
   encodeAnnouncements,
   encodeHeads,
@@ -69,6 +69,21 @@ const versions: Version[] = [
     leaseEpoch: 4,
     cores: [head, { ...head, key: count(0x33), fork: 2, length: 2 ** 40 }],
     extensions: [{ ...optional, tag: 300 }, optional]
+  },
+  {
+    chunking: 2,
+    parcel,
+    author: author.publicKey,
+    parents: [count(0x01)],
+    created: 1_700_000_002_000,
+    driver: 'folder',
+    facts: {},
+    table: { size: 0, root: null },
+    totals: { files: 0, bytes: 0, stored: 0 },
+    message: 'kept',
+    leaseEpoch: 0,
+    cores: [],
+    extensions: onBranch('bureau é')
   }
 ]
 
@@ -248,7 +263,9 @@ export function records(): Record<string, VectorFile> {
             ],
             first: 1
           }
-        })
+        }),
+        meta({ type: 'tag', tag: { name: 'avant é', version: id, number: 300 } }),
+        meta({ type: 'tag', tag: { name: 'avant é', version: null, number: 301 } })
       ]
     },
     'control-records': {

@@ -68,7 +68,7 @@ export class Member {
     const path = await aFolder(dir, `${parcel.name}-${this.home.name}`)
     const exclude = (): boolean => false
     const what = { path, roles: {}, exclude, facts: {}, message: '', compress: true }
-    await parcel.commit(what, WORK)
+    await parcel.author.commit(what, WORK)
   }
 
   async close(): Promise<void> {

@@ -1,0 +1,216 @@
+import type { Entry } from '../format/entry.js'
+import { comparePaths, printable, type FileEntry } from '../format/file-table.js'
+import { CHUNK_SIZE, chunkCount, chunkLength } from '../format/limits.js'
+import type { Content } from '../image/contents.js'
+import type { ItemSource } from '../image/items.js'
+import { heightOf, spanOf } from '../image/shape.js'
+import { readInner, readLeaf, type Subtree } from '../image/tree-reader.js'
+
+/** What is different in one path of two versions. */
+export interface Change {
+  path: string
+  kind: 'added' | 'removed' | 'changed'
+  /** What it is in the newer version; of one that was removed, what it was. */
+  type: FileEntry['type']
+  /** Bytes, of a file; before and after. */
+  size: [before: number, after: number]
+  /** Whether its mode, or where a link leads, is another. */
+  isChangedOtherwise: boolean
+  /** What of a file that both have is different: [offset, length] in bytes, by chunks of 64 KiB. */
+  ranges: [offset: number, length: number][]
+}
+
+/** One side of a comparison. */
+export interface Side {
+  contents: AsyncIterable<Content>
+  source: ItemSource
+}
+
+/** Many ranges of a file are drawn together from here on, so that what is told stays bounded. */
+const MOST_RANGES = 10_000
+
+/**
+ * What a newer version changed, in the order of paths. Of a file only those pages of its trees are
+ * read that are not the same in both; times alone are no change. Throws INTEGRITY, UNREACHABLE.
+ */
+export async function* differences(before: Side, after: Side): AsyncGenerator<Change> {
+  const [olds, news] = [before.contents, after.contents].map((all) => all[Symbol.asyncIterator]())
+  if (olds === undefined || news === undefined) return
+  let old = await olds.next()
+  let now = await news.next()
+  while (old.done !== true || now.done !== true) {
+    const order = orderOf(old, now)
+    if (order < 0 && old.done !== true) {
+      yield whole('removed', old.value.entry)
+      old = await olds.next()
+    } else if (order > 0 && now.done !== true) {
+      yield whole('added', now.value.entry)
+      now = await news.next()
+    } else if (old.done !== true && now.done !== true) {
+      if (old.value.entry.type === now.value.entry.type) {
+        const change = await compare(old.value, before.source, now.value, after.source)
+        if (change !== null) yield change
+      } else {
+        yield whole('removed', old.value.entry)
+        yield whole('added', now.value.entry)
+      }
+      old = await olds.next()
+      now = await news.next()
+    }
+  }
+}
+
+function orderOf(old: IteratorResult<Content>, now: IteratorResult<Content>): number {
+  if (old.done === true) return 1
+  if (now.done === true) return -1
+  return comparePaths(old.value.entry.path, now.value.entry.path)
+}
+
+function whole(kind: 'added' | 'removed', entry: FileEntry): Change {
+  const size = entry.type === 'file' ? entry.size : 0
+  return {
+    path: printable(entry.path),
+    kind,
+    type: entry.type,
+    size: kind === 'added' ? [0, size] : [size, 0],
+    isChangedOtherwise: false,
+    ranges: []
+  }
+}
+
+async function compare(
+  old: Content,
+  oldSource: ItemSource,
+  now: Content,
+  newSource: ItemSource
+): Promise<Change | null> {
+  const [a, b] = [old.entry, now.entry]
+  let isChangedOtherwise = a.mode !== b.mode
+  const ranges: Change['ranges'] = []
+  if (a.type === 'symlink' && b.type === 'symlink')
+    isChangedOtherwise ||= !a.target.equals(b.target)
+  if (a.type === 'file' && b.type === 'file') {
+    const trees = [
+      { size: a.size, root: a.root, place: old.place, source: oldSource },
+      { size: b.size, root: b.root, place: now.place, source: newSource }
+    ] as const
+    // Chunks that are named in two ways cannot be compared by their names.
+    if (a.chunking !== b.chunking) ranges.push([0, b.size])
+    else
+      for await (const chunk of changedChunks(...trees))
+        add(ranges, chunk, Math.max(a.size, b.size))
+    if (a.size !== b.size && ranges.length === 0) {
+      ranges.push([Math.min(a.size, b.size), Math.abs(a.size - b.size)])
+    }
+  }
+  if (ranges.length === 0 && !isChangedOtherwise) return null
+  const size: Change['size'] = a.type === 'file' && b.type === 'file' ? [a.size, b.size] : [0, 0]
+  const path = printable(b.path)
+  return { path, kind: 'changed', type: b.type, size, isChangedOtherwise, ranges }
+}
+
+/** Adds a chunk to the last range if it touches it, or if there are too many. */
+function add(ranges: Change['ranges'], chunk: number, size: number): void {
+  const [start, end] = [chunk * CHUNK_SIZE, chunk * CHUNK_SIZE + chunkLength(size, chunk)]
+  const last = ranges.at(-1)
+  if (last !== undefined && (last[0] + last[1] === start || ranges.length >= MOST_RANGES)) {
+    last[1] = end - last[0]
+  } else {
+    ranges.push([start, end - start])
+  }
+}
+
+interface Tree {
+  size: number
+  root: Buffer | null
+  place: Subtree['place']
+  source: ItemSource
+}
+
+/** A page of one of the trees, at a level over some chunks. */
+interface Cursor {
+  subtree: Subtree
+  source: ItemSource
+  /** Of the page; the trees of files of two sizes can have different heights. */
+  level: number
+  /** Chunks of the file from the first of the page on. */
+  count: number
+}
+
+/** Numbers of chunks that are not the same in both files, in order. */
+async function* changedChunks(a: Tree, b: Tree): AsyncGenerator<number> {
+  const level = Math.max(heightOf(chunkCount(a.size)), heightOf(chunkCount(b.size)))
+  yield* below(top(a), top(b), level, 0)
+}
+
+function top({ size, root, place, source }: Tree): Cursor {
+  const count = chunkCount(size)
+  return { subtree: { hash: root, place }, source, level: heightOf(count), count }
+}
+
+async function* below(a: Cursor, b: Cursor, level: number, first: number): AsyncGenerator<number> {
+  const count = Math.min(Math.max(a.count, b.count), spanOf(level))
+  if (count <= 0 || sameHash(a.subtree.hash, b.subtree.hash)) return
+  if (level > 0) {
+    const [left, right] = [await children(a, level), await children(b, level)]
+    const span = spanOf(level - 1)
+    for (let i = 0; i * span < count; i++) {
+      const [one, other] = [left(i), right(i)]
+      yield* below(one, other, level - 1, first + i * span)
+    }
+    return
+  }
+  const [left, right] = [await entries(a), await entries(b)]
+  for (let i = 0; i < count; i++) {
+    if (!sameEntry(left[i], right[i])) yield first + i
+  }
+}
+
+/** The pages below a page of `level`; of one that is not so high it is itself the first. */
+async function children(cursor: Cursor, level: number): Promise<(i: number) => Cursor> {
+  const { subtree, source, count } = cursor
+  const span = spanOf(level - 1)
+  const nothing = { hash: null, place: null }
+  const at = (i: number, found: Subtree): Cursor => ({
+    subtree: found,
+    source,
+    level: level - 1,
+    count: Math.min(Math.max(count - i * span, 0), span)
+  })
+  if (cursor.level < level) {
+    return (i) => (i === 0 ? { ...cursor, count: Math.min(count, span) } : at(i, nothing))
+  }
+  const inPage = Math.min(count, spanOf(level))
+  const pages =
+    subtree.hash === null || inPage === 0 ? [] : await readInner(source, subtree, level, inPage)
+  return (i) => at(i, pages[i] ?? nothing)
+}
+
+async function entries({ subtree, source, count }: Cursor): Promise<(Entry | undefined)[]> {
+  if (subtree.hash === null || count === 0) return []
+  const leaf = await readLeaf(source, subtree, Math.min(count, spanOf(0)))
+  return leaf.map(({ entry }) => entry)
+}
+
+function sameHash(a: Buffer | null, b: Buffer | null): boolean {
+  return a === null || b === null ? a === b : a.equals(b)
+}
+
+/** A hole reads as zeros; that one became the other is no change of what is in a file. */
+function sameEntry(a: Entry | undefined, b: Entry | undefined): boolean {
+  const [one, other] = [a ?? HOLE, b ?? HOLE]
+  const isEmpty = (entry: Entry): boolean => entry.kind === 'hole' || entry.kind === 'zero'
+  if (isEmpty(one) || isEmpty(other)) return isEmpty(one) && isEmpty(other)
+  if (one.kind === 'chunk' && other.kind === 'chunk') return one.id.equals(other.id)
+  if (one.kind !== 'patched' || other.kind !== 'patched') return false
+  return (
+    one.base.equals(other.base) &&
+    one.patches.length === other.patches.length &&
+    one.patches.every(({ mask, id }, i) => {
+      const patch = other.patches[i]
+      return patch?.mask === mask && patch.id.equals(id)
+    })
+  )
+}
+
+const HOLE: Entry = { kind: 'hole' }

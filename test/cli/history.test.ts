@@ -1,0 +1,252 @@
+import assert from 'node:assert/strict'
+import { readdir, readFile, rm, stat } from 'node:fs/promises'
+import { test, type TestContext } from 'node:test'
+import { setTimeout } from 'node:timers/promises'
+import { eventually } from '../support/hosts.js'
+import { failure, objects, Place, type Printed, type User } from './place.js'
+
+/** A host with a folder parcel of two versions. */
+async function twoVersions(t: TestContext): Promise<{
+  place: Place
+  user: User
+  ids: [string, string]
+}> {
+  const place = await Place.make(t)
+  const user = await place.host('one')
+  await place.write('files/a', 'first')
+  await place.write('files/sub/deep', 'deep')
+  await user.ok('add', place.path('files'), '--name', 'files', '--vm', 'folder')
+  const first = await user.result('suspend', 'files', '-m', 'one')
+  await place.write('files/a', 'second')
+  await place.write('files/b', 'new')
+  const second = await user.result('suspend', 'files', '-m', 'two')
+  return { place, user, ids: [String(first['id']), String(second['id'])] }
+}
+
+test('show, diff and tags: versions by id and by name', async (t) => {
+  const { user, ids } = await twoVersions(t)
+  const [first, second] = ids
+  const shown = objects(await user.ok('show', 'files', first.slice(0, 8), '--json'))
+  assert.deepEqual(
+    shown.map(({ type, path = '' }) => `${String(type)} ${String(path)}`),
+    ['file a', 'folder sub', 'file sub/deep', 'version ']
+  )
+  assert.match(await user.ok('show', 'files'), /two[^]*3 files/)
+  await user.ok('tag', 'files', 'before', first.slice(0, 8))
+  await user.ok('tag', 'files', 'now')
+  assert.deepEqual(
+    objects(await user.ok('tag', 'files', '--json')).map(({ tag, version }) => [tag, version]),
+    [
+      ['before', first],
+      ['now', second]
+    ]
+  )
+  const changes = objects(await user.ok('diff', 'files', 'before', 'now', '--json'))
+  assert.deepEqual(
+    changes.map(({ kind, path, ranges }) => [kind, path, ranges]),
+    [
+      ['changed', 'a', [[0, 6]]],
+      ['added', 'b', []],
+      [undefined, undefined, undefined]
+    ]
+  )
+  assert.match(await user.ok('diff', 'files', 'before'), /~ a {2}5 B → 6 B {2}0\+6\n\+ b/)
+  assert.match(await user.ok('diff', 'files', 'now'), /no changes/)
+  assert.match(await user.ok('log', 'files'), /^\* \w{12} {2}\(now\)[^]*\no \w{12} {2}\(before\)/)
+
+  await user.fails(1, 'tag', 'files', 'before')
+  await user.ok('tag', 'files', 'before', '--force')
+  assert.match(await user.ok('diff', 'files', 'before', 'now'), /no changes/)
+  await user.ok('tag', 'files', 'before', '--delete')
+  await user.fails(1, 'tag', 'files', 'before', '--delete')
+  await user.fails(1, 'diff', 'files', 'before')
+  for (const wrong of ['', '-x', '../up', 'abcd', 'DEADBEEF', 'x'.repeat(65), 'a b', 'a\n']) {
+    failure(await user.run('tag', 'files', '--', wrong), 2, `the tag ${JSON.stringify(wrong)}`)
+  }
+  // A restart reads the same.
+  await user.ok('daemon', 'stop')
+  assert.equal(objects(await user.ok('tag', 'files', '--json')).length, 1)
+})
+
+test('rollback makes a new version of an old one; the folder follows with the next resume', async (t) => {
+  const { place, user, ids } = await twoVersions(t)
+  const [first, second] = ids
+  const made = await user.result('rollback', 'files', first.slice(0, 8))
+  assert.deepEqual(made['parents'], [second])
+  assert.equal(made['stored'], 0)
+  assert.equal(await readFile(place.path('files/a'), 'utf8'), 'second')
+  await user.ok('resume', 'files')
+  assert.deepEqual(await readdir(place.path('files')), ['a', 'sub'])
+  assert.equal(await readFile(place.path('files/a'), 'utf8'), 'first')
+  await place.write('files/a', 'third')
+  const third = await user.result('suspend', 'files')
+  assert.deepEqual(third['parents'], [made['id']])
+  assert.equal(objects(await user.ok('log', 'files', '--json')).length, 4)
+  await user.fails(1, 'rollback', 'files', 'ffffffff')
+})
+
+test('restore writes a version, or some paths of it, into a folder of its own', async (t) => {
+  const { place, user, ids } = await twoVersions(t)
+  const [first] = ids
+  const restored = await user.result('restore', 'files', first, '--to', place.path('all'))
+  assert.equal(restored['files'], 2)
+  assert.equal(await readFile(place.path('all/a'), 'utf8'), 'first')
+  assert.equal(await readFile(place.path('all/sub/deep'), 'utf8'), 'deep')
+  await user.ok('restore', 'files', first, 'sub/deep', '--to', place.path('some'))
+  assert.deepEqual(await readdir(place.path('some'), { recursive: true }), ['sub', 'sub/deep'])
+  await user.ok('restore', 'files', first, '/sub/', './a', '--to', place.path('more'))
+  assert.deepEqual((await readdir(place.path('more'))).toSorted(), ['a', 'sub'])
+  await user.fails(1, 'restore', 'files', first, 'b', '--to', place.path('none'))
+  await assert.rejects(stat(place.path('none')), { code: 'ENOENT' })
+  for (const [exit, to] of [
+    [4, 'all'],
+    [4, 'files'],
+    [4, 'files/sub/new'],
+    [4, 'all/a'],
+    [2, 'homes/one/new']
+  ] as const) {
+    await user.fails(exit, 'restore', 'files', first, '--to', place.path(to))
+  }
+  // The parcel's folder is what it was.
+  assert.match(await user.ok('diff', 'files', first), /~ a/)
+  assert.equal(await readFile(place.path('files/a'), 'utf8'), 'second')
+})
+
+test('rename is for this host alone', async (t) => {
+  const { place, user } = await twoVersions(t)
+  await place.write('other/x', 'x')
+  await user.ok('add', place.path('other'), '--name', 'other', '--vm', 'folder')
+  await user.fails(1, 'rename', 'files', 'other')
+  await user.fails(2, 'rename', 'files', '../up')
+  await user.ok('rename', 'files', 'papers')
+  await user.fails(1, 'status', 'files')
+  await user.ok('daemon', 'stop')
+  assert.equal(objects(await user.ok('log', 'papers', '--json')).length, 2)
+  await user.ok('suspend', 'papers')
+})
+
+test('discard makes the folder its version again', async (t) => {
+  const { place, user } = await twoVersions(t)
+  await place.write('files/a', 'unsaved')
+  await place.write('files/more', 'unsaved')
+  await rm(place.path('files/b'))
+  await user.fails(4, 'resume', 'files')
+  await user.ok('discard', 'files')
+  assert.deepEqual(await readdir(place.path('files')), ['a', 'b', 'sub'])
+  assert.equal(await readFile(place.path('files/a'), 'utf8'), 'second')
+  await user.ok('resume', 'files')
+  await place.write('new/x', 'x')
+  await user.ok('add', place.path('new'), '--name', 'new', '--vm', 'folder')
+  await user.fails(4, 'discard', 'new')
+  await user.fails(1, 'discard', 'files', '--mounted')
+})
+
+test('a machine that ran on is what it was when it was suspended', async (t) => {
+  const place = await Place.make(t)
+  const user = await place.host('one')
+  await place.write('vm/machine.json', JSON.stringify({ vmm: 'v86', memory: '4M' }))
+  await user.ok('add', place.path('vm'), '--name', 'vm', '--vm', 'v86')
+  await user.ok('run', 'vm')
+  await setTimeout(500)
+  const { id } = await user.result('suspend', 'vm')
+  await user.ok('resume', 'vm')
+  await user.fails(1, 'discard', 'vm')
+  await setTimeout(500)
+  await user.ok('stop', 'vm')
+  await user.ok('discard', 'vm')
+  const { state, heads } = JSON.parse(await user.ok('status', 'vm', '--json'))
+  assert.deepEqual([state, heads[0].id], ['suspended', id])
+  await user.ok('resume', 'vm', '--offline')
+  await user.ok('stop', 'vm')
+})
+
+async function ids(user: User): Promise<string[]> {
+  const { heads }: { heads: Printed[] } = JSON.parse(await user.ok('status', 'work', '--json'))
+  return heads.map((head) => String(head['id'])).toSorted()
+}
+
+/** Two hosts of which each went on from one version while the other was off, and now they have met. */
+async function conflict(t: TestContext): Promise<{ place: Place; desk: User; laptop: User }> {
+  const place = await Place.make(t)
+  const [desk, laptop] = [await place.host('desk'), await place.host('laptop')]
+  await place.write('desk-work/file', 'base')
+  await desk.ok('add', place.path('desk-work'), '--name', 'work', '--vm', 'folder')
+  await desk.ok('suspend', 'work')
+  await laptop.ok('join', String((await desk.result('invite', 'work'))['invite']))
+  await laptop.ok('resume', 'work', '--to', place.path('laptop-work'))
+  await laptop.ok('daemon', 'stop')
+  await place.write('desk-work/file', 'of the desk')
+  await desk.ok('suspend', 'work')
+  await desk.ok('daemon', 'stop')
+  await place.write('laptop-work/file', 'of the laptop')
+  await laptop.ok('suspend', 'work', '--offline')
+  await eventually(async () => ((await ids(desk)).length === 2 ? true : null), 'desk has heard')
+  await eventually(async () => ((await ids(laptop)).length === 2 ? true : null), 'laptop has heard')
+  return { place, desk, laptop }
+}
+
+async function sameHeads(one: User, other: User, count: number): Promise<string[]> {
+  return eventually(async () => {
+    const [a, b] = [await ids(one), await ids(other)]
+    return a.length === count && a.join() === b.join() ? a : null
+  }, `${count} heads on both hosts`)
+}
+
+test('two heads: said everywhere, refused without a choice, settled for one of them on every host', async (t) => {
+  const { place, desk, laptop } = await conflict(t)
+  for (const user of [desk, laptop]) {
+    assert.match(await user.ok('status', 'work'), /2 heads: a conflict[^]*hyperparcel resolve work/)
+    assert.match(await user.ok('ls'), /conflict/)
+    assert.match(await user.ok('log', 'work'), /^\* [^]*\n\| \* [^]*\n\|\/\no /)
+    assert.match(await user.fails(4, 'resume', 'work'), /--version/)
+    await user.fails(4, 'rollback', 'work', (await ids(user))[0] ?? '')
+    await user.fails(4, 'show', 'work')
+    await user.fails(4, 'resolve', 'work')
+  }
+  const heads = objects(await desk.ok('log', 'work', '--json'))
+  const mine = heads.find(({ authorName, isHead }) => isHead === true && authorName === 'desk')
+  const base = heads.find(({ isHead }) => isHead === false)
+  await laptop.fails(2, 'resolve', 'work', '--take', String(base?.['id']))
+  await laptop.fails(2, 'resolve', 'work', '--take', String(mine?.['id']), '--keep-both')
+  const settled = await laptop.result('resolve', 'work', '--take', String(mine?.['id']))
+  const [head] = await sameHeads(desk, laptop, 1)
+  assert.equal(head, settled['id'])
+  // Whoever has what was taken goes on from there without a new conflict.
+  await place.write('desk-work/more', 'more')
+  const next = await desk.result('suspend', 'work')
+  assert.deepEqual(next['parents'], [head])
+  await sameHeads(desk, laptop, 1)
+  // What the laptop had is in the history, and its folder may be replaced: it is all in a version.
+  await laptop.ok('resume', 'work')
+  assert.equal(await readFile(place.path('laptop-work/file'), 'utf8'), 'of the desk')
+  await laptop.fails(2, 'resolve', 'work', '--take', String(next['id']))
+})
+
+test('two heads: both kept as branches, each with its own head from then on, and one again', async (t) => {
+  const { place, desk, laptop } = await conflict(t)
+  await desk.fails(2, 'resolve', 'work', '--keep-both', '--as', 'one')
+  await desk.fails(1, 'resolve', 'work', '--keep-both', '--as', 'one,one')
+  await desk.fails(2, 'resolve', 'work', '--keep-both', '--as', 'one,../two')
+  await desk.ok('resolve', 'work', '--keep-both')
+  await sameHeads(desk, laptop, 2)
+  for (const user of [desk, laptop]) {
+    assert.match(await user.ok('status', 'work'), /2 branches/)
+    await user.fails(2, 'resolve', 'work', '--keep-both')
+  }
+  for (const [user, name] of [
+    [desk, 'desk'],
+    [laptop, 'laptop']
+  ] as const) {
+    await place.write(`${name}-work/file`, `later of the ${name}`)
+    assert.equal((await user.result('suspend', 'work'))['branch'], name)
+    // The folder is on a branch: that one's head is meant.
+    await user.ok('resume', 'work')
+    assert.equal(await readFile(place.path(`${name}-work/file`), 'utf8'), `later of the ${name}`)
+  }
+  await sameHeads(desk, laptop, 2)
+  await desk.ok('resume', 'work', '--version', 'laptop')
+  assert.equal(await readFile(place.path('desk-work/file'), 'utf8'), 'later of the laptop')
+  const one = await desk.result('resolve', 'work', '--take', 'laptop')
+  assert.equal(one['branch'], '')
+  assert.deepEqual(await sameHeads(desk, laptop, 1), [one['id']])
+})
