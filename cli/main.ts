@@ -4,6 +4,7 @@ import { VERSION } from '../lib/index.js'
 import { EXIT } from './exit.js'
 import { addVerb } from './verbs/add.js'
 import { attachVerb } from './verbs/attach.js'
+import { copiesVerb } from './verbs/copies.js'
 import { daemonVerb } from './verbs/daemon.js'
 import { doctorVerb } from './verbs/doctor.js'
 import { dhtVerb } from './verbs/dht.js'
@@ -76,6 +77,7 @@ for (const define of [
   renameVerb,
   runVerb,
   suspendVerbs,
+  copiesVerb,
   resumeVerb,
   attachVerb,
   stopVerb,

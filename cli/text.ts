@@ -6,16 +6,23 @@ export function shortId(id: string): string {
   return id.slice(0, 12)
 }
 
-/** Where a version is, honestly: 'here, durable', 'here and on desk', 'on laptop, 3 of 9 blocks here'. */
+/** Where a version is, honestly: 'here, durable', 'here, durable; on desk: safe to leave', 'on laptop; 3 of 9 blocks here'. */
 export function whereText(
   version: VersionInfo,
-  { blocks }: Pick<ParcelInfo, 'blocks'>,
+  { blocks, copies }: Pick<ParcelInfo, 'blocks' | 'copies'>,
   self: string
 ): string {
-  const others = version.holders.filter((name) => name !== self)
-  const elsewhere = others.length === 0 ? '' : `on ${others.join(', ')}`
+  const elsewhere = elsewhereText(version, copies, self)
   if (version.isHere) return elsewhere === '' ? 'here, durable' : `here, durable; ${elsewhere}`
   return `${elsewhere || 'nowhere whole'}; ${blocks.here} of ${blocks.total} blocks here`
+}
+
+/** On which other hosts a version is, and whether they are enough: 'on desk and vault: safe to leave'. */
+export function elsewhereText({ holders }: VersionInfo, copies: number, self: string): string {
+  const others = holders.filter((name) => name !== self)
+  if (others.length === 0) return ''
+  const names = [others.slice(0, -1).join(', '), others.at(-1)].filter(Boolean).join(' and ')
+  return `on ${names}${others.length >= copies ? ': safe to leave' : ''}`
 }
 
 export function stateText(parcel: ParcelInfo): string {

@@ -85,6 +85,7 @@ export async function describeParcel(
     })),
     peers,
     problems: [...parcel.problems],
+    copies: parcel.copies,
     blocks: blocksOf(parcel, head),
     images: imagesOf(parcel, machine, connected)
   }

@@ -81,6 +81,8 @@ export interface ParcelInfo {
   revoked: { id: string; name: string; role: MemberRole; by: string; since: number }[]
   peers: PeerStatus[]
   problems: string[]
+  /** So many other hosts are to have a version before this one can be without. */
+  copies: number
   /** Blocks of the newest version that are here, of how many; on a vault those of all logs. */
   blocks: { here: number; total: number }
   /** Of a machine that runs before all of it is here. */

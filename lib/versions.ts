@@ -1,5 +1,6 @@
-import { resolve } from 'node:path'
+import { EventEmitter, once } from 'node:events'
 import { rm } from 'node:fs/promises'
+import { resolve } from 'node:path'
 import { describeVersion } from './describe.js'
 import { ParcelError } from './errors.js'
 import { hasOverlays, lockFolder, readMarker } from './export/image-set.js'
@@ -12,6 +13,7 @@ import { requireLabel, requireName } from './names.js'
 import { homeOverlays } from './open-images.js'
 import { differences, type Change } from './parcel/diff.js'
 import type { Known } from './parcel/history.js'
+import { MAX_COPIES } from './parcel/local-state.js'
 import type { Parcel } from './parcel/parcel.js'
 import type { ParcelList } from './parcel-list.js'
 import { ParcelMachine } from './parcel-machine.js'
@@ -289,6 +291,61 @@ export class Versions {
         await lock.close()
       }
     })
+  }
+
+  /** Sets how many other hosts are to have a version before this one can be without. Throws USAGE. */
+  async setCopies(name: string, count: number): Promise<void> {
+    if (!Number.isInteger(count) || count < 0 || count > MAX_COPIES) {
+      throw new ParcelError('USAGE', `a number of hosts, at most ${MAX_COPIES}`)
+    }
+    await this.#parts.parcels.named(name).setCopies(count)
+  }
+
+  /**
+   * Waits until so many other hosts as the parcel's `copies` have signed that they hold a version;
+   * `onChange` is told where it is, now and whenever that changes. Throws TOO_FEW_COPIES after
+   * `timeout` ms, saying who could help.
+   */
+  safe(
+    name: string,
+    { version, timeout = TIMEOUT }: { version: string } & Reading,
+    onChange: (version: VersionInfo) => Promise<void>
+  ): Task<VersionInfo> {
+    return new Task(async (work) => {
+      const parcel = this.#parts.parcels.named(name)
+      const known = parcel.history.resolve(version)
+      const self = this.#parts.home.identity.publicKey.toString('hex')
+      const others = (): string[] =>
+        [...parcel.availability.holders(known)].filter((host) => host !== self)
+      const limit = AbortSignal.timeout(timeout)
+      const wake = new EventEmitter()
+      const stop = parcel.onChange(() => wake.emit('change'))
+      try {
+        for (let said = -1; ;) {
+          const changed = once(wake, 'change', { signal: AbortSignal.any([work.signal, limit]) })
+          changed.catch(() => {})
+          const count = others().length
+          if (count !== said) await onChange(await this.#describe(parcel, known))
+          said = count
+          if (count >= parcel.copies) return await this.#describe(parcel, known)
+          await changed.catch(() => {})
+          work.signal.throwIfAborted()
+          if (limit.aborted) throw this.#tooFew(parcel, others())
+        }
+      } finally {
+        stop()
+      }
+    })
+  }
+
+  #tooFew(parcel: Parcel, holders: readonly string[]): ParcelError {
+    const could = [...parcel.trusted()].filter((host) => !holders.includes(host))
+    const names = could.map((host) => parcel.hostName(host)).join(' or ')
+    const help = names === '' ? 'let another host in or make a vault' : `bring ${names} online`
+    return new ParcelError(
+      'TOO_FEW_COPIES',
+      `${holders.length} of ${parcel.copies} other hosts have it: ${help}`
+    )
   }
 
   #namesFor(parcel: Parcel, heads: readonly Known[], taken: ReadonlySet<string>): string[] {

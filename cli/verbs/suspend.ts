@@ -1,8 +1,12 @@
 import { Option, type Command } from 'commander'
-import { ParcelError, SCANS, type Scan } from '../../lib/index.js'
-import { follow, verb } from '../context.js'
+import { ParcelError, SCANS, type Scan, type VersionInfo } from '../../lib/index.js'
+import { follow, verb, type Context } from '../context.js'
+import { seconds } from '../options.js'
 import { bytes, duration } from '../terminal.js'
-import { shortId } from '../text.js'
+import { elsewhereText, shortId } from '../text.js'
+
+/** Seconds. */
+const HOUR = 3_600
 
 /** `suspend` and `checkpoint`: alike but for what the machine does afterwards. */
 export function suspendVerbs(program: Command): void {
@@ -14,6 +18,25 @@ export function suspendVerbs(program: Command): void {
     .option('--mounted', "of what was written through 'mount' or 'nbd' instead", false)
     .option('--cold', 'with --mounted: without the memory of a suspended guest', false)
   define(program, 'checkpoint', 'make a durable version and let the machine go on')
+}
+
+/** Says where a version is, whenever that changes, until enough others have it. */
+async function untilSafe(
+  context: Context,
+  name: string,
+  { id }: VersionInfo,
+  timeout: number
+): Promise<void> {
+  const { client, terminal } = context
+  const [{ copies }, { name: self }] = [
+    await client.call('copies', { name }),
+    await client.call('id', {})
+  ]
+  const onChange = (version: VersionInfo): void => {
+    const text = elsewhereText(version, copies, self)
+    if (text !== '') terminal.result('copies', { id, holders: version.holders, copies }, text)
+  }
+  await client.each('safe', { name, version: id, timeout }, onChange, follow(context))
 }
 
 function define(program: Command, name: 'suspend' | 'checkpoint', description: string): Command {
@@ -28,17 +51,23 @@ function define(program: Command, name: 'suspend' | 'checkpoint', description: s
         .default('mtime')
     )
     .option('--offline', 'wait for no other host', false)
+    .option(
+      '--wait [seconds]',
+      "then wait until as many other hosts have it as 'copies' says (default: an hour)",
+      seconds
+    )
     .option('--no-compress', 'store as it is, for comparison')
     .addHelpText('after', `\nExample: hyperparcel ${name} work -m "before the upgrade"`)
   verb(command, async (context, self) => {
     const [parcel = ''] = self.args
-    const { message, compress, scan, mounted, cold, offline } = self.opts<{
+    const { message, compress, scan, mounted, cold, offline, wait } = self.opts<{
       message: string
       compress: boolean
       scan: Scan
       mounted?: boolean
       cold?: boolean
       offline: boolean
+      wait?: number | true
     }>()
     if (cold === true && mounted !== true)
       throw new ParcelError('USAGE', '--cold goes with --mounted')
@@ -58,6 +87,9 @@ function define(program: Command, name: 'suspend' | 'checkpoint', description: s
       `${parcel} ${shortId(version.id)}: here, durable ` +
       `(${bytes(version.stored)} stored of ${bytes(version.bytes)}, ${duration(ms)})`
     context.terminal.result('version', { ...version, skipped, fetched, seconds: ms / 1_000 }, text)
+    if (wait !== undefined) {
+      await untilSafe(context, parcel, version, (wait === true ? HOUR : wait) * 1_000)
+    }
     if (skipped.length > 0) {
       const things = skipped.length === 1 ? '1 thing' : `${skipped.length} things`
       throw new ParcelError('PARTIAL', `${things} could not be stored: the version lacks them`)

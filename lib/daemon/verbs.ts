@@ -77,6 +77,18 @@ export const verbs = {
     }),
     ({ name, ...options }, context) => follow(context.host.versions.restore(name, options), context)
   ),
+  copies: verb(
+    z.strictObject({ name: text, count: z.number().optional() }),
+    async ({ name, count }, { host }) => {
+      if (count !== undefined) await host.versions.setCopies(name, count)
+      return { copies: (await host.status(name)).copies }
+    }
+  ),
+  safe: listing(
+    z.strictObject({ name: text, version: text, timeout: ms }),
+    ({ name, ...options }, context, give: Give<VersionInfo>) =>
+      follow(context.host.versions.safe(name, options, give), context)
+  ),
   tags: verb(named, async ({ name }, { host }) => ({ tags: host.versions.tags(name) })),
   tag: verb(
     z.strictObject({ name: text, tag: text, version: text.optional(), force: z.boolean() }),

@@ -25,7 +25,7 @@ interface Parts {
   /** One thing at a time appends to this host's logs or changes its folder. */
   exclusive: <T>(work: () => Promise<T>) => Promise<T>
   /** Called when a version was made. */
-  onMade: () => Promise<void>
+  onMade: (known: Known) => Promise<void>
 }
 
 /** What a version that takes another one over is to be. */
@@ -79,8 +79,7 @@ export class Author {
       } else {
         await own.saveMarks()
       }
-      // With a part in other hosts' logs, only a receipt says whether all of it is here.
-      await onMade()
+      await onMade(known)
       return { version: known, skipped, fetched }
     })
   }
@@ -109,7 +108,7 @@ export class Author {
         trace: history.trace(known.id)
       })
       await own.saveMarks()
-      await onMade()
+      await onMade(made)
       return made
     })
   }

@@ -1,8 +1,10 @@
 import { setTimeout } from 'node:timers/promises'
 import { ParcelError } from '../errors.js'
+import type { CoreHead } from '../format/version.js'
 import type { Work } from '../progress.js'
 import type { Known } from './history.js'
 import type { LogSet } from './log-set.js'
+import { covers } from './receipts.js'
 
 const POLL = 25
 
@@ -16,13 +18,15 @@ export class Availability {
 
   /** Whether all of a version is on this host. */
   async isHere({ id, version }: Known): Promise<boolean> {
-    if (!this.#set.history.hasPlaces(id)) return false
-    for (const head of version.cores) {
-      const log = this.#set.get(head.key)
-      if (log === null || log.length < head.length) return false
-      if (!log.has(log.contiguousLength, head.length)) return false
-    }
-    return true
+    return this.#set.history.hasPlaces(id) && this.hasCores(version.cores)
+  }
+
+  /** Whether all blocks of cores, up to these lengths, are on this host. */
+  hasCores(cores: readonly CoreHead[]): boolean {
+    return cores.every(({ key, length }) => {
+      const log = this.#set.get(key)
+      return log !== null && log.length >= length && log.has(log.contiguousLength, length)
+    })
   }
 
   /** How many blocks of a version are here and how many there are. */
@@ -55,7 +59,10 @@ export class Availability {
    * the author's own logs. One who suspended what was only partly there has but its own part.
    */
   holders({ id, version }: Known): Set<string> {
-    const holders = new Set(this.#set.control.holders(id))
+    const holders = new Set<string>()
+    for (const { host, cores } of this.#set.control.receipts(id)) {
+      if (covers(cores, version.cores)) holders.add(host)
+    }
     const author = version.author.toString('hex')
     if (version.cores.every(({ key }) => this.#set.writerOf(key) === author)) holders.add(author)
     return holders

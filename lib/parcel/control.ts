@@ -4,6 +4,7 @@ import {
   encodeControlRecord,
   type ControlBody,
   type ControlRecord,
+  type HeldCore,
   type Incarnation,
   type MemberRole
 } from '../format/control-record.js'
@@ -22,6 +23,14 @@ export interface Announced {
   host: Buffer
   incarnation: Incarnation
   signed: SignedRecord
+}
+
+/** "All of this version is durable here." */
+export interface Receipt {
+  /** In hex. */
+  host: string
+  version: Buffer
+  cores: readonly HeldCore[]
 }
 
 export interface Drop {
@@ -186,12 +195,19 @@ export class Control {
     return this.#incarnations
   }
 
-  /** Hosts, in hex, that hold all of a version durably and have signed so. */
-  holders(version: Buffer): Set<string> {
-    const receipts = this.#receipts.get(version.toString('hex')) ?? []
+  /** What members have signed that they hold durably of a version. */
+  receipts(version: Buffer): Receipt[] {
     const { roles } = this.members
-    const signed = receipts.map(({ record }) => record.author.toString('hex'))
-    return new Set(signed.filter((host) => roles.has(host)))
+    return (this.#receipts.get(version.toString('hex')) ?? []).flatMap(({ record }) => {
+      const host = record.author.toString('hex')
+      if (record.body.type !== 'receipt' || !roles.has(host)) return []
+      return [{ host, version, cores: record.body.cores }]
+    })
+  }
+
+  /** All receipts of members. */
+  *allReceipts(): Generator<Receipt> {
+    for (const version of this.#receipts.keys()) yield* this.receipts(Buffer.from(version, 'hex'))
   }
 
   /** Who said which blocks of a core, in hex, are not needed any more; it only ever grows. */

@@ -6,6 +6,8 @@ import type { SignedRecord } from '../format/wire.js'
 import { readSealed, syncFolder, writeSealed } from '../keys/at-rest.js'
 import type { EpochKeys } from '../format/epoch-keys.js'
 
+export const MAX_COPIES = 64
+
 const hex = (bytes: number) =>
   z
     .string()
@@ -41,6 +43,8 @@ const schema = z.strictObject({
     .strictObject({ kind: z.enum(['commit', 'checkout']), version: hex(32), path: z.string() })
     .nullable()
     .default(null),
+  /** How many other hosts are to have a version before this one can be without. */
+  copies: z.number().int().min(0).max(MAX_COPIES).default(1),
   /** Lengths of own cores that were once durable: a store that is behind them was rolled back. */
   marks: z.array(
     z.strictObject({ core: hex(32), length: z.number().int().min(0), treeHash: hex(32) })
@@ -66,6 +70,7 @@ export function newState(
     base: null,
     isStarted: false,
     pending: null,
+    copies: 1,
     marks: [],
     announcements: []
   }

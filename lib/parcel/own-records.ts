@@ -64,9 +64,9 @@ export class OwnRecords {
 
   /** Signs for versions that are whole here by now. Whether there were any. */
   async receipts(): Promise<boolean> {
-    const { context, set, own, availability } = this.#parts
+    const { context, set, own, availability, keyring } = this.#parts
     if (!this.#canSay) return false
-    const due = await dueReceipts(set, availability, this.#self)
+    const due = await dueReceipts(set, availability, { self: this.#self, isBlind: keyring.isBlind })
     if (due.length === 0) return false
     // A receipt says "durable": the blocks are synced before it is written.
     await context.store.flush()

@@ -126,7 +126,7 @@ export class Parcel {
       faults: this.faults,
       requireWriter: () => this.requireWriter(),
       exclusive: (work) => this.#exclusive(work),
-      onMade: () => this.#issueReceipts()
+      onMade: (known) => this.#signFor(known)
     })
     this.#epochs = new Epochs(control, keyring, context.identity)
     this.admission = new Admission({
@@ -179,6 +179,17 @@ export class Parcel {
     return this.#saved.value.driver
   }
 
+  /** How many other hosts are to have a version before this one can be without. */
+  get copies(): number {
+    return this.#saved.value.copies
+  }
+
+  async setCopies(count: number): Promise<void> {
+    this.#saved.value.copies = count
+    await this.#saved.save()
+    this.#changed()
+  }
+
   /** What was refused or went wrong, for `status`. */
   get problems(): readonly string[] {
     return this.#set.problems
@@ -189,9 +200,10 @@ export class Parcel {
     return this.#set.newerFormat
   }
 
-  /** How a host calls itself; the beginning of its key if it has not said. */
+  /** How a host calls itself; the beginning of its key if it has not said, as no vault can. */
   hostName(host: string): string {
-    return this.#set.nameOf(host)
+    const isVault = this.control.members.roles.get(host) === 'vault'
+    return isVault ? `vault-${host.slice(0, 8)}` : this.#set.nameOf(host)
   }
 
   /** Hosts whose connections are accepted, in hex: members, and whoever invited us. */
@@ -580,6 +592,21 @@ export class Parcel {
       .catch((error: unknown) => {
         if (!this.#isClosed) this.#set.problem('', ParcelError.from(error).message)
       })
+  }
+
+  /**
+   * Signs for a version that was made here. With a part in other hosts' logs, only that says
+   * whether all of it is here; of one that is all our own, vaults learn by it, and it can wait.
+   */
+  async #signFor({ version }: Known): Promise<void> {
+    const isOurs = version.cores.every(({ key }) => this.#set.writerOf(key) === this.#self)
+    if (!isOurs) {
+      await this.#issueReceipts()
+      return
+    }
+    this.#exclusive(() => this.#issueReceipts()).catch((error: unknown) => {
+      if (!this.#isClosed) this.#set.problem('', ParcelError.from(error).message)
+    })
   }
 
   async #issueReceipts(): Promise<void> {

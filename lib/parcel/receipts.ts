@@ -1,33 +1,66 @@
-import type { ControlBody } from '../format/control-record.js'
+import type { ControlBody, HeldCore } from '../format/control-record.js'
+import type { CoreHead } from '../format/version.js'
 import type { Availability } from './availability.js'
-import type { Known } from './history.js'
 import type { LogSet } from './log-set.js'
+
+/** A host signs no more receipts for one version: each says more than the one before. */
+const MOST_SIGNED = 4
+
+/** A version, by its id, and all that is needed for it. */
+interface Claim {
+  version: Buffer
+  cores: readonly CoreHead[]
+}
 
 /**
  * Receipts that this host, `self` in hex, has not given yet for versions that are whole here. They
- * say "durable": the caller syncs the store before it writes them.
+ * say "durable": the caller syncs the store before it writes them. A vault knows of versions only
+ * what others have signed for, and signs for the same.
  */
 export async function dueReceipts(
   set: LogSet,
   availability: Availability,
-  self: string
+  { self, isBlind }: { self: string; isBlind: boolean }
 ): Promise<ControlBody[]> {
   const due: ControlBody[] = []
-  for (const known of set.history.all()) {
-    if (availability.holders(known).has(self)) continue
-    if (!(await availability.isHere(known)) || !(await hasHeads(set, known))) continue
-    const cores = known.version.cores.map((head) => ({ head, blocks: null }))
-    due.push({ type: 'receipt', version: known.id, cores })
+  for (const { version, cores } of isBlind ? others(set) : known(set)) {
+    const own = set.control.receipts(version).filter(({ host }) => host === self)
+    if (own.length >= MOST_SIGNED || own.some((receipt) => covers(receipt.cores, cores))) continue
+    if (!availability.hasCores(cores) || !(await hasHeads(set, cores))) continue
+    due.push({ type: 'receipt', version, cores: cores.map((head) => ({ head, blocks: null })) })
   }
   return due
 }
 
+/** Whether a receipt is for all that a version names. */
+export function covers(held: readonly HeldCore[], cores: readonly CoreHead[]): boolean {
+  return cores.every((head) =>
+    held.some(({ head: { key, fork, length, treeHash }, blocks }) => {
+      const isSame = key.equals(head.key) && treeHash.equals(head.treeHash)
+      return isSame && fork === head.fork && length === head.length && blocks === null
+    })
+  )
+}
+
+function* known({ history }: LogSet): Generator<Claim> {
+  for (const { id, version } of history.all()) {
+    if (history.hasPlaces(id)) yield { version: id, cores: version.cores }
+  }
+}
+
+function* others({ control }: LogSet): Generator<Claim> {
+  for (const { version, cores } of control.allReceipts()) {
+    if (cores.some(({ blocks }) => blocks !== null)) continue
+    yield { version, cores: cores.map(({ head }) => head) }
+  }
+}
+
 /** Whether our copies are the very logs that the version's author signed for. */
-async function hasHeads(set: LogSet, { version }: Known): Promise<boolean> {
-  for (const head of version.cores) {
+async function hasHeads(set: LogSet, cores: readonly CoreHead[]): Promise<boolean> {
+  for (const head of cores) {
     const here = await set.get(head.key)?.head(head.length)
     if (here?.treeHash.equals(head.treeHash) === true && here.fork === head.fork) continue
-    set.problem(version.author.toString('hex'), 'a version names a log that it does not fit')
+    set.problem(set.writerOf(head.key) ?? '', 'a version names a log that it does not fit')
     return false
   }
   return true

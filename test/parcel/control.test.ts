@@ -38,7 +38,10 @@ function facts(records: readonly Signed[]) {
   return {
     members: [...control.members.roles].map((pair) => pair.join(' ')).toSorted(),
     heads: hex(control.parents(64)),
-    holders: [...control.holders(Buffer.alloc(32, 3))].toSorted(),
+    holders: control
+      .receipts(Buffer.alloc(32, 3))
+      .map(({ host }) => host)
+      .toSorted(),
     cores: hex(control.incarnations().map(({ incarnation }) => incarnation.control)),
     counts: HOSTS.map(({ publicKey }) => control.count(publicKey))
   }
