@@ -19,6 +19,7 @@ import { membersVerb, revokeVerb, rotateVerb } from './verbs/members.js'
 import { logVerb } from './verbs/log.js'
 import { lsVerb } from './verbs/ls.js'
 import { mountVerb, nbdVerb } from './verbs/mount.js'
+import { rebuildVerb } from './verbs/rebuild.js'
 import { removeVerb } from './verbs/remove.js'
 import { renameVerb } from './verbs/rename.js'
 import { resolveVerb } from './verbs/resolve.js'
@@ -26,12 +27,14 @@ import { restoreVerb } from './verbs/restore.js'
 import { resumeVerb } from './verbs/resume.js'
 import { rollbackVerb } from './verbs/rollback.js'
 import { runVerb } from './verbs/run.js'
+import { scrubVerb } from './verbs/scrub.js'
 import { showVerb } from './verbs/show.js'
 import { statusVerb } from './verbs/status.js'
 import { stopVerb } from './verbs/stop.js'
 import { suspendVerbs } from './verbs/suspend.js'
 import { tagVerb } from './verbs/tag.js'
 import { vaultVerb } from './verbs/vault.js'
+import { salvageVerb, verifyVerb } from './verbs/verify.js'
 
 const program = new Command('hyperparcel')
   .description('Suspend a machine here, resume it there, with no server in between.')
@@ -75,6 +78,10 @@ for (const define of [
   restoreVerb,
   resolveVerb,
   renameVerb,
+  verifyVerb,
+  salvageVerb,
+  scrubVerb,
+  rebuildVerb,
   runVerb,
   suspendVerbs,
   copiesVerb,

@@ -7,14 +7,22 @@ export function seconds(text: string): number {
   throw new InvalidArgumentError('a number of seconds, at most a day')
 }
 
-/** Reads an option that is a number of bytes, such as 500G or 1.5T; null for 'none'. */
-export function size(text: string): number | null {
-  if (text === 'none') return null
+/** Reads an option that is a number of bytes, such as 500G or 1.5T; Infinity for 'none'. */
+export function size(text: string): number {
+  if (text === 'none') return Infinity
   const [, number = '', unit = ''] = /^(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?$/i.exec(text) ?? []
   const factor = 1_024 ** ['', 'k', 'm', 'g', 't'].indexOf(unit.toLowerCase())
   const value = Math.floor(Number(number) * factor)
   if (number !== '' && Number.isSafeInteger(value)) return value
   throw new InvalidArgumentError("a size such as 500G, or 'none'")
+}
+
+/** Reads an option that is a share, such as 5% or 0.05. */
+export function share(text: string): number {
+  const [, number = '', percent = ''] = /^(\d+(?:\.\d+)?)(%?)$/.exec(text) ?? []
+  const value = Number(number) / (percent === '' ? 1 : 100)
+  if (number !== '' && value > 0 && value <= 1) return value
+  throw new InvalidArgumentError('a share such as 5%, at most 100%')
 }
 
 /** Reads an option that is a TCP or UDP port; 0: any. */

@@ -1,4 +1,4 @@
-import type { ParcelInfo, VersionInfo } from '../lib/index.js'
+import type { LossInfo, ParcelInfo, VersionInfo } from '../lib/index.js'
 import { bytes } from './terminal.js'
 
 /** Enough of a version's id to name it. */
@@ -23,6 +23,22 @@ export function elsewhereText({ holders }: VersionInfo, copies: number, self: st
   if (others.length === 0) return ''
   const names = [others.slice(0, -1).join(', '), others.at(-1)].filter(Boolean).join(' and ')
   return `on ${names}${others.length >= copies ? ': safe to leave' : ''}`
+}
+
+/** Ranges that a line of text names; programs are given all. */
+const MOST_RANGES = 8
+
+/** Stretches of a file as OFFSET+LENGTH in bytes. */
+export function rangesText(ranges: readonly (readonly [number, number])[]): string {
+  const named = ranges.slice(0, MOST_RANGES).map(([offset, length]) => `${offset}+${length}`)
+  const more = ranges.length > MOST_RANGES ? ` and ${ranges.length - MOST_RANGES} more` : ''
+  return named.join(' ') + more
+}
+
+/** What of a version cannot be read any more. */
+export function lossText({ version, path, ranges }: LossInfo): string {
+  if (path === null) return `${shortId(version)}: its list of files cannot be read to its end`
+  return `${shortId(version)}: ${path}  ${rangesText(ranges)}`
 }
 
 export function stateText(parcel: ParcelInfo): string {

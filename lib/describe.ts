@@ -1,10 +1,9 @@
 import { ParcelError } from './errors.js'
 import type { MemberRole } from './format/control-record.js'
 import type { JoinReply } from './format/pairing.js'
-import { branchOf } from './format/version.js'
 import { obstacles } from './host-facts.js'
 import type { Home } from './home.js'
-import type { Known } from './parcel/history.js'
+import { branchName, type Known } from './parcel/history.js'
 import type { Parcel } from './parcel/parcel.js'
 import type { PeerStatus } from './peer-status.js'
 import type { ImagesInfo, MemberInfo, ParcelInfo, ParcelState, VersionInfo } from './info.js'
@@ -32,8 +31,8 @@ export async function describeVersion(
     stored: version.totals.stored,
     facts: version.facts,
     isHead: parcel.history.isHead(id),
-    branch: branchOf(version),
-    tags: parcel.history.tags.of(id),
+    branch: branchName(version),
+    tags: [...parcel.history.tags.of(id)],
     isHere: await parcel.availability.isHere(known),
     holders: [...parcel.availability.holders(known)].map(nameOf)
   }

@@ -66,7 +66,9 @@ export class ParcelError extends Error {
       )
     }
     if (isDamage(reason)) {
-      const advice = 'the store is damaged on this disk: restore it, or join anew from another host'
+      const advice =
+        "the store is damaged on this disk: 'hyperparcel verify' has it sent again, " +
+        "'hyperparcel rebuild' fetches all of it anew"
       return new ParcelError('INTEGRITY', prefix + advice, reason)
     }
     if (reason.name === 'AbortError' || errno === 'ABORT_ERR') {

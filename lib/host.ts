@@ -40,7 +40,9 @@ import { Task, type Work } from './progress.js'
 import { chooseVersion, resume } from './resume.js'
 import { markClosed, markOpen } from './run-marker.js'
 import { parseBootstrap, type Node } from './swarm/dht.js'
+import { Scrub } from './scrub.js'
 import { Swarm } from './swarm/swarm.js'
+import { Upkeep } from './upkeep.js'
 import { Versions } from './versions.js'
 import { driverNamed } from './vmm/drivers.js'
 
@@ -66,6 +68,7 @@ export class Host {
   readonly approvals = new Approvals()
   /** What can be done with versions that are there. */
   readonly versions: Versions
+  readonly upkeep: Upkeep
   /** When a block last went to or came from a peer, by `performance.now`. */
   lastTraffic = performance.now()
   readonly #context: ParcelContext
@@ -78,8 +81,11 @@ export class Host {
   readonly #items = new ItemServer(({ parcel: id, version, prefetch }) => {
     const parcel = this.#parcels.withId(Buffer.from(id, 'hex'))
     if (parcel === undefined) throw new ParcelError('UNKNOWN_PARCEL', 'this parcel is not here')
-    return parcel.lend(parcel.history.resolve(version), { prefetch })
+    const known = parcel.history.get(Buffer.from(version, 'hex'))
+    if (known === null) throw new ParcelError('UNKNOWN_VERSION', 'this version is not here')
+    return parcel.lend(known, { prefetch })
   })
+  #scrub: Scrub | null = null
   /** What is under way on a parcel, so that one thing at a time is. */
   readonly #busy = new Map<Parcel | null, Promise<unknown>>()
 
@@ -98,6 +104,7 @@ export class Host {
       parcels: this.#parcels,
       alone: (parcel, work) => this.#alone(parcel, work)
     })
+    this.upkeep = new Upkeep({ parcels: this.#parcels, versions: this.versions })
     this.#entrance = new Entrance({
       home,
       context,
@@ -151,6 +158,7 @@ export class Host {
       quota: new Quota(join(home.dir, 'store'), await readQuota(home.dir))
     }
     const host: Host = new Host(home, lent, nodes, outside)
+    host.#scrub = await Scrub.open(home.dir, host.#parcels, clock)
     for (const { error } of failures) host.#parcels.addProblem(error)
     for (const state of states) {
       try {
@@ -169,6 +177,7 @@ export class Host {
       throw failures[0].error
     }
     if (!isRemovable) await host.#items.listen(home.dir)
+    host.#scrub.start()
     const isLost = host.#parcels.all.some((parcel) => parcel.isLost)
     if (home.isRestored || isLost) host.#entrance.seek()
     return host
@@ -484,6 +493,7 @@ export class Host {
 
   /** Ends all network traffic and closes the store. Running machines go on. */
   async close(): Promise<void> {
+    await this.#scrub?.close()
     await this.#items.close()
     await this.#entrance.close()
     await this.#swarm.close()
@@ -493,6 +503,12 @@ export class Host {
     await this.#context.index.close()
     await this.#context.store.close()
     await markClosed(this.home.dir)
+  }
+
+  /** How blocks are read in the background. */
+  get scrub(): Scrub {
+    if (this.#scrub === null) throw new Error('the host is not open yet')
+    return this.#scrub
   }
 
   /** Versions that are here and, as far as is known, nowhere else. A vault has others' alone. */

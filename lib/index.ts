@@ -14,6 +14,7 @@ export type {
   FileInfo,
   ImagesInfo,
   InviteOptions,
+  LossInfo,
   MemberInfo,
   Newcomer,
   OpenInvite,
@@ -21,14 +22,18 @@ export type {
   ParcelState,
   ResumeOptions,
   ResumeResult,
+  ScrubInfo,
   SuspendOptions,
   SuspendResult,
   VaultInfo,
+  VerifyResult,
   VersionInfo
 } from './info.js'
 export type { Change } from './parcel/diff.js'
+export { setStoreAside } from './rebuild.js'
 export { SCANS, type DirtyMap, type Scan } from './parcel/scan.js'
 export { Task, type Progress, type TaskEvent } from './progress.js'
+export { Upkeep } from './upkeep.js'
 export { Vaults } from './vaults.js'
 export { Versions } from './versions.js'
 export { SOFTWARE, VERSION } from './software.js'

@@ -34,10 +34,41 @@ export interface VersionInfo {
 /** What a version holds at a path. */
 export interface FileInfo {
   path: string
-  type: 'file' | 'folder' | 'symlink'
+  fileType: 'file' | 'folder' | 'symlink'
   size: number
   mode: number
   mtime: number
+}
+
+/** What was found by a look at the blocks on this host. */
+export interface VerifyResult {
+  /** Blocks that were read, and their bytes. */
+  blocks: number
+  bytes: number
+  /** Damaged ones that came again from other hosts. */
+  repaired: number
+  /** Damaged ones that nobody has sent, and how many of them were records instead of contents. */
+  lost: number
+  lostRecords: number
+}
+
+/** How blocks are read in the background. */
+export interface ScrubInfo {
+  /** Bytes a day. */
+  quota: number
+  /** When all was read last, ms since 1970; null: never. */
+  done: number | null
+  /** Blocks that were damaged so far. */
+  damaged: number
+}
+
+/** What of a version cannot be read any more. */
+export interface LossInfo {
+  parcel: string
+  version: string
+  /** null: its list of files cannot be read to its end. */
+  path: string | null
+  ranges: [offset: number, length: number][]
 }
 
 /** A host that belongs to a parcel. */

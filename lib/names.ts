@@ -14,13 +14,20 @@ export function requireName(name: string): void {
   )
 }
 
-/**
- * Throws USAGE for what cannot be the name of a tag or a branch: what looks like the beginning of a
- * version's id would be taken for that.
- */
+/** Whether a text is read as the beginning of a version's id, whatever else has that name. */
+export function isIdPrefix(text: string): boolean {
+  return /^[0-9a-f]{4,64}$/i.test(text)
+}
+
+/** Whether a text can be the name of a tag or a branch. */
+export function isLabel(name: string): boolean {
+  return isName(name) && !isIdPrefix(name)
+}
+
+/** Throws USAGE for what cannot be the name of a tag or a branch. */
 export function requireLabel(name: string): void {
   requireName(name)
-  if (!/^[0-9a-f]{4,64}$/i.test(name)) return
+  if (!isIdPrefix(name)) return
   throw new ParcelError('USAGE', `"${name}" looks like a version's id: choose another name`)
 }
 

@@ -6,13 +6,12 @@ import { ParcelError } from './errors.js'
 import { hasOverlays, lockFolder, readMarker } from './export/image-set.js'
 import { printable } from './format/file-table.js'
 import { MAX_PARENTS, MAX_TEXT } from './format/limits.js'
-import { branchOf } from './format/version.js'
 import type { Home } from './home.js'
 import type { FileInfo, VersionInfo } from './info.js'
-import { requireLabel, requireName } from './names.js'
+import { isLabel, requireLabel, requireName } from './names.js'
 import { homeOverlays } from './open-images.js'
 import { differences, type Change } from './parcel/diff.js'
-import type { Known } from './parcel/history.js'
+import { branchName, type Known } from './parcel/history.js'
 import { MAX_COPIES } from './parcel/local-state.js'
 import type { Parcel } from './parcel/parcel.js'
 import type { ParcelList } from './parcel-list.js'
@@ -57,7 +56,7 @@ export class Versions {
         const { type, mode } = entry
         const mtime = Number(entry.mtime / 1_000_000n)
         const size = entry.type === 'file' ? entry.size : 0
-        await onFile({ path: printable(entry.path), type, size, mode, mtime })
+        await onFile({ path: printable(entry.path), fileType: type, size, mode, mtime })
       }
       return this.#describe(parcel, known)
     })
@@ -96,20 +95,9 @@ export class Versions {
     }: { version?: string; to: string; paths?: readonly string[] } & Reading
   ): Task<{ version: VersionInfo; path: string; files: number }> {
     return this.#read(name, timeout, version, async (parcel, known, work) => {
-      const { home, parcels } = this.#parts
-      const path = await realDestination(resolve(to))
-      if (overlaps(home.dir, path)) {
-        throw new ParcelError('USAGE', `cannot restore into the home folder ${home.dir}`)
-      }
-      for (const each of parcels.all) {
-        if (each.folder.path === null) continue
-        if (!overlaps(await realDestination(each.folder.path), path)) continue
-        throw new ParcelError('CONFLICT', `${path} belongs to the parcel "${each.name}"`)
-      }
-      if ((await namesIn(path)).length > 0) {
-        throw new ParcelError('CONFLICT', `${path} is not empty: choose another folder`)
-      }
-      const files = await parcel.restore(known, path, paths, work)
+      const path = await this.requireFree(resolve(to))
+      const mayWrite = async (): Promise<void> => void (await this.requireFree(path))
+      const files = await parcel.restore(known, path, { paths, beforeSwap: mayWrite }, work)
       return { version: await this.#describe(parcel, known), path, files }
     })
   }
@@ -131,7 +119,7 @@ export class Versions {
     requireLabel(tag)
     const parcel = this.#parts.parcels.named(name)
     const { history } = parcel
-    const known = this.#chosen(parcel, version)
+    const known = this.chosen(parcel, version)
     const isOthers = history.tags.get(tag)?.equals(known.id) === false
     if (isOthers && !force) {
       throw new ParcelError('NAME_TAKEN', `another version is called "${tag}": --force renames it`)
@@ -173,14 +161,11 @@ export class Versions {
   ): Promise<VersionInfo> {
     return this.#alone(name, async (parcel) => {
       const known = parcel.history.resolve(version)
-      const head = this.#chosen(parcel, undefined)
+      const head = this.chosen(parcel, undefined)
       const back = message === '' ? `as ${known.id.toString('hex', 0, 6)}` : message
       requireMessage(back)
-      return parcel.author.takeOver(known, {
-        parents: [head.id],
-        branch: branchOf(head.version),
-        message: back
-      })
+      const how = { parents: [head.id], branch: branchName(head.version), message: back }
+      return first(await parcel.author.takeOver([{ known, ...how }]))
     })
   }
 
@@ -200,17 +185,16 @@ export class Versions {
           `${short(known)} is no head, others have continued it: 'hyperparcel rollback' goes back to it`
         )
       }
-      const branch = branchOf(known.version)
+      const branch = branchName(known.version)
       const own = history.branches().get(branch) ?? []
       const heads = own.length > 1 ? own : history.isInConflict ? [known] : history.heads()
       if (heads.length === 1) {
         throw new ParcelError('USAGE', `${short(known)} is the only head of its branch`)
       }
-      return parcel.author.takeOver(known, {
-        parents: parents(known, heads),
-        branch: own.length > 1 ? branch : '',
-        message: 'settled'
-      })
+      const how = { branch: own.length > 1 ? branch : '', message: 'settled' }
+      return first(
+        await parcel.author.takeOver([{ known, parents: parents(known, heads), ...how }])
+      )
     })
   }
 
@@ -223,6 +207,7 @@ export class Versions {
     const { parcels, alone } = this.#parts
     const parcel = parcels.named(name)
     return alone(parcel, async () => {
+      if (parcel.newerFormat !== null) throw parcel.newerFormat
       requireSeveral(parcel)
       const { history } = parcel
       const branches = history.branches()
@@ -240,13 +225,12 @@ export class Versions {
         if (!taken.has(branch) && chosen.indexOf(branch) === i) continue
         throw new ParcelError('NAME_TAKEN', `there is a branch or a tag "${branch}" already`)
       }
-      const made: VersionInfo[] = []
-      for (const [i, head] of heads.entries()) {
-        const branch = chosen[i] ?? ''
-        const how = { parents: [head.id], branch, message: 'kept' }
-        made.push(await this.#describe(parcel, await parcel.author.takeOver(head, how)))
-      }
-      return made
+      const made = await parcel.author.takeOver(
+        heads.map((known, i) => {
+          return { known, parents: [known.id], branch: chosen[i] ?? '', message: 'kept' }
+        })
+      )
+      return Promise.all(made.map((known) => this.#describe(parcel, known)))
     })
   }
 
@@ -348,23 +332,42 @@ export class Versions {
     )
   }
 
+  /** The real path of a folder that is empty or not there. Throws USAGE, CONFLICT for another, or somebody's. */
+  async requireFree(wanted: string): Promise<string> {
+    const { home, parcels } = this.#parts
+    const path = await realDestination(wanted)
+    if (overlaps(home.dir, path)) {
+      throw new ParcelError('USAGE', `cannot write into the home folder ${home.dir}`)
+    }
+    for (const each of parcels.all) {
+      if (each.folder.path === null) continue
+      if (!overlaps(await realDestination(each.folder.path), path)) continue
+      throw new ParcelError('CONFLICT', `${path} belongs to the parcel "${each.name}"`)
+    }
+    if ((await namesIn(path)).length > 0) {
+      throw new ParcelError('CONFLICT', `${path} is not empty: choose another folder`)
+    }
+    return path
+  }
+
   #namesFor(parcel: Parcel, heads: readonly Known[], taken: ReadonlySet<string>): string[] {
     const { home } = this.#parts
     const names: string[] = []
     for (const { version } of heads) {
       const isOurs = version.author.equals(home.identity.publicKey)
       const host = isOurs ? home.name : parcel.hostName(version.author.toString('hex'))
-      const base = host.replaceAll(/[^\p{L}\p{N}._-]/gu, '-').replace(/^[._-]+/, '') || 'branch'
-      let name = base.slice(0, 60)
-      for (let n = 2; taken.has(name) || names.includes(name); n++)
-        name = `${base.slice(0, 60)}-${n}`
+      const plain = host.replaceAll(/[^\p{L}\p{N}._-]/gu, '-').replace(/^[._-]+/, '')
+      const base = Array.from(plain).slice(0, 20).join('')
+      const stem = isLabel(base) ? base : `${base}-branch`.replace(/^-/, '')
+      let name = stem
+      for (let n = 2; taken.has(name) || names.includes(name); n++) name = `${stem}-${n}`
       names.push(name)
     }
     return names
   }
 
   /** The version that a name stands for, of those that are known here. Throws UNKNOWN_VERSION, CONFLICT. */
-  #chosen(parcel: Parcel, version: string | undefined): Known {
+  chosen(parcel: Parcel, version: string | undefined): Known {
     if (version !== undefined) return parcel.history.resolve(version)
     return parcel.requireHead()
   }
@@ -375,7 +378,11 @@ export class Versions {
 
   async #alone(name: string, work: (parcel: Parcel) => Promise<Known>): Promise<VersionInfo> {
     const parcel = this.#parts.parcels.named(name)
-    return this.#parts.alone(parcel, async () => this.#describe(parcel, await work(parcel)))
+    return this.#parts.alone(parcel, async () => {
+      // To go on from what is known here would fork the history without a word.
+      if (parcel.newerFormat !== null) throw parcel.newerFormat
+      return this.#describe(parcel, await work(parcel))
+    })
   }
 
   #task<T>(name: string, run: (parcel: Parcel, work: Work) => Promise<T>): Task<T> {
@@ -398,6 +405,12 @@ export class Versions {
       return parcel.availability.watch(known, { timeout }, work, (each) => run(parcel, known, each))
     })
   }
+}
+
+function first(made: readonly Known[]): Known {
+  const [known] = made
+  if (known === undefined) throw new Error('no version was made')
+  return known
 }
 
 function requireSeveral({ name, history }: Parcel): void {

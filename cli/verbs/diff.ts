@@ -3,10 +3,7 @@ import type { Change } from '../../lib/index.js'
 import { follow, verb } from '../context.js'
 import { seconds } from '../options.js'
 import { bytes } from '../terminal.js'
-import { shortId } from '../text.js'
-
-/** Ranges that a line of text names; programs are given all. */
-const MOST_RANGES = 8
+import { rangesText, shortId } from '../text.js'
 
 export function diffVerb(program: Command): void {
   const command = program
@@ -44,13 +41,11 @@ Example: hyperparcel diff work before-upgrade`
   })
 }
 
-function changeLine({ path, kind, type, size: [before, after], ranges }: Change): string {
+function changeLine({ path, kind, fileType: type, size: [before, after], ranges }: Change): string {
   const what = type === 'file' ? path : `${path} (${type})`
   if (kind === 'added') return `+ ${what}${type === 'file' ? `  ${bytes(after)}` : ''}`
   if (kind === 'removed') return `- ${what}`
   const size = before === after ? '' : `  ${bytes(before)} → ${bytes(after)}`
-  const named = ranges.slice(0, MOST_RANGES).map(([offset, length]) => `${offset}+${length}`)
-  const more = ranges.length > MOST_RANGES ? ` and ${ranges.length - MOST_RANGES} more` : ''
-  const where = ranges.length === 0 ? '  mode or target' : `  ${named.join(' ')}${more}`
+  const where = ranges.length === 0 ? '  mode or target' : `  ${rangesText(ranges)}`
   return `~ ${what}${size}${where}`
 }

@@ -31,7 +31,7 @@ export function showVerb(program: Command): void {
   })
 }
 
-function fileLine({ path, type, size, mode }: FileInfo): string {
+function fileLine({ path, fileType: type, size, mode }: FileInfo): string {
   const kind = type === 'folder' ? 'd' : type === 'symlink' ? 'l' : '-'
   const amount = type === 'file' ? bytes(size) : ''
   return `${kind}${mode.toString(8).padStart(4, '0')} ${amount.padStart(9)}  ${path}`

@@ -12,14 +12,16 @@ export function statusVerb(program: Command): void {
   verb(command, async ({ terminal, client }, self) => {
     const [name] = self.args
     const { name: host, refused, wrongGuesses } = await client.call('id', {})
-    const parcels =
+    const { parcels, problems } =
       name === undefined
-        ? (await client.call('ls', {})).parcels
-        : [await client.call('status', { name })]
+        ? await client.call('ls', {})
+        : { parcels: [await client.call('status', { name })], problems: [] }
     for (const parcel of parcels) terminal.result('parcel', parcel, describe(parcel, host))
     if (refused > 0) terminal.note(`${refused} connections of unknown hosts were refused so far`)
     if (wrongGuesses > 0) terminal.note(`${wrongGuesses} wrong guesses at invites so far`)
-    if (parcels.length === 0) terminal.note("no parcels yet: 'hyperparcel add' or 'join' one")
+    for (const problem of problems) terminal.note(`problem: ${problem}`)
+    if (parcels.length + problems.length === 0)
+      terminal.note("no parcels yet: 'hyperparcel add' or 'join' one")
   })
 }
 

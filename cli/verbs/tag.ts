@@ -1,4 +1,5 @@
 import type { Command } from 'commander'
+import { ParcelError } from '../../lib/index.js'
 import { verb } from '../context.js'
 import { shortId, versionLine } from '../text.js'
 
@@ -15,6 +16,7 @@ export function tagVerb(program: Command): void {
   verb(command, async ({ terminal, client }, self) => {
     const [name = '', tag, version] = self.args
     const { force, delete: isGone } = self.opts<{ force: boolean; delete: boolean }>()
+    if (isGone && tag === undefined) throw new ParcelError('USAGE', '--delete which name?')
     if (tag === undefined) {
       const { tags } = await client.call('tags', { name })
       for (const each of tags) {

@@ -8,7 +8,7 @@ import { bytes } from '../terminal.js'
 import { showInvite } from './invite.js'
 
 interface Options {
-  quota?: number | null
+  quota?: number
   close: boolean
   forget: boolean
   wait: boolean
@@ -60,8 +60,13 @@ Examples:
   })
 }
 
+/** null: as many bytes as there are. */
+function limitOf(quota: number): number | null {
+  return quota === Infinity ? null : quota
+}
+
 async function showAll({ terminal, client }: Context, { quota }: Options): Promise<void> {
-  if (quota !== undefined) await client.call('quota', { bytes: quota })
+  if (quota !== undefined) await client.call('quota', { bytes: limitOf(quota) })
   const { vaults, used, limit } = await client.call('vaults', {})
   for (const vault of vaults) terminal.result('vault', vault, describe(vault))
   const { parcels } = await client.call('ls', {})
@@ -87,7 +92,7 @@ async function invite(context: Context, names: string[]): Promise<void> {
 async function join(context: Context, what: string, options: Options): Promise<void> {
   const { terminal, client } = context
   const { quota, timeout } = options
-  if (quota !== undefined) await client.call('quota', { bytes: quota })
+  if (quota !== undefined) await client.call('quota', { bytes: limitOf(quota) })
   const text = what === '-' ? (await ask('Code or link of the invite')).trim() : what
   const parcels = await client.call(
     'join',
@@ -113,7 +118,12 @@ async function folder(
     terminal.result('vault', vault, `${vault.path} is ${said}`)
     return
   }
-  const parameters = { path, names, wait, ...(quota === undefined ? {} : { quota }) }
+  const parameters = {
+    path,
+    names,
+    wait,
+    ...(quota === undefined ? {} : { quota: limitOf(quota) })
+  }
   const vault = await client.call('vault-add', parameters, follow(context))
   terminal.result('vault', vault, describe(vault))
 }

@@ -3,6 +3,7 @@ import { Worker } from 'node:worker_threads'
 import { ERROR_CODES, ParcelError } from '../errors.js'
 import { HASH_BYTES } from '../format/limits.js'
 import { BLOCK_ROOM, Buffers, SEGMENT_SIZE } from './buffers.js'
+import type { CheckJob } from './check-job.js'
 import type { PackJob } from './pack-job.js'
 import type { UnpackJob } from './unpack-job.js'
 import type { Done, Job, Result } from './worker.js'
@@ -94,6 +95,11 @@ export class WorkerPool {
   /** Writes chunks of a sealed block to files; `block` is taken over. Throws INTEGRITY. */
   async unpack(job: Omit<UnpackJob, 'kind'>): Promise<void> {
     await this.#run({ ...job, kind: 'unpack' }, [job.block])
+  }
+
+  /** Compares every item of a sealed block with its id; `block` is taken over. Throws INTEGRITY. */
+  async check(job: Omit<CheckJob, 'kind'>): Promise<void> {
+    await this.#run({ ...job, kind: 'check' }, [job.block])
   }
 
   async close(): Promise<void> {

@@ -1,10 +1,11 @@
 import { parentPort } from 'node:worker_threads'
 import { ParcelError } from '../errors.js'
+import { check, type CheckJob } from './check-job.js'
 import { pack, type PackJob, type PackResult } from './pack-job.js'
 import { read, type ReadJob, type ReadResult } from './read-job.js'
 import { unpack, type UnpackJob } from './unpack-job.js'
 
-export type Job = ReadJob | PackJob | UnpackJob
+export type Job = ReadJob | PackJob | UnpackJob | CheckJob
 export type Result = ReadResult | PackResult | undefined
 
 /** What a thread answers: the result, or what went wrong. */
@@ -34,7 +35,8 @@ function run(job: Job): Done {
   try {
     if (job.kind === 'read') return { result: read(job), error: null }
     if (job.kind === 'pack') return { result: pack(job), error: null }
-    unpack(job)
+    if (job.kind === 'check') check(job)
+    else unpack(job)
     return { result: undefined, error: null }
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error)

@@ -2,7 +2,13 @@ import { z } from 'zod'
 import { ParcelError } from '../errors.js'
 import { ROLES } from '../format/control-record.js'
 import type { Host } from '../host.js'
-import { POLICIES, type FileInfo, type ResumeOptions, type VersionInfo } from '../info.js'
+import {
+  POLICIES,
+  type FileInfo,
+  type LossInfo,
+  type ResumeOptions,
+  type VersionInfo
+} from '../info.js'
 import type { Change } from '../parcel/diff.js'
 import { SCANS } from '../parcel/scan.js'
 import type { Task, TaskEvent } from '../progress.js'
@@ -76,6 +82,26 @@ export const verbs = {
       timeout: ms
     }),
     ({ name, ...options }, context) => follow(context.host.versions.restore(name, options), context)
+  ),
+  verify: listing(
+    z.strictObject({
+      name: text.optional(),
+      sample: z.number().min(0).max(1),
+      timeout: ms
+    }),
+    ({ name, ...options }, context, give: Give<LossInfo>) =>
+      follow(context.host.upkeep.verify(name ?? null, options, give), context)
+  ),
+  scrub: verb(z.strictObject({ quota: bytes.unwrap().optional() }), async ({ quota }, { host }) => {
+    if (quota !== undefined) await host.scrub.setQuota(quota)
+    return host.scrub.info
+  }),
+  salvage: listing(
+    z.strictObject({ name: text, version: text.optional(), to: text }),
+    ({ name, version, to }, context, give: Give<LossInfo>) => {
+      const options = version === undefined ? { to } : { to, version }
+      return follow(context.host.upkeep.salvage(name, options, give), context)
+    }
   ),
   copies: verb(
     z.strictObject({ name: text, count: z.number().optional() }),

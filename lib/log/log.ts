@@ -40,6 +40,7 @@ export class Log {
   #appending: Promise<unknown> = Promise.resolve()
   /** Length that this process has appended to or found at the start. */
   #ownLength: number
+  #waiting = 0
   /** Ascending, apart from each other. */
   #dropped: readonly BlockRange[] = []
   readonly #dropListeners = new Set<() => void>()
@@ -69,6 +70,11 @@ export class Log {
 
   get length(): number {
     return this.#core.length
+  }
+
+  /** Whether somebody reads a block, and would wait for it. */
+  get isRead(): boolean {
+    return this.#waiting > 0
   }
 
   get isOwn(): boolean {
@@ -175,6 +181,7 @@ export class Log {
     const stop = (): void => this.#core.clearRequests(activeRequests, new Stopped())
     wait?.addEventListener('abort', stop, { once: true })
     const isWanted = wait !== null && !wait.aborted
+    if (isWanted) this.#waiting++
     const ended = isWanted && !this.has(index) ? this.#hedge.watch(index) : () => {}
     try {
       const block = await this.#core.get(index, { wait: isWanted, activeRequests })
@@ -185,6 +192,7 @@ export class Log {
       if (isDamage(error)) throw ParcelError.from(error, `block ${index} of a log`)
       throw new ParcelError('UNREACHABLE', `block ${index} of a log could not be fetched`, error)
     } finally {
+      if (isWanted) this.#waiting--
       wait?.removeEventListener('abort', stop)
     }
     throw new ParcelError(
@@ -307,8 +315,51 @@ export class Log {
     nodes: number
   ): Promise<{ block: Buffer; sealing: SealingKey; fork: number; nodes: ProofNode[] }> {
     const { fork, block } = await this.#core.proof({ block: { index, nodes } })
-    const sealing = this.#keyring.openingKey(index, block.value)
-    return { block: block.value, sealing, fork, nodes: block.nodes }
+    const { value } = block
+    if (value === null) throw new ParcelError('UNREACHABLE', `block ${index} is not here`)
+    return {
+      block: value,
+      sealing: this.#keyring.openingKey(index, value),
+      fork,
+      nodes: block.nodes
+    }
+  }
+
+  /**
+   * A block as it is stored, proved by the log's signature with nothing taken on trust; null when it is
+   * not here. Throws INTEGRITY.
+   */
+  async prove(index: number): Promise<Buffer | null> {
+    for (;;) {
+      const { length } = this.#core
+      if (!this.#core.core.bitfield.hasSet(index, 1)) return null
+      try {
+        const upgrade = { start: 0, length }
+        const proof = await this.#core.proof({ block: { index, nodes: 0 }, upgrade })
+        if (proof.block.value === null) throw new Error('it is gone')
+        await this.#core.verifyFullyRemote(proof)
+        return proof.block.value
+      } catch (error) {
+        // It grew meanwhile, and the proof is of neither length.
+        if (length !== this.#core.length) continue
+        throw new ParcelError('INTEGRITY', `block ${index} of a log is damaged`, error)
+      }
+    }
+  }
+
+  /** The key that opens a block; null: this host has none, as a vault. */
+  openingKey(index: number, block: Buffer): SealingKey | null {
+    try {
+      return this.#keyring.openingKey(index, block)
+    } catch (error) {
+      if (error instanceof ParcelError && error.code === 'BAD_KEY') return null
+      throw error
+    }
+  }
+
+  /** Forgets a block that is damaged, so that it can come again. */
+  async forget(index: number): Promise<void> {
+    await this.#core.clear(index, index + 1)
   }
 
   /** How many nodes a proof of a block must have for this host. */

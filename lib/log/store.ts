@@ -2,11 +2,12 @@ import { mkdir, statfs } from 'node:fs/promises'
 import Corestore from 'corestore'
 import Hypercore from 'hypercore'
 import CoreStorage from 'hypercore-storage'
-import { ParcelError } from '../errors.js'
+import { isDamage, ParcelError } from '../errors.js'
 import type { CoreKind } from '../format/core-header.js'
 import type { KeyPair } from '../keys/identity.js'
 import type { Keyring } from '../keys/keyring.js'
 import { Log } from './log.js'
+import { mendBitfield } from './mend.js'
 
 /** With less than this free, a failed write is taken for a full disk. */
 const ROOM = 64 * 1024 * 1024
@@ -59,8 +60,7 @@ export class Store {
     const manifest = ownManifest(keyPair.publicKey)
     const key = Hypercore.key(manifest)
     return this.#remember(key, kind, async () => {
-      const core = this.#cores.get({ manifest, allowFork: false })
-      await core.ready()
+      const core = await this.#ready(key, () => this.#cores.get({ manifest, allowFork: false }))
       return new Log(core, kind, keyring, keyPair, (error) => this.#writeFailure(error))
     })
   }
@@ -68,13 +68,9 @@ export class Store {
   /** Another host's core, by its key. */
   async mirror(kind: CoreKind, key: Buffer, keyring: Keyring): Promise<Log> {
     return this.#remember(key, kind, async () => {
-      const core = this.#cores.get({
-        key,
-        allowFork: false,
-        writable: false,
-        inflightRange: [64, 512]
-      })
-      await core.ready()
+      const core = await this.#ready(key, () =>
+        this.#cores.get({ key, allowFork: false, writable: false, inflightRange: [64, 512] })
+      )
       return new Log(core, kind, keyring, null, (error) => this.#writeFailure(error))
     })
   }
@@ -154,6 +150,25 @@ export class Store {
     return bavail * bsize
   }
 
+  /** Opens a core; when what rots of it can be made anew, that is done. */
+  async #ready(key: Buffer, open: () => Hypercore): Promise<Hypercore> {
+    const core = open()
+    try {
+      await core.ready()
+      return core
+    } catch (error) {
+      await core.close().catch(() => {})
+      if (!isDamage(error)) throw error
+      const discoveryKey = Hypercore.discoveryKey(key)
+      if (!(await mendBitfield(this.#storage, discoveryKey))) throw error
+      // Else the one that failed would be given again.
+      this.#cores.cores.map.delete(discoveryKey.toString('hex'))
+    }
+    const mended = open()
+    await mended.ready()
+    return mended
+  }
+
   /** By kind too: somebody may have said that a core is what it is not. */
   async #remember(key: Buffer, kind: CoreKind, open: () => Promise<Log>): Promise<Log> {
     const id = nameOf(key, kind)
@@ -192,6 +207,16 @@ function openFailure(dir: string, error: unknown): ParcelError {
     return new ParcelError(
       'FORKED',
       `the store ${dir} was copied from elsewhere: join the parcels anew from a fresh home instead`,
+      error
+    )
+  }
+  if (
+    isDamage(error) ||
+    /not an? sstable|bad table magic|CURRENT file|MANIFEST-\d+: No such file/i.test(text)
+  ) {
+    return new ParcelError(
+      'INTEGRITY',
+      `the store ${dir} is damaged: 'hyperparcel rebuild' sets it aside and fetches everything again`,
       error
     )
   }

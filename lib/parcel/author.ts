@@ -30,11 +30,19 @@ interface Parts {
 
 /** What a version that takes another one over is to be. */
 export interface TakeOver {
+  known: Known
   /** Versions that it continues. */
   parents: readonly Buffer[]
   /** '' for the branch without a name. */
   branch: string
   message: string
+}
+
+/** A version whose records are to be written. */
+interface Made {
+  signed: ReturnType<typeof signVersion>
+  places: Omit<Places, 'version'>
+  trace: Omit<Trace, 'version'> | null
 }
 
 /** Makes this host's versions and names them: of folders, of images, or of other versions. */
@@ -69,47 +77,58 @@ export class Author {
         onFailure: (error, from, ended) => this.#abandon(error, from, ended),
         work
       })
-      const known = await this.#publish(version, { places, trace }, async (id) => {
-        // The record is the commit point. Should we die right after it, the next start finds it by this.
-        if (path !== null) await folder.begin('commit', id.toString('hex'), path)
-      })
+      const signed = signVersion(context.identity, version)
+      const id = signed.id.toString('hex')
+      // The record is the commit point. Should we die right after it, the next start finds it by this.
+      if (path !== null) await folder.begin('commit', id, path)
+      await this.#append([{ signed, places, trace }])
       if (path !== null) {
-        await folder.settle(known.id.toString('hex'), path)
-        await this.keepStamps(stamps, known.id)
+        await folder.settle(id, path)
+        await this.keepStamps(stamps, signed.id)
       } else {
         await own.saveMarks()
       }
+      const known = await this.#readBack(signed)
       await onMade(known)
       return { version: known, skipped, fetched }
     })
   }
 
   /**
-   * Makes a version that has the contents of another, of which nothing but its records need be here.
-   * Throws UNREACHABLE when they are not.
+   * Makes versions that have the contents of others, all or none; nothing but the others' records need
+   * be here. Throws UNREACHABLE when they are not.
    */
-  takeOver(known: Known, { parents, branch, message }: TakeOver): Promise<Known> {
+  takeOver(wanted: readonly TakeOver[]): Promise<Known[]> {
     const { context, set, own, requireWriter, exclusive, onMade } = this.#parts
     return exclusive(async () => {
       requireWriter()
       const { history } = set
-      const version: Version = {
-        ...known.version,
-        author: context.identity.publicKey,
-        parents: [...parents],
-        created: context.clock(),
-        totals: { ...known.version.totals, stored: 0 },
-        message,
-        leaseEpoch: 0,
-        extensions: onBranch(branch)
-      }
-      const made = await this.#publish(version, {
-        places: history.places(known.id),
-        trace: history.trace(known.id)
+      const made = wanted.map(({ known, parents, branch, message }) => {
+        const version: Version = {
+          ...known.version,
+          author: context.identity.publicKey,
+          parents: [...parents],
+          created: context.clock(),
+          totals: { ...known.version.totals, stored: 0 },
+          message,
+          leaseEpoch: 0,
+          extensions: onBranch(branch)
+        }
+        return {
+          signed: signVersion(context.identity, version),
+          places: history.places(known.id),
+          trace: history.trace(known.id)
+        }
       })
+      await this.#append(made)
       await own.saveMarks()
-      await onMade(made)
-      return made
+      const versions: Known[] = []
+      for (const { signed } of made) {
+        const known = await this.#readBack(signed)
+        versions.push(known)
+        await onMade(known)
+      }
+      return versions
     })
   }
 
@@ -123,6 +142,9 @@ export class Author {
       await context.store.flush()
       await own.saveMarks()
       await set.refresh()
+      const now = set.history.tags.get(name)
+      if (now === null ? version === null : version?.equals(now) === true) return
+      throw new ParcelError('NAME_TAKEN', `another host holds on to the name "${name}"`)
     })
   }
 
@@ -133,25 +155,25 @@ export class Author {
     await stamps.save(stateDir, identity.atRest, parcel, version).catch(() => {})
   }
 
-  /** Writes a version's records; when it settles they are durable. */
-  async #publish(
-    version: Version,
-    { places, trace }: { places: Omit<Places, 'version'>; trace: Omit<Trace, 'version'> | null },
-    beforeRecord: (id: Buffer) => Promise<void> = async () => {}
-  ): Promise<Known> {
-    const { context, set, own } = this.#parts
-    const signed = signVersion(context.identity, version)
-    const { id } = signed
-    await beforeRecord(id)
-    const records = [
-      ...(trace === null
-        ? []
-        : [encodeMetaRecord({ type: 'trace', trace: { ...trace, version: id } })]),
-      encodeMetaRecord({ type: 'places', places: { ...places, version: id } }),
-      encodeMetaRecord({ type: 'version', ...signed })
-    ]
+  /** Writes the records of versions, all or none; when it settles they are durable. */
+  async #append(made: readonly Made[]): Promise<void> {
+    const { context, own } = this.#parts
+    const records = made.flatMap(({ signed, places, trace }) => {
+      const version = signed.id
+      const first =
+        trace === null ? [] : [encodeMetaRecord({ type: 'trace', trace: { ...trace, version } })]
+      return [
+        ...first,
+        encodeMetaRecord({ type: 'places', places: { ...places, version } }),
+        encodeMetaRecord({ type: 'version', ...signed })
+      ]
+    })
     await own.require().meta.append(records.map((bytes) => [bytes]))
     await context.store.flush()
+  }
+
+  async #readBack({ id }: Made['signed']): Promise<Known> {
+    const { set } = this.#parts
     await set.refresh()
     const known = set.history.get(id)
     if (known === null) throw new ParcelError('FAILED', 'the new version cannot be read back')

@@ -91,8 +91,8 @@ export class Availability {
   }
 
   /**
-   * Runs work that waits for blocks, and fails with UNREACHABLE when nothing of the version has come
-   * and nothing was done with it for `timeout` ms.
+   * Runs work that waits for blocks, and fails with UNREACHABLE when it has waited for `timeout` ms
+   * and nothing of the version has come. Time in which it does not wait for a block does not count.
    */
   async watch<T>(
     known: Known,
@@ -108,6 +108,7 @@ export class Availability {
       work.report(progress)
     }
     const timer = setInterval(() => {
+      if (!this.#set.logs().some((log) => log.isRead)) last = performance.now()
       if (performance.now() - Math.max(last, this.#set.lastDownload) <= timeout) return
       isLost = true
       stop.abort()

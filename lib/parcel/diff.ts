@@ -1,23 +1,24 @@
 import type { Entry } from '../format/entry.js'
 import { comparePaths, printable, type FileEntry } from '../format/file-table.js'
-import { CHUNK_SIZE, chunkCount, chunkLength } from '../format/limits.js'
+import { chunkCount } from '../format/limits.js'
 import type { Content } from '../image/contents.js'
 import type { ItemSource } from '../image/items.js'
 import { heightOf, spanOf } from '../image/shape.js'
 import { readInner, readLeaf, type Subtree } from '../image/tree-reader.js'
+import { addChunk, type Ranges } from './ranges.js'
 
 /** What is different in one path of two versions. */
 export interface Change {
   path: string
   kind: 'added' | 'removed' | 'changed'
   /** What it is in the newer version; of one that was removed, what it was. */
-  type: FileEntry['type']
+  fileType: FileEntry['type']
   /** Bytes, of a file; before and after. */
   size: [before: number, after: number]
   /** Whether its mode, or where a link leads, is another. */
   isChangedOtherwise: boolean
   /** What of a file that both have is different: [offset, length] in bytes, by chunks of 64 KiB. */
-  ranges: [offset: number, length: number][]
+  ranges: Ranges
 }
 
 /** One side of a comparison. */
@@ -25,9 +26,6 @@ export interface Side {
   contents: AsyncIterable<Content>
   source: ItemSource
 }
-
-/** Many ranges of a file are drawn together from here on, so that what is told stays bounded. */
-const MOST_RANGES = 10_000
 
 /**
  * What a newer version changed, in the order of paths. Of a file only those pages of its trees are
@@ -71,7 +69,7 @@ function whole(kind: 'added' | 'removed', entry: FileEntry): Change {
   return {
     path: printable(entry.path),
     kind,
-    type: entry.type,
+    fileType: entry.type,
     size: kind === 'added' ? [0, size] : [size, 0],
     isChangedOtherwise: false,
     ranges: []
@@ -86,7 +84,7 @@ async function compare(
 ): Promise<Change | null> {
   const [a, b] = [old.entry, now.entry]
   let isChangedOtherwise = a.mode !== b.mode
-  const ranges: Change['ranges'] = []
+  const ranges: Ranges = []
   if (a.type === 'symlink' && b.type === 'symlink')
     isChangedOtherwise ||= !a.target.equals(b.target)
   if (a.type === 'file' && b.type === 'file') {
@@ -94,30 +92,21 @@ async function compare(
       { size: a.size, root: a.root, place: old.place, source: oldSource },
       { size: b.size, root: b.root, place: now.place, source: newSource }
     ] as const
+    const [least, most] = [Math.min(a.size, b.size), Math.max(a.size, b.size)]
     // Chunks that are named in two ways cannot be compared by their names.
-    if (a.chunking !== b.chunking) ranges.push([0, b.size])
-    else
-      for await (const chunk of changedChunks(...trees))
-        add(ranges, chunk, Math.max(a.size, b.size))
-    if (a.size !== b.size && ranges.length === 0) {
-      ranges.push([Math.min(a.size, b.size), Math.abs(a.size - b.size)])
+    const isComparable = a.chunking === b.chunking
+    if (!isComparable && least > 0) ranges.push([0, least])
+    if (isComparable) {
+      for await (const chunk of changedChunks(...trees, chunkCount(least))) {
+        addChunk(ranges, chunk, most)
+      }
     }
+    addRest(ranges, least, most)
   }
   if (ranges.length === 0 && !isChangedOtherwise) return null
   const size: Change['size'] = a.type === 'file' && b.type === 'file' ? [a.size, b.size] : [0, 0]
   const path = printable(b.path)
-  return { path, kind: 'changed', type: b.type, size, isChangedOtherwise, ranges }
-}
-
-/** Adds a chunk to the last range if it touches it, or if there are too many. */
-function add(ranges: Change['ranges'], chunk: number, size: number): void {
-  const [start, end] = [chunk * CHUNK_SIZE, chunk * CHUNK_SIZE + chunkLength(size, chunk)]
-  const last = ranges.at(-1)
-  if (last !== undefined && (last[0] + last[1] === start || ranges.length >= MOST_RANGES)) {
-    last[1] = end - last[0]
-  } else {
-    ranges.push([start, end - start])
-  }
+  return { path, kind: 'changed', fileType: b.type, size, isChangedOtherwise, ranges }
 }
 
 interface Tree {
@@ -137,10 +126,22 @@ interface Cursor {
   count: number
 }
 
-/** Numbers of chunks that are not the same in both files, in order. */
-async function* changedChunks(a: Tree, b: Tree): AsyncGenerator<number> {
+/** What only one of two files has. */
+function addRest(ranges: Ranges, from: number, to: number): void {
+  const last = ranges.at(-1)
+  const end = last === undefined ? 0 : last[0] + last[1]
+  if (end >= to || from === to) return
+  if (last !== undefined && end >= from) last[1] = to - last[0]
+  else ranges.push([from, to - from])
+}
+
+/** Numbers of chunks that are not the same in both files, of the first `most`, in order. */
+async function* changedChunks(a: Tree, b: Tree, most: number): AsyncGenerator<number> {
   const level = Math.max(heightOf(chunkCount(a.size)), heightOf(chunkCount(b.size)))
-  yield* below(top(a), top(b), level, 0)
+  for await (const chunk of below(top(a), top(b), level, 0)) {
+    if (chunk >= most) return
+    yield chunk
+  }
 }
 
 function top({ size, root, place, source }: Tree): Cursor {

@@ -4,6 +4,7 @@ import { branchOf, decodeVersion, encodeVersion, type Version } from '../format/
 import { keyedHash } from '../keys/hash.js'
 import { verifySignature, type Identity } from '../keys/identity.js'
 import { NS } from '../keys/namespaces.js'
+import { isIdPrefix, isLabel } from '../names.js'
 import { Tags } from './tags.js'
 
 export interface Known {
@@ -86,6 +87,7 @@ export class History {
     this.#versions.clear()
     this.#children.clear()
     this.#heads = null
+    this.tags.judge()
     for (const [name, { known, core, index }] of this.#heard) {
       if (this.#counts(known.version.author.toString('hex'), core, index)) this.#add(name, known)
     }
@@ -166,22 +168,49 @@ export class History {
   }
 
   isHead(id: Buffer): boolean {
-    return !this.#children.has(id.toString('hex'))
+    return this.heads().some((head) => head.id.equals(id))
   }
 
-  /** Versions that no other continues, newest first. More than one on a branch is a conflict. */
+  /**
+   * Versions that no other continues, newest first. More than one on a branch is a conflict. Of
+   * several that are one and the same, as two hosts make that settle something alike at the same
+   * time, one is a head, if none of them is continued.
+   */
   heads(): Known[] {
-    this.#heads ??= [...this.all()]
-      .filter(({ id }) => this.isHead(id))
-      .toSorted((a, b) => byAge(b, a))
+    if (this.#heads !== null) return this.#heads
+    const ends = [...this.all()].filter(({ id }) => !this.#children.has(id.toString('hex')))
+    const found = ends.filter((end) => {
+      const twins = this.#twins(end)
+      return twins.every(
+        ({ id }) => Buffer.compare(end.id, id) < 0 && ends.some((one) => one.id === id)
+      )
+    })
+    this.#heads = found.toSorted((a, b) => byAge(b, a))
     return this.#heads
+  }
+
+  /** Other versions with the same parents, contents and branch. */
+  #twins({ id, version }: Known): Known[] {
+    const [parent] = version.parents
+    if (parent === undefined) return []
+    return (this.#children.get(parent.toString('hex')) ?? []).flatMap((name) => {
+      const other = this.#versions.get(name)
+      if (other === undefined || other.id.equals(id)) return []
+      const { parents, table } = other.version
+      const isTwin =
+        isSame(table, version.table) &&
+        branchName(other.version) === branchName(version) &&
+        parents.length === version.parents.length &&
+        parents.every((one, i) => one.equals(version.parents[i] ?? id))
+      return isTwin ? [other] : []
+    })
   }
 
   /** Heads by the name of their branch. */
   branches(): Map<string, Known[]> {
     const branches = new Map<string, Known[]>()
     for (const head of this.heads()) {
-      const name = branchOf(head.version)
+      const name = branchName(head.version)
       branches.set(name, [...(branches.get(name) ?? []), head])
     }
     return branches
@@ -239,7 +268,7 @@ export class History {
    * it. Throws UNKNOWN_VERSION, also when several do; CONFLICT for a branch with several heads.
    */
   resolve(text: string): Known {
-    const tagged = this.tags.get(text)
+    const tagged = isIdPrefix(text) ? null : this.tags.get(text)
     if (tagged !== null) {
       const known = this.get(tagged)
       if (known !== null) return known
@@ -289,6 +318,12 @@ export function placesHash(places: Places): Buffer {
 /** Whether places name no other logs than the version does. */
 function areOf({ cores }: Version, places: Places): boolean {
   return places.cores.every((key) => cores.some((head) => head.key.equals(key)))
+}
+
+/** The branch that a version is on; what another host says that cannot be a name is none. */
+export function branchName(version: Version): string {
+  const name = branchOf(version)
+  return isLabel(name) ? name : ''
 }
 
 function isSame(a: Version['table'], b: Version['table']): boolean {

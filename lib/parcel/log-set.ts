@@ -30,6 +30,8 @@ interface OpenLog {
   claims: string | null
   /** How many of its writer's `drop` records have been heeded. */
   drops: number
+  /** It is our own, and what it lacks is fetched. */
+  isMended: boolean
   stop: () => void
 }
 
@@ -123,6 +125,19 @@ export class LogSet {
     const name = log.key.toString('hex')
     this.#logs.get(name)?.stop()
     this.#attach(log, this.#context.identity.publicKey.toString('hex'), !isCurrent)
+  }
+
+  /** From now on fetches what an own log lacks. */
+  mend(log: Log): void {
+    const open = this.#logs.get(log.key.toString('hex'))
+    if (open?.log !== log || !log.isOwn || open.isMended) return
+    open.isMended = true
+    const mirror = new Mirror(log, () => this.#callbacks.onWhole(log), undefined, this.pace)
+    const { stop } = open
+    open.stop = () => {
+      stop()
+      mirror.close()
+    }
   }
 
   /** Reads what is new in all logs; opens what was announced in them. */
@@ -301,7 +316,9 @@ export class LogSet {
         quota?.took(bytes)
       })
     ]
-    const mirror = isMirrored ? new Mirror(log, () => onWhole(log), onMissing, pace, quota) : null
+    // An own log with gaps has lost blocks on this disk: others may have them.
+    const isFetched = isMirrored || log.missing(0, log.length, 1).length > 0
+    const mirror = isFetched ? new Mirror(log, () => onWhole(log), onMissing, pace, quota) : null
     const stop = (): void => {
       for (const each of stops) each()
       mirror?.close()
@@ -314,6 +331,7 @@ export class LogSet {
       isProven: false,
       claims: null,
       drops: 0,
+      isMended: isFetched,
       stop
     }
     const name = log.key.toString('hex')

@@ -1,5 +1,16 @@
 import { execFile } from 'node:child_process'
-import { chmod, lstat, lutimes, mkdir, rename, rm, statfs, symlink, utimes } from 'node:fs/promises'
+import {
+  chmod,
+  lstat,
+  lutimes,
+  mkdir,
+  rename,
+  rm,
+  rmdir,
+  statfs,
+  symlink,
+  utimes
+} from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import { promisify } from 'node:util'
@@ -8,6 +19,7 @@ import type { FileEntry } from '../format/file-table.js'
 import { CHUNK_SIZE, chunkLength } from '../format/limits.js'
 import { leaves } from '../image/tree-reader.js'
 import { syncFolder } from '../keys/at-rest.js'
+import { hasCode } from '../paths.js'
 import { OrderedWindow } from '../ordered-window.js'
 import type { Work } from '../progress.js'
 import type { Content } from '../image/contents.js'
@@ -29,7 +41,12 @@ export interface MaterialiseOptions extends Omit<WriteFileOptions, 'onBytes'> {
   work: Work
   /** The last chance to refuse: everything is written, nothing replaced. */
   beforeSwap: () => Promise<void>
+  /** Nothing is replaced: throws CONFLICT when there is anything in `dir` at the end. */
+  isNew?: boolean
 }
+
+/** What is being written by this process: two would write over each other. */
+const underWay = new Set<string>()
 
 /**
  * Writes a version into `dir`, whole or not at all: it is built beside `dir` under another name,
@@ -38,6 +55,22 @@ export interface MaterialiseOptions extends Omit<WriteFileOptions, 'onBytes'> {
  */
 export async function materialise(dir: string, options: MaterialiseOptions): Promise<FileStamps> {
   const partial = partialOf(dir)
+  if (underWay.has(partial)) {
+    throw new ParcelError('CONFLICT', `${dir} is being written: wait until that is done`)
+  }
+  underWay.add(partial)
+  try {
+    return await write(dir, partial, options)
+  } finally {
+    underWay.delete(partial)
+  }
+}
+
+async function write(
+  dir: string,
+  partial: string,
+  options: MaterialiseOptions
+): Promise<FileStamps> {
   const previous = previousOf(dir)
   try {
     await mkdir(dirname(dir), { recursive: true })
@@ -53,7 +86,8 @@ export async function materialise(dir: string, options: MaterialiseOptions): Pro
     await setTimeout(stamps.untilSettled(systemTime()), undefined, { signal })
     stamps.keepSettled(systemTime())
     await options.beforeSwap()
-    const hadPrevious = await moveAside(dir, previous)
+    if (options.isNew === true) await removeEmpty(dir)
+    const hadPrevious = options.isNew !== true && (await moveAside(dir, previous))
     try {
       await rename(partial, dir)
     } catch (error) {
@@ -180,6 +214,17 @@ async function measure(
     }
   }
   return total
+}
+
+/** Throws CONFLICT for a folder with something in it. */
+async function removeEmpty(dir: string): Promise<void> {
+  try {
+    await rmdir(dir)
+  } catch (error) {
+    if (hasCode(error, 'ENOENT')) return
+    if (!hasCode(error, 'ENOTEMPTY', 'EEXIST', 'ENOTDIR')) throw error
+    throw new ParcelError('CONFLICT', `${dir} is not empty any more: choose another folder`)
+  }
 }
 
 /** Moves what is at `dir` out of the way; false when nothing was there. */

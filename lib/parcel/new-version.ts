@@ -2,8 +2,9 @@ import { nullIfElsewhere, ParcelError } from '../errors.js'
 import type { FileEntry, FileRole } from '../format/file-table.js'
 import { CHUNKING } from '../format/limits.js'
 import type { Places, Trace } from '../format/meta-record.js'
-import { branchOf, onBranch, type CoreHead, type Version } from '../format/version.js'
+import { onBranch, type CoreHead, type Version } from '../format/version.js'
 import { contents } from '../image/contents.js'
+import type { Identity } from '../keys/identity.js'
 import type { ItemSource } from '../image/items.js'
 import { openContents } from '../image/open-tree.js'
 import { CORE_PREFIX } from '../log/chunk-index.js'
@@ -16,7 +17,7 @@ import { commitFolder, type Images } from './commit.js'
 import type { ParcelContext } from './context.js'
 import { FaultSource, type Faults } from './faults.js'
 import { FileStamps } from './file-stamps.js'
-import { placesHash, type Known } from './history.js'
+import { branchName, placesHash, type Known } from './history.js'
 import type { LogSet } from './log-set.js'
 import type { DirtyMap, Scan } from './scan.js'
 import { blockName, shareOf, traceOf, type Used } from './trace.js'
@@ -86,7 +87,8 @@ export async function storeVersion(
 ): Promise<NewVersion> {
   const { index, pool, identity, clock, store } = context
   // A parent need not be known here, nor be where its author says; it only helps to store less.
-  const parent = base !== null && set.history.isPlaced(base) ? set.history.get(base) : null
+  const known = base !== null && set.history.isPlaced(base) ? set.history.get(base) : null
+  const parent = known !== null && isSound(known.version.cores, set, identity) ? known : null
   const heads = new Map<string, CoreHead>()
   for (const head of parent?.version.cores ?? []) heads.set(prefix(head.key), head)
   const cores = new CoreTable(parent === null ? [] : set.history.places(parent.id).cores)
@@ -132,7 +134,7 @@ export async function storeVersion(
     message: request.message,
     leaseEpoch: 0,
     cores: cores.keys.flatMap((key) => heads.get(prefix(key)) ?? []),
-    extensions: continued === null ? [] : onBranch(branchOf(continued.version))
+    extensions: continued === null ? [] : onBranch(branchName(continued.version))
   }
   const places = { cores: [...cores.keys], table: stored.table.place, roots: stored.roots }
   const { skipped, stamps } = stored
@@ -215,6 +217,15 @@ function imagesOf(
   }
 }
 
+/** Whether nothing is lost of what this host itself has written of a version. */
+function isSound(cores: readonly CoreHead[], set: LogSet, { publicKey }: Identity): boolean {
+  const self = publicKey.toString('hex')
+  return cores.every(({ key, length }) => {
+    const log = set.get(key)
+    return log === null || set.writerOf(key) !== self || log.missing(0, length, 1).length === 0
+  })
+}
+
 function usedOf(trace: Trace | null): Used {
   const files = (trace?.files ?? []).map((path) => path.toString())
   return {
@@ -232,7 +243,8 @@ async function baseFiles(
   const source = packsOf(new CoreTable(places.cores), set)
   const stamps = await FileStamps.load(stateDir, identity.atRest, set.parcel, id)
   // Its pages are taken over unread: only as they were when all of them were read and proved true.
-  const isOurs = version.author.equals(identity.publicKey)
+  const self = identity.publicKey.toString('hex')
+  const isOurs = version.cores.every(({ key }) => set.writerOf(key) === self)
   if (!isOurs && !stamps.places.equals(placesHash(places))) return null
   return new BaseFiles(source, contents(source, version, places), stamps)
 }

@@ -7,7 +7,6 @@ import type { SignedRecord } from '../format/wire.js'
 import { contents } from '../image/contents.js'
 import { CoreTable } from '../log/core-table.js'
 import { randomBytes } from '../keys/identity.js'
-import { branchOf } from '../format/version.js'
 import { Keyring } from '../keys/keyring.js'
 import type { Log } from '../log/log.js'
 import type { Work } from '../progress.js'
@@ -19,7 +18,7 @@ import type { ParcelContext } from './context.js'
 import { Control, mayWrite, signGenesis } from './control.js'
 import { Epochs } from './epochs.js'
 import { Faults } from './faults.js'
-import { History, type Known } from './history.js'
+import { branchName, History, type Known } from './history.js'
 import {
   announcementsOf,
   announcementText,
@@ -36,7 +35,10 @@ import { OwnRecords } from './own-records.js'
 import { itemsFor, recipesFor } from './recipes.js'
 import { Prefetch } from './prefetch.js'
 import type { Side } from './diff.js'
-import { restoreFiles } from './restore.js'
+import { losses, type Loss } from './lost.js'
+import { restoreFiles, type RestoreOptions } from './restore.js'
+import { salvage } from './salvage.js'
+import { checkBlocks, type Checked, type CheckOptions } from './verify.js'
 import type { Said } from './said-by-hosts.js'
 import { SavedState } from './saved-state.js'
 import { Synthesis } from './synthesis.js'
@@ -317,8 +319,9 @@ export class Parcel {
   requireHead(): Known {
     const { history } = this
     const heads = history.heads()
-    const base = this.folder.base === null ? null : history.get(this.folder.base)
-    const own = base === null ? [] : (history.branches().get(branchOf(base.version)) ?? [])
+    const { base: of } = this.folder
+    const base = of === null ? null : history.get(history.continued(of))
+    const own = base === null ? [] : (history.branches().get(branchName(base.version)) ?? [])
     const [head, ...others] = own.length === 1 ? own : heads
     if (head === undefined) {
       throw new ParcelError(
@@ -336,7 +339,7 @@ export class Parcel {
       )
     }
     const names = heads
-      .map(({ id, version }) => branchOf(version) || id.toString('hex', 0, 6))
+      .map(({ id, version }) => branchName(version) || id.toString('hex', 0, 6))
       .join(', ')
     throw new ParcelError(
       'CONFLICT',
@@ -468,16 +471,56 @@ export class Parcel {
   }
 
   /** Writes a version, or some paths of it, into a new folder. As `restoreFiles`. */
-  restore(known: Known, dir: string, paths: readonly string[], work: Work): Promise<number> {
-    return restoreFiles(known, dir, { paths, set: this.#set, pool: this.#context.pool, work })
+  restore(known: Known, dir: string, how: RestoreOptions, work: Work): Promise<number> {
+    return restoreFiles(known, dir, { ...how, set: this.#set, pool: this.#context.pool, work })
+  }
+
+  /**
+   * Reads blocks that are here and fetches again what is damaged. What nobody sends is lost: `onLoss`
+   * is told what that touches, and what is made from now on needs nothing of it.
+   */
+  async check(
+    how: Pick<CheckOptions, 'isChosen' | 'timeout'>,
+    onLoss: (loss: Loss) => Promise<void>,
+    work: Work
+  ): Promise<Checked> {
+    const checked = await checkBlocks(this.#set, { ...how, pool: this.#context.pool, work })
+    const { repaired, lost } = checked
+    if (repaired.length + lost.length > 0) {
+      this.#set.problem(
+        '',
+        `${repaired.length + lost.length} blocks were damaged on this disk: ` +
+          `${repaired.length} came again from other hosts, ${lost.length} did not`
+      )
+      await this.#set.refresh()
+    }
+    const current = this.#own.current?.logs ?? []
+    if (lost.some(({ log }) => current.includes(log))) {
+      await this.#exclusive(() => this.#own.start([]))
+    }
+    for await (const loss of losses(this.#set, lost)) await onLoss(loss)
+    return checked
+  }
+
+  /** Writes all of a version that can be read into a new folder. As `salvage`. */
+  salvage(
+    known: Known,
+    dir: string,
+    onLoss: (loss: Omit<Loss, 'version'>) => Promise<void>,
+    work: Work
+  ): Promise<{ files: number; lost: number }> {
+    return salvage(known, dir, { set: this.#set, onLoss, work })
   }
 
   /** Gives it another name on this host. */
   async rename(name: string): Promise<void> {
     this.#saved.value.name = name
     await this.#saved.save()
-    await this.says.recovery(this, { isAgain: true })
     this.#changed()
+    // It can wait for a suspend that is under way.
+    this.says.recovery(this, { isAgain: true }).catch((error: unknown) => {
+      if (!this.#isClosed) this.#set.problem('', ParcelError.from(error).message)
+    })
   }
 
   /** Fetches what a resume of a version wants first, ahead of all else; null when nobody knows what that is. */
@@ -564,8 +607,9 @@ export class Parcel {
     return role !== undefined && role !== 'vault'
   }
 
+  /** Whether this host has written all that is in a version: others can have been taken over. */
   #isOurs({ version }: Known): boolean {
-    return version.author.equals(this.#context.identity.publicKey)
+    return version.cores.every(({ key }) => this.#set.writerOf(key) === this.#self)
   }
 
   async #load(): Promise<void> {
@@ -598,9 +642,8 @@ export class Parcel {
    * Signs for a version that was made here. With a part in other hosts' logs, only that says
    * whether all of it is here; of one that is all our own, vaults learn by it, and it can wait.
    */
-  async #signFor({ version }: Known): Promise<void> {
-    const isOurs = version.cores.every(({ key }) => this.#set.writerOf(key) === this.#self)
-    if (!isOurs) {
+  async #signFor(known: Known): Promise<void> {
+    if (!this.#isOurs(known)) {
       await this.#issueReceipts()
       return
     }

@@ -8,6 +8,13 @@ import type { LogSet } from './log-set.js'
 import { materialise } from './materialise.js'
 import { packsOf } from './version-packs.js'
 
+export interface RestoreOptions {
+  /** Files and folders of the version; none: all of it. */
+  paths: readonly string[]
+  /** The last chance to refuse. */
+  beforeSwap: () => Promise<void>
+}
+
 /**
  * Writes a version, or what is at or below some of its paths, into a new folder `dir`: of what is
  * not on this host no more is fetched than that. It belongs to no parcel. Throws UNKNOWN_VERSION for a
@@ -18,14 +25,15 @@ export async function restoreFiles(
   dir: string,
   {
     paths,
+    beforeSwap,
     set,
     pool,
     work
-  }: { paths: readonly string[]; set: LogSet; pool: WorkerPool; work: Work }
+  }: RestoreOptions & { set: LogSet; pool: WorkerPool; work: Work }
 ): Promise<number> {
   const places = set.history.places(id)
   const source = packsOf(new CoreTable(places.cores), set, work.signal)
-  const wanted = paths.map((path) => Buffer.from(path.replace(/^\.?\/+|\/+$/g, '')))
+  const wanted = paths.map((path) => Buffer.from(path.replace(/^\.?\/+|\/+$|^\.$/g, '')))
   const missing = new Set(wanted)
   let files = 0
   const chosen = async function* (): AsyncGenerator<Content> {
@@ -52,7 +60,8 @@ export async function restoreFiles(
     contents: chosen,
     work,
     onItems: async () => {},
-    beforeSwap: async () => {}
+    beforeSwap,
+    isNew: true
   })
   return files
 }

@@ -24,19 +24,20 @@ export class PatientSwarm extends Hyperswarm {
     const onError = (): void => {}
     const onOpen = (): void => {
       stop()
-      connection.on('error', onError)
       connection.destroy()
     }
     const onClose = (): void => {
       stop()
-      if (!connection.destroying) this._handleServerConnection(connection)
+      if (connection.destroying) return
+      // From here on somebody else listens.
+      this._handleServerConnection(connection)
+      connection.off('error', onError)
     }
     const stop = (): void => {
       clearTimeout(timer)
       dialled.off('open', onOpen)
       dialled.off('close', onClose)
       connection.off('close', stop)
-      connection.off('error', onError)
     }
     dialled.on('open', onOpen)
     dialled.on('close', onClose)

@@ -14,6 +14,8 @@ declare module 'corestore' {
       writable?: boolean
       inflightRange?: [number, number]
     }): Hypercore
+    /** Open cores by discovery key in hex, also those that could not be opened. */
+    readonly cores: { readonly map: Map<string, unknown> }
     close(): Promise<void>
   }
 }

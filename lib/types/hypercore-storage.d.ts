@@ -8,5 +8,23 @@ declare module 'hypercore-storage' {
     compact(): Promise<void>
     ready(): Promise<void>
     close(): Promise<void>
+    /** null: there is no such core. */
+    resumeCore(discoveryKey: Buffer): Promise<StoredCore | null>
+  }
+
+  /** What is asked for is read by `tryFlush`, all at once. */
+  export interface Reading {
+    getHead(): Promise<{ length: number } | null>
+    getBlock(index: number): Promise<Buffer | null>
+    tryFlush(): void
+  }
+
+  export interface StoredCore {
+    read(): Reading
+    write(): {
+      putBitfieldPage(index: number, page: Buffer): void
+      flush(): Promise<unknown>
+    }
+    close(): Promise<void>
   }
 }

@@ -35,7 +35,8 @@ declare module 'hypercore' {
 
   export interface Proof {
     fork: number
-    block: { index: number; value: Buffer; nodes: ProofNode[] }
+    /** The value is null when it is not here. */
+    block: { index: number; value: Buffer | null; nodes: ProofNode[] }
     hash: null
     seek: null
     upgrade: null
@@ -95,7 +96,13 @@ declare module 'hypercore' {
     update(options?: { wait?: boolean }): Promise<boolean>
     treeHash(length?: number): Promise<Buffer>
     missingNodes(index: number): Promise<number>
-    proof(of: { block: { index: number; nodes: number } }): Promise<Proof>
+    proof(of: {
+      block: { index: number; nodes: number }
+      /** For who has nothing of the log: the signature too. */
+      upgrade?: { start: number; length: number }
+    }): Promise<Proof>
+    /** Throws when a proof, with the block itself, does not lead to the log's signature. */
+    verifyFullyRemote(proof: Proof): Promise<unknown>
     download(range: { blocks: readonly number[] }): Download
     replicate(stream: Duplex): Duplex
     close(): Promise<void>

@@ -28,8 +28,8 @@ test('show, diff and tags: versions by id and by name', async (t) => {
   const [first, second] = ids
   const shown = objects(await user.ok('show', 'files', first.slice(0, 8), '--json'))
   assert.deepEqual(
-    shown.map(({ type, path = '' }) => `${String(type)} ${String(path)}`),
-    ['file a', 'folder sub', 'file sub/deep', 'version ']
+    shown.map(({ type, fileType = '', path = '' }) => [type, fileType, path].join(' ')),
+    ['file file a', 'file folder sub', 'file file sub/deep', 'version  ']
   )
   assert.match(await user.ok('show', 'files'), /two[^]*3 files/)
   await user.ok('tag', 'files', 'before', first.slice(0, 8))
@@ -59,6 +59,7 @@ test('show, diff and tags: versions by id and by name', async (t) => {
   assert.match(await user.ok('diff', 'files', 'before', 'now'), /no changes/)
   await user.ok('tag', 'files', 'before', '--delete')
   await user.fails(1, 'tag', 'files', 'before', '--delete')
+  await user.fails(2, 'tag', 'files', '--delete')
   await user.fails(1, 'diff', 'files', 'before')
   for (const wrong of ['', '-x', '../up', 'abcd', 'DEADBEEF', 'x'.repeat(65), 'a b', 'a\n']) {
     failure(await user.run('tag', 'files', '--', wrong), 2, `the tag ${JSON.stringify(wrong)}`)
@@ -96,6 +97,8 @@ test('restore writes a version, or some paths of it, into a folder of its own', 
   assert.deepEqual(await readdir(place.path('some'), { recursive: true }), ['sub', 'sub/deep'])
   await user.ok('restore', 'files', first, '/sub/', './a', '--to', place.path('more'))
   assert.deepEqual((await readdir(place.path('more'))).toSorted(), ['a', 'sub'])
+  await user.ok('restore', 'files', first, '.', '--to', place.path('dot'))
+  assert.deepEqual((await readdir(place.path('dot'))).toSorted(), ['a', 'sub'])
   await user.fails(1, 'restore', 'files', first, 'b', '--to', place.path('none'))
   await assert.rejects(stat(place.path('none')), { code: 'ENOENT' })
   for (const [exit, to] of [
@@ -230,6 +233,9 @@ test('two heads: both kept as branches, each with its own head from then on, and
   await desk.ok('resolve', 'work', '--keep-both')
   await sameHeads(desk, laptop, 2)
   for (const user of [desk, laptop]) {
+    // The folder goes on from the head that was kept, before any suspend.
+    await user.ok('resume', 'work')
+    await user.ok('show', 'work')
     assert.match(await user.ok('status', 'work'), /2 branches/)
     await user.fails(2, 'resolve', 'work', '--keep-both')
   }

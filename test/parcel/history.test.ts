@@ -41,7 +41,7 @@ const dag = fc
     for (const [n, [picks, created]] of nodes.entries()) {
       const chosen = new Set(n === 0 ? [] : picks.map((pick) => pick % n))
       const parents = [...chosen].flatMap((at) => signed[at]?.id ?? [])
-      const one = signVersion(AUTHOR, version({ parents, created, message: `${n}` }))
+      const one = signVersion(AUTHOR, version({ parents, created, table: { size: n, root: null } }))
       signed.push({ ...one, parents, created })
     }
     return signed

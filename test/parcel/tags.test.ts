@@ -51,5 +51,27 @@ test('a later word replaces an earlier one; of who is shut out none counts', () 
   say('02', null)
   assert.equal(tags.get('t'), null)
   shut.add('02')
+  tags.judge()
   assert.deepEqual(tags.list(), [{ name: 't', version: y }])
+})
+
+test('nobody takes room from others, or a name that stands for something else', () => {
+  const tags = new Tags((host) => host !== 'reader')
+  const version = Buffer.alloc(32, 1)
+  const where = { core: CORE, index: 1 }
+  tags.add({ name: 'mine', version, number: 1 }, 'owner', where)
+  for (let n = 0; n < 100; n++) {
+    tags.add({ name: 'mine', version: null, number: 2 ** 40 }, 'reader', where)
+  }
+  for (let n = 0; n < 5_000; n++) {
+    tags.add({ name: `t${n}`, version, number: 1 }, 'runner', where)
+  }
+  tags.add({ name: 'later', version, number: 1 }, 'owner', where)
+  for (const wrong of ['', 'abcdef012345', '01'.repeat(32), 'a\nb', '../up', '-x']) {
+    tags.add({ name: wrong, version, number: 1 }, 'owner', where)
+    assert.equal(tags.get(wrong), null)
+  }
+  assert.deepEqual(tags.get('mine'), version)
+  assert.deepEqual(tags.get('later'), version)
+  assert.equal(tags.list().length, 1_024 + 2)
 })

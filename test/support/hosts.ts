@@ -44,8 +44,12 @@ export class TestHosts {
     return host
   }
 
-  async open(name: string): Promise<Host> {
-    const host = await Host.open({ home: this.home(name), bootstrap: this.dht.address })
+  get(name: string): Host | undefined {
+    return this.#hosts.get(name)
+  }
+
+  async open(name: string, clock: () => number = Date.now): Promise<Host> {
+    const host = await Host.open({ home: this.home(name), bootstrap: this.dht.address, clock })
     this.#hosts.set(name, host)
     return host
   }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
-import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import type { Host } from '../../lib/index.js'
@@ -93,6 +93,67 @@ test('three hosts that each went on: whoever settles it, all see the same head',
   assert.equal(new Set(texts).size, 1)
   const { version } = await c.suspend('p')
   assert.deepEqual(version.parents, [settled.id])
+})
+
+test('two hosts that settle it alike at the same time agree; a branch of a host named in hex', async (t) => {
+  const hosts = await TestHosts.start(t)
+  const beef = await hosts.create('beef')
+  const at = (name: string): string => join(hosts.dir, `at-${name}`)
+  await mkdir(at('beef'))
+  await beef.add(at('beef'), { name: 'p', vm: 'folder' })
+  await beef.suspend('p')
+  const other = await hosts.create('other')
+  await other.join((await beef.invite('p')).invite)
+  await other.resume('p', { to: at('other') })
+  for (const name of ['beef', 'other']) await hosts.stop(name)
+  for (const name of ['beef', 'other']) {
+    const host = await hosts.open(name)
+    await writeFile(join(at(name), 'file'), name)
+    await host.suspend('p', { offline: true })
+    await hosts.stop(name)
+  }
+  const all = [await hosts.open('beef'), await hosts.open('other')] as const
+  const [first = ''] = await sameHeads(all, 2)
+  await Promise.all(all.map((host) => host.versions.take('p', first)))
+  const [head = ''] = await sameHeads(all, 1)
+  for (const host of all) assert.equal((await host.status('p')).isInConflict, false)
+  // Whoever goes on from either of them goes on from the one that all take.
+  const { version } = await all[1].resume('p')
+  assert.equal(version.id, head)
+  await writeFile(join(at('other'), 'file'), 'later')
+  const later = await all[1].suspend('p')
+  assert.deepEqual(await sameHeads(all, 1), [later.version.id])
+  // And a host named like an id can keep its head.
+  await writeFile(join(at('beef'), 'file'), 'at the same time')
+  await hosts.stop('other')
+  await all[0].resume('p', { version: head, force: true })
+  await writeFile(join(at('beef'), 'file'), 'at the same time')
+  await all[0].suspend('p')
+  const kept = await all[0].versions.keepAll('p')
+  assert.deepEqual(kept.map(({ branch }) => branch).toSorted(), ['beef-branch', 'other'])
+})
+
+test('a folder that is filled while it is restored to keeps what was put there', async (t) => {
+  const hosts = await TestHosts.start(t)
+  const host = await hosts.create('one')
+  const folder = join(hosts.dir, 'folder')
+  await mkdir(folder)
+  await writeFile(join(folder, 'file'), randomBytes(1_000_000))
+  await host.add(folder, { name: 'p', vm: 'folder' })
+  const { version } = await host.suspend('p')
+  const to = join(hosts.dir, 'to')
+  await mkdir(to)
+  const task = host.versions.restore('p', { version: version.id, to })
+  let isFilled = false
+  for await (const event of task) {
+    if (event.type !== 'progress' || event.step !== 'writing' || isFilled) continue
+    isFilled = true
+    await writeFile(join(to, 'precious'), 'precious')
+  }
+  assert.equal(isFilled, true)
+  await assert.rejects(Promise.resolve(task), { code: 'CONFLICT' })
+  assert.equal(await readFile(join(to, 'precious'), 'utf8'), 'precious')
+  assert.deepEqual(await readdir(hosts.dir), ['folder', 'homes', 'to'])
 })
 
 test('a reader names and settles nothing', async (t) => {

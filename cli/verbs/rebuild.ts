@@ -1,0 +1,34 @@
+import type { Command } from 'commander'
+import { homeDir, setStoreAside } from '../../lib/index.js'
+import { follow, verb } from '../context.js'
+import { seconds } from '../options.js'
+
+export function rebuildVerb(program: Command): void {
+  const command = program
+    .command('rebuild')
+    .description('set a store aside that does not open any more, and fetch everything again')
+    .option('--timeout <seconds>', 'how long to wait for a host that has it', seconds, 60)
+    .addHelpText(
+      'after',
+      `
+Keys, names and folders of this host stay. What other hosts and vaults have comes back; versions that
+were in this store alone do not, and the store is kept beside the new one until you remove it. What is
+damaged in a store that opens, 'hyperparcel verify' repairs.
+Example: hyperparcel rebuild`
+    )
+  verb(command, async (context, self) => {
+    const { client, options, terminal } = context
+    const { timeout } = self.opts<{ timeout: number }>()
+    await client.stop()
+    const aside = await setStoreAside(homeDir(options.home))
+    terminal.result('rebuild', { aside }, `the damaged store is in ${aside} now`)
+    const parcels = await client.call('recover', { timeout: timeout * 1_000 }, follow(context))
+    for (const parcel of parcels) {
+      terminal.result(
+        'parcel',
+        parcel,
+        `${parcel.name} comes back: 'hyperparcel status' shows how far`
+      )
+    }
+  })
+}
