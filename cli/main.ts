@@ -4,6 +4,7 @@ import { VERSION } from '../lib/index.js'
 import { EXIT } from './exit.js'
 import { addVerb } from './verbs/add.js'
 import { attachVerb } from './verbs/attach.js'
+import { consistencyVerb } from './verbs/consistency.js'
 import { copiesVerb } from './verbs/copies.js'
 import { daemonVerb } from './verbs/daemon.js'
 import { doctorVerb } from './verbs/doctor.js'
@@ -85,6 +86,7 @@ for (const define of [
   runVerb,
   suspendVerbs,
   copiesVerb,
+  consistencyVerb,
   resumeVerb,
   attachVerb,
   stopVerb,

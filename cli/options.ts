@@ -17,6 +17,13 @@ export function size(text: string): number {
   throw new InvalidArgumentError("a size such as 500G, or 'none'")
 }
 
+/** Reads an option that is a number of days. */
+export function days(text: string): number {
+  const value = Number(text)
+  if (/^\d+$/.test(text) && value >= 1 && value <= 3_650) return value
+  throw new InvalidArgumentError('a number of days, at most 3650')
+}
+
 /** Reads an option that is a share, such as 5% or 0.05. */
 export function share(text: string): number {
   const [, number = '', percent = ''] = /^(\d+(?:\.\d+)?)(%?)$/.exec(text) ?? []

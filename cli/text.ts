@@ -41,6 +41,15 @@ export function lossText({ version, path, ranges }: LossInfo): string {
   return `${shortId(version)}: ${path}  ${rangesText(ranges)}`
 }
 
+/** A time of the last day as '9:12', else with its date. */
+export function timeText(ms: number, now = Date.now()): string {
+  const at = new Date(ms)
+  const time = `${at.getHours()}:${String(at.getMinutes()).padStart(2, '0')}`
+  if (Math.abs(now - ms) < 86_400_000) return time
+  const month = String(at.getMonth() + 1).padStart(2, '0')
+  return `${at.getFullYear()}-${month}-${String(at.getDate()).padStart(2, '0')} ${time}`
+}
+
 export function stateText(parcel: ParcelInfo): string {
   const { state, path, heads, screen, isInConflict } = parcel
   const several = `, ${heads.length} ${isInConflict ? 'heads: a conflict' : 'branches'}`

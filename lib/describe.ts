@@ -71,6 +71,8 @@ export async function describeParcel(
       name: nameOf(id),
       role,
       isConnected: id === self || connected.has(id),
+      lastSeen: parcel.lastSeen(id),
+      runningSince: parcel.runningSince(id),
       incarnations: parcel.control.incarnations().filter(({ host }) => host.toString('hex') === id)
         .length,
       ...factsIn(parcel, id, head)
@@ -85,6 +87,7 @@ export async function describeParcel(
     peers,
     problems: [...parcel.problems],
     copies: parcel.copies,
+    ...parcel.strictness,
     blocks: blocksOf(parcel, head),
     images: imagesOf(parcel, machine, connected)
   }

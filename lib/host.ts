@@ -302,12 +302,16 @@ export class Host {
   /** Starts a machine from its folder. Throws RUNNING, CONFLICT when it is suspended. */
   run(name: string, { cold = false } = {}): Promise<{ screen: string | null }> {
     const parcel = this.#parcels.named(name)
-    return this.#alone(parcel, () => this.#machine(parcel).run({ cold }))
+    return this.#alone(parcel, () =>
+      this.#andTell(parcel, () => this.#machine(parcel).run({ cold }))
+    )
   }
 
   /** Stops the machine (or takes the folder as it is) and makes a durable version of it. */
   suspend(name: string, options: SuspendOptions = {}): Task<SuspendResult> {
-    return this.#task(name, (parcel, work) => this.#machine(parcel).commit('end', options, work))
+    return this.#task(name, (parcel, work) =>
+      this.#andTell(parcel, () => this.#machine(parcel).commit('end', options, work))
+    )
   }
 
   /** Makes a durable version of what was written through `open`. */
@@ -333,7 +337,9 @@ export class Host {
       parcels: this.#parcels.all,
       outside: this.#outside
     }
-    return this.#task(name, (parcel, work) => resume(parcel, options, lent, work))
+    return this.#task(name, (parcel, work) =>
+      this.#andTell(parcel, () => resume(parcel, options, lent, work))
+    )
   }
 
   /**
@@ -361,7 +367,9 @@ export class Host {
   /** Ends a machine without suspending it; a suspend under way is let finish first. */
   stop(name: string): Promise<void> {
     const parcel = this.#parcels.named(name)
-    return this.#alone(parcel, () => this.#machine(parcel).process.end())
+    return this.#alone(parcel, () =>
+      this.#andTell(parcel, () => this.#machine(parcel).process.end())
+    )
   }
 
   /** The console of a running machine: a socket, both ways. */
@@ -545,12 +553,35 @@ export class Host {
 
   async #describe(parcel: Parcel): Promise<ParcelInfo> {
     const machine = this.#machine(parcel).process
+    const status = await machine.status()
+    this.#tellRunning(parcel, status)
     return describeParcel(parcel, {
       home: this.home,
       peers: this.#swarm.peers(parcel),
-      machine: await machine.status(),
+      machine: status,
       lastWords: await machine.lastWords()
     })
+  }
+
+  /** Tells the other hosts whether its machine runs here, if that is not as they were told. */
+  #tellRunning(parcel: Parcel, machine: { started: number } | null): void {
+    parcel.says.running(machine?.started ?? null).catch((error: unknown) => {
+      parcel.problem('', ParcelError.from(error).message)
+    })
+  }
+
+  /** Tells the other hosts what became of its machine, if anything did. */
+  async #andTell<T>(parcel: Parcel, work: () => Promise<T>): Promise<T> {
+    try {
+      return await work()
+    } finally {
+      this.#tellRunning(
+        parcel,
+        await this.#machine(parcel)
+          .process.status()
+          .catch(() => null)
+      )
+    }
   }
 
   #share(parcel: Parcel): void {

@@ -31,6 +31,7 @@ export type {
 } from './info.js'
 export type { Change } from './parcel/diff.js'
 export { setStoreAside } from './rebuild.js'
+export { CONSISTENCIES, type Consistency } from './parcel/local-state.js'
 export { SCANS, type DirtyMap, type Scan } from './parcel/scan.js'
 export { Task, type Progress, type TaskEvent } from './progress.js'
 export { Upkeep } from './upkeep.js'

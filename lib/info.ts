@@ -1,5 +1,6 @@
 import type { ImageSpec } from './export/image-process.js'
 import type { MemberRole } from './format/control-record.js'
+import type { Consistency } from './parcel/local-state.js'
 import type { DirtyMap, Scan } from './parcel/scan.js'
 import type { Skipped } from './parcel/walk.js'
 import type { PeerStatus } from './peer-status.js'
@@ -77,6 +78,10 @@ export interface MemberInfo {
   name: string
   role: MemberRole
   isConnected: boolean
+  /** When it said last what its newest versions are, ms since 1970; null: never, or it is this host. */
+  lastSeen: number | null
+  /** Since when its machine runs, as it says, ms since 1970; null: it does not. */
+  runningSince: number | null
   /** Sets of logs that it writes or wrote: more than one after its store was put back, or when it is two. */
   incarnations: number
   /** What it says of itself, signed; null: nothing yet. */
@@ -112,6 +117,9 @@ export interface ParcelInfo {
   revoked: { id: string; name: string; role: MemberRole; by: string; since: number }[]
   peers: PeerStatus[]
   problems: string[]
+  consistency: Consistency
+  /** With `latest`: hosts that were heard in so many days are waited for. */
+  days: number
   /** So many other hosts are to have a version before this one can be without. */
   copies: number
   /** Blocks of the newest version that are here, of how many; on a vault those of all logs. */
@@ -240,4 +248,6 @@ export interface ResumeResult {
   /** Hosts that said what their newest version is, and those that did not. */
   heard: string[]
   silent: string[]
+  /** When those were heard last, by name, in ms since 1970; who is not in it never was. */
+  lastSeen: Readonly<Record<string, number>>
 }

@@ -29,6 +29,7 @@ export interface ResumeContext {
 }
 
 const TIMEOUT = 60_000
+const DAY = 86_400_000
 /** ms */
 const PREFETCH_LIMIT = 600_000
 /** A monitor takes so long to load a machine, ms: meanwhile the rest comes. */
@@ -65,11 +66,10 @@ export async function resume(
   const isLazy = !prefetch || roles.length === driver.imageRoles.length
   const stopHolding = policy === 'demand' && isLazy ? parcel.hold() : () => {}
   try {
-    const heard = offline
-      ? new Set<string>()
-      : await swarm.hear(parcel, { ...HEAR, signal: work.signal })
+    const heard = offline ? new Set<string>() : await hear(parcel, { swarm, timeout }, work)
     const wanted = await chooseVersion(parcel, options.version, offline ? 0 : timeout, work)
     if (offline) await parcel.availability.requireHere(wanted)
+    noteRunning(parcel, work)
     await requireFit(driver, wanted.version.facts)
     const name = isName(parcel.name) ? parcel.name : 'parcel'
     const path = await realDestination(resolve(cwd, options.to ?? parcel.folder.path ?? name))
@@ -105,10 +105,43 @@ export async function resume(
       isRunning,
       screen,
       heard: names(others.filter((host) => heard.has(host))),
-      silent: names(others.filter((host) => !heard.has(host)))
+      silent: names(others.filter((host) => !heard.has(host))),
+      lastSeen: Object.fromEntries(
+        others.flatMap((host) => {
+          const seen = parcel.lastSeen(host)
+          return heard.has(host) || seen === null ? [] : [[parcel.hostName(host), seen]]
+        })
+      )
     }
   } finally {
     stopHolding()
+  }
+}
+
+/** Asks the other hosts for newer versions, as strictly as the user wants it; who was heard, in hex. */
+async function hear(
+  parcel: Parcel,
+  { swarm, timeout }: { swarm: Swarm; timeout: number },
+  { signal }: Work
+): Promise<Set<string>> {
+  const { consistency, days } = parcel.strictness
+  if (consistency === 'available') return swarm.hear(parcel, { ...HEAR, signal })
+  const since = Date.now() - days * DAY
+  const until = new Set(
+    [...parcel.trusted()].filter((host) => (parcel.lastSeen(host) ?? 0) >= since)
+  )
+  return swarm.hear(parcel, { ...HEAR, timeout: Math.max(timeout, HEAR.timeout), until, signal })
+}
+
+/** Says where its machine runs: who goes on here makes a second head. */
+function noteRunning(parcel: Parcel, work: Work): void {
+  for (const host of parcel.trusted()) {
+    const since = parcel.runningSince(host)
+    if (since === null) continue
+    work.note(
+      `it runs on ${parcel.hostName(host)} since ${new Date(since).toISOString()}: what is done there ` +
+        'makes a second head'
+    )
   }
 }
 

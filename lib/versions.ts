@@ -12,7 +12,7 @@ import { isLabel, requireLabel, requireName } from './names.js'
 import { homeOverlays } from './open-images.js'
 import { differences, type Change } from './parcel/diff.js'
 import { branchName, type Known } from './parcel/history.js'
-import { MAX_COPIES } from './parcel/local-state.js'
+import { MAX_COPIES, type Consistency } from './parcel/local-state.js'
 import type { Parcel } from './parcel/parcel.js'
 import type { ParcelList } from './parcel-list.js'
 import { ParcelMachine } from './parcel-machine.js'
@@ -283,6 +283,18 @@ export class Versions {
       throw new ParcelError('USAGE', `a number of hosts, at most ${MAX_COPIES}`)
     }
     await this.#parts.parcels.named(name).setCopies(count)
+  }
+
+  /** Sets how strict a resume is here. Throws USAGE. */
+  async setStrictness(
+    name: string,
+    how: Partial<{ consistency: Consistency; days: number }>
+  ): Promise<void> {
+    const { days = 1 } = how
+    if (!Number.isInteger(days) || days < 1 || days > 3_650) {
+      throw new ParcelError('USAGE', 'a number of days, at most 3,650')
+    }
+    await this.#parts.parcels.named(name).setStrictness(how)
   }
 
   /**

@@ -4,7 +4,7 @@ import { POLICIES, type Policy } from '../../lib/index.js'
 import { follow, verb } from '../context.js'
 import { seconds } from '../options.js'
 import { duration } from '../terminal.js'
-import { shortId } from '../text.js'
+import { shortId, timeText } from '../text.js'
 
 interface Options {
   version?: string
@@ -70,8 +70,13 @@ export function resumeVerb(program: Command): void {
     )
     const ms = performance.now() - started
     if (result.silent.length > 0) {
+      const hosts = result.silent.map((host) => {
+        const seen = result.lastSeen[host]
+        return seen === undefined ? host : `${host} (for ${duration(Date.now() - seen)})`
+      })
       context.terminal.note(
-        `not heard from: ${result.silent.join(', ')}; they may have newer versions`
+        `not heard from: ${hosts.join(', ')}; they may have newer versions than this one of ` +
+          timeText(result.version.created)
       )
     }
     const { here, total } = result.blocks

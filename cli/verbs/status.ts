@@ -2,7 +2,7 @@ import type { Command } from 'commander'
 import type { ParcelInfo } from '../../lib/index.js'
 import { verb } from '../context.js'
 import { bytes, duration } from '../terminal.js'
-import { shortId, stateText, versionLine, whereText } from '../text.js'
+import { shortId, stateText, timeText, versionLine, whereText } from '../text.js'
 
 export function statusVerb(program: Command): void {
   const command = program
@@ -41,9 +41,11 @@ function describe(parcel: ParcelInfo, self: string): string {
         `with 'hyperparcel resolve ${parcel.name}'`
     )
   }
-  for (const { name, role, isConnected } of parcel.members) {
-    const here = name === self ? ' (this host)' : isConnected ? ', connected' : ', not connected'
-    lines.push(`  ${role} ${name}${here}`)
+  for (const { name, role, isConnected, lastSeen, runningSince } of parcel.members) {
+    const seen = lastSeen === null ? '' : ` for ${duration(Date.now() - lastSeen)}`
+    const there = isConnected ? ', connected' : `, not connected${seen}`
+    const runs = runningSince === null ? '' : `, its machine runs since ${timeText(runningSince)}`
+    lines.push(`  ${role} ${name}${name === self ? ' (this host)' : `${there}${runs}`}`)
   }
   const { stall, dirtyBytes } = parcel.images ?? { stall: null, dirtyBytes: 0 }
   if (stall !== null) {

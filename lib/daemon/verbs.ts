@@ -10,6 +10,7 @@ import {
   type VersionInfo
 } from '../info.js'
 import type { Change } from '../parcel/diff.js'
+import { CONSISTENCIES } from '../parcel/local-state.js'
 import { SCANS } from '../parcel/scan.js'
 import type { Task, TaskEvent } from '../progress.js'
 import type { Vaults } from '../vaults.js'
@@ -108,6 +109,19 @@ export const verbs = {
     async ({ name, count }, { host }) => {
       if (count !== undefined) await host.versions.setCopies(name, count)
       return { copies: (await host.status(name)).copies }
+    }
+  ),
+  consistency: verb(
+    z.strictObject({
+      name: text,
+      consistency: z.enum(CONSISTENCIES).optional(),
+      days: z.number().optional()
+    }),
+    async ({ name, consistency, days }, { host }) => {
+      if (consistency !== undefined) await host.versions.setStrictness(name, { consistency })
+      if (days !== undefined) await host.versions.setStrictness(name, { days })
+      const now = await host.status(name)
+      return { consistency: now.consistency, days: now.days }
     }
   ),
   safe: listing(

@@ -71,6 +71,14 @@ export interface Tag {
   number: number
 }
 
+/** A host's machine runs, or does not: a notice for people, which decides nothing. */
+export interface Running {
+  /** Of a host's notices the one with the greatest number counts. */
+  number: number
+  /** Milliseconds since 1970 by that host's clock; null: it does not run. */
+  since: number | null
+}
+
 /** A record of a `meta` core. Unknown types are skipped. */
 export type MetaRecord =
   | { type: 'version'; bytes: Buffer; signature: Buffer }
@@ -80,6 +88,7 @@ export type MetaRecord =
   /** What a host says of itself, signed by its identity; a later one replaces it. */
   | { type: 'facts'; bytes: Buffer; signature: Buffer }
   | { type: 'tag'; tag: Tag }
+  | { type: 'running'; running: Running }
   | { type: 'unknown' }
 
 const VERSION = 1
@@ -88,6 +97,7 @@ const NAME = 3
 const TRACE = 4
 const FACTS = 5
 const TAG = 6
+const RUNNING = 7
 export const MAX_TAG_NUMBER = 2 ** 40
 const MAX_HOST_FACTS = 64
 const MAX_FACTS_BYTES = 65_536
@@ -121,6 +131,15 @@ export function encodeMetaRecord(record: Exclude<MetaRecord, { type: 'unknown' }
         .varint(number)
         .u8(version === null ? 0 : 1)
       if (version !== null) writer.fixed(version, HASH_BYTES)
+      break
+    }
+    case 'running': {
+      const { number, since } = record.running
+      writer
+        .u8(RUNNING)
+        .varint(number)
+        .u8(since === null ? 0 : 1)
+      if (since !== null) writer.varint(since)
     }
   }
   return Buffer.from(writer.bytes())
@@ -144,6 +163,11 @@ export function decodeMetaRecord(bytes: Uint8Array): MetaRecord {
     record = { type: 'facts', bytes: body, signature: reader.fixed(SIGNATURE_BYTES) }
   } else if (type === TAG) {
     record = { type: 'tag', tag: readTag(reader) }
+  } else if (type === RUNNING) {
+    const number = reader.varint()
+    const flag = reader.u8()
+    if (flag > 1) reader.fail('a flag is neither 0 nor 1')
+    record = { type: 'running', running: { number, since: flag === 0 ? null : reader.varint() } }
   } else {
     return { type: 'unknown' }
   }

@@ -8,6 +8,13 @@ import type { EpochKeys } from '../format/epoch-keys.js'
 
 export const MAX_COPIES = 64
 
+/**
+ * `available`: what is here is used, and it is said who was not heard. `latest`: a resume waits for
+ * every host that was heard in the last days.
+ */
+export const CONSISTENCIES = ['available', 'latest'] as const
+export type Consistency = (typeof CONSISTENCIES)[number]
+
 const hex = (bytes: number) =>
   z
     .string()
@@ -43,6 +50,11 @@ const schema = z.strictObject({
     .strictObject({ kind: z.enum(['commit', 'checkout']), version: hex(32), path: z.string() })
     .nullable()
     .default(null),
+  consistency: z.enum(CONSISTENCIES).default('available'),
+  /** Hosts that were heard in so many days are waited for. */
+  days: z.number().int().min(1).max(3_650).default(7),
+  /** When other hosts were heard last, by key in hex, ms since 1970. */
+  seen: z.record(hex(32), z.number()).default({}),
   /** How many other hosts are to have a version before this one can be without. */
   copies: z.number().int().min(0).max(MAX_COPIES).default(1),
   /** Lengths of own cores that were once durable: a store that is behind them was rolled back. */
@@ -70,6 +82,9 @@ export function newState(
     base: null,
     isStarted: false,
     pending: null,
+    consistency: 'available',
+    days: 7,
+    seen: {},
     copies: 1,
     marks: [],
     announcements: []

@@ -1,7 +1,7 @@
 import { ParcelError } from '../errors.js'
 import { decodeCoreHeader, type CoreKind } from '../format/core-header.js'
 import { printable } from '../format/file-table.js'
-import { decodeMetaRecord } from '../format/meta-record.js'
+import { decodeMetaRecord, type Running } from '../format/meta-record.js'
 import type { Keyring } from '../keys/keyring.js'
 import type { Log } from '../log/log.js'
 import { Mirror } from '../log/mirror.js'
@@ -65,6 +65,8 @@ export class LogSet {
   readonly hostNames = new Map<string, string>()
   /** What hosts say of themselves. */
   readonly facts: SaidByHosts
+  /** What hosts say of their machines, by key in hex. */
+  readonly running = new Map<string, Running>()
   /** The last version record that this software is too old to read; null when there is none. */
   newerFormat: ParcelError | null = null
   /** When a block last came from a peer, by `performance.now`. */
@@ -456,6 +458,10 @@ export class LogSet {
       if (this.history.get(id) === null) this.#refuseVersion(host)
     }
     if (record.type === 'tag') this.history.tags.add(record.tag, host, where)
+    if (record.type === 'running') {
+      const known = this.running.get(host)
+      if ((known?.number ?? -1) < record.running.number) this.running.set(host, record.running)
+    }
     if (record.type === 'facts') this.facts.add(host, record)
     if (record.type === 'name') {
       this.hostNames.set(host, printable(Buffer.from(record.name)).slice(0, 64))

@@ -2,7 +2,12 @@ import { chunkId } from '../chunk/id.js'
 import { ParcelError } from '../errors.js'
 import type { ControlBody } from '../format/control-record.js'
 import { encodePackHeader } from '../format/pack.js'
-import { encodeFacts, encodeMetaRecord, type SaidFacts } from '../format/meta-record.js'
+import {
+  encodeFacts,
+  encodeMetaRecord,
+  type Running,
+  type SaidFacts
+} from '../format/meta-record.js'
 import type { SignedRecord } from '../format/wire.js'
 import type { Keyring } from '../keys/keyring.js'
 import { NS } from '../keys/namespaces.js'
@@ -91,6 +96,13 @@ export class OwnLogs {
     const bytes = encodeFacts(this.#set.parcel, said)
     const signature = identity.sign(NS.factsSignature, bytes)
     await this.require().meta.append([[encodeMetaRecord({ type: 'facts', bytes, signature })]])
+    await this.#context.store.flush()
+    await this.saveMarks()
+  }
+
+  /** Tells people since when this host's machine runs, ms since 1970; null: it does not. */
+  async sayRunning(running: Running): Promise<void> {
+    await this.require().meta.append([[encodeMetaRecord({ type: 'running', running })]])
     await this.#context.store.flush()
     await this.saveMarks()
   }

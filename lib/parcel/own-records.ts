@@ -62,6 +62,19 @@ export class OwnRecords {
     })
   }
 
+  /** Tells the others since when its machine runs here, ms since 1970; null: it does not. */
+  async running(since: number | null): Promise<void> {
+    const { set, own, keyring } = this.#parts
+    const said = (): number | null => set.running.get(this.#self)?.since ?? null
+    if (said() === since) return
+    await this.#say(async () => {
+      if (said() === since || keyring.current.epochKey === null) return
+      const number = (set.running.get(this.#self)?.number ?? 0) + 1
+      await own.sayRunning({ number, since })
+      await set.refresh()
+    })
+  }
+
   /** Signs for versions that are whole here by now. Whether there were any. */
   async receipts(): Promise<boolean> {
     const { context, set, own, availability, keyring } = this.#parts

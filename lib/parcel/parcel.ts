@@ -26,6 +26,7 @@ import {
   epochText,
   newState,
   removeState,
+  type Consistency,
   type LocalState
 } from './local-state.js'
 import { LogSet } from './log-set.js'
@@ -46,6 +47,8 @@ import { versionItems, type VersionItems } from './version-items.js'
 import { contentsOf, packsOf } from './version-packs.js'
 import { WorkingFolder } from './working-folder.js'
 
+/** Hosts of which it is kept when they were heard, and how exactly, ms. */
+const [MOST_SEEN, SEEN_EVERY] = [1_024, 600_000]
 /** Records in one answer, bytes; one alone may be larger. */
 const MOST_RECORDS = 1_048_576
 
@@ -179,6 +182,40 @@ export class Parcel {
 
   get driver(): string {
     return this.#saved.value.driver
+  }
+
+  /** How strict a resume is, and of how many days hosts are waited for. */
+  get strictness(): { consistency: Consistency; days: number } {
+    const { consistency, days } = this.#saved.value
+    return { consistency, days }
+  }
+
+  async setStrictness(how: Partial<{ consistency: Consistency; days: number }>): Promise<void> {
+    Object.assign(this.#saved.value, how)
+    await this.#saved.save()
+    this.#changed()
+  }
+
+  /** When a host, in hex, said last what its newest versions are, ms since 1970; null: never. */
+  lastSeen(host: string): number | null {
+    return this.#saved.value.seen[host] ?? null
+  }
+
+  /** A host has said what its newest versions are. */
+  heardFrom(host: string): void {
+    const { seen } = this.#saved.value
+    const now = this.#context.clock()
+    const before = seen[host] ?? 0
+    if (Object.keys(seen).length >= MOST_SEEN && !(host in seen)) return
+    seen[host] = now
+    // Closing saves it too: it need not be exact.
+    if (Math.abs(now - before) < SEEN_EVERY) return
+    this.#saved.save().catch(() => {})
+  }
+
+  /** Since when another host's machine runs, as that host says, in ms since 1970; null: it does not. */
+  runningSince(host: string): number | null {
+    return this.#set.running.get(host)?.since ?? null
   }
 
   /** How many other hosts are to have a version before this one can be without. */

@@ -157,6 +157,7 @@ export class ParcelChannel {
   onHeads(bytes: Buffer): void {
     this.#guard(() => {
       this.#remoteHeads = decodeHeads(Buffer.from(bytes))
+      this.#parcel.heardFrom(this.host)
     })
   }
 

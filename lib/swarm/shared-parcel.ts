@@ -20,6 +20,8 @@ export interface SharedParcel {
   announce(records: readonly SignedRecord[]): Promise<void>
   headIds(): Buffer[]
   knows(version: Buffer): boolean
+  /** A host, in hex, has said what its newest versions are. */
+  heardFrom(host: string): void
   /** What answers questions of a host, in hex, about blocks that are here. */
   recipes(question: Question & { kind: 'recipes' }, host: string): Promise<(Recipe | null)[]>
   items(question: Question & { kind: 'items' }, host: string): Promise<Buffer>

@@ -129,11 +129,17 @@ export class Swarm {
 
   /**
    * Waits until every other host of the parcel has said what its newest versions are, at most
-   * `timeout` ms; once one has, the rest get only `grace` ms more. Returns who was heard, in hex.
+   * `timeout` ms; once one has, the rest get only `grace` ms more, but for those of `until`. Returns
+   * who was heard, in hex.
    */
   async hear(
     parcel: SharedParcel,
-    { timeout, grace, signal }: { timeout: number; grace: number; signal: AbortSignal }
+    {
+      timeout,
+      grace,
+      signal,
+      until = new Set()
+    }: { timeout: number; grace: number; signal: AbortSignal; until?: ReadonlySet<string> }
   ): Promise<Set<string>> {
     const started = performance.now()
     const shared = this.#shared.get(parcel.id.toString('hex'))
@@ -148,7 +154,8 @@ export class Swarm {
       const first = Math.min(...caughtUp.map(({ opened }) => opened))
       const isSought = now - since >= timeout || now - first >= grace
       const isBehind = channels.some(({ isReady, isCaughtUp }) => isReady && !isCaughtUp)
-      if ((isSought && !isBehind) || now - started >= timeout) return heard
+      const isLacking = [...until].some((host) => !heard.has(host))
+      if ((isSought && !isBehind && !isLacking) || now - started >= timeout) return heard
       await setTimeout(20, undefined, { signal })
     }
   }

@@ -2,8 +2,7 @@ import assert from 'node:assert/strict'
 import { readdir, readFile, rm, stat } from 'node:fs/promises'
 import { test, type TestContext } from 'node:test'
 import { setTimeout } from 'node:timers/promises'
-import { eventually } from '../support/hosts.js'
-import { failure, objects, Place, type Printed, type User } from './place.js'
+import { failure, objects, Place, type User } from './place.js'
 
 /** A host with a folder parcel of two versions. */
 async function twoVersions(t: TestContext): Promise<{
@@ -161,98 +160,4 @@ test('a machine that ran on is what it was when it was suspended', async (t) => 
   assert.deepEqual([state, heads[0].id], ['suspended', id])
   await user.ok('resume', 'vm', '--offline')
   await user.ok('stop', 'vm')
-})
-
-async function ids(user: User): Promise<string[]> {
-  const { heads }: { heads: Printed[] } = JSON.parse(await user.ok('status', 'work', '--json'))
-  return heads.map((head) => String(head['id'])).toSorted()
-}
-
-/** Two hosts of which each went on from one version while the other was off, and now they have met. */
-async function conflict(t: TestContext): Promise<{ place: Place; desk: User; laptop: User }> {
-  const place = await Place.make(t)
-  const [desk, laptop] = [await place.host('desk'), await place.host('laptop')]
-  await place.write('desk-work/file', 'base')
-  await desk.ok('add', place.path('desk-work'), '--name', 'work', '--vm', 'folder')
-  await desk.ok('suspend', 'work')
-  await laptop.ok('join', String((await desk.result('invite', 'work'))['invite']))
-  await laptop.ok('resume', 'work', '--to', place.path('laptop-work'))
-  await laptop.ok('daemon', 'stop')
-  await place.write('desk-work/file', 'of the desk')
-  await desk.ok('suspend', 'work')
-  await desk.ok('daemon', 'stop')
-  await place.write('laptop-work/file', 'of the laptop')
-  await laptop.ok('suspend', 'work', '--offline')
-  await eventually(async () => ((await ids(desk)).length === 2 ? true : null), 'desk has heard')
-  await eventually(async () => ((await ids(laptop)).length === 2 ? true : null), 'laptop has heard')
-  return { place, desk, laptop }
-}
-
-async function sameHeads(one: User, other: User, count: number): Promise<string[]> {
-  return eventually(async () => {
-    const [a, b] = [await ids(one), await ids(other)]
-    return a.length === count && a.join() === b.join() ? a : null
-  }, `${count} heads on both hosts`)
-}
-
-test('two heads: said everywhere, refused without a choice, settled for one of them on every host', async (t) => {
-  const { place, desk, laptop } = await conflict(t)
-  for (const user of [desk, laptop]) {
-    assert.match(await user.ok('status', 'work'), /2 heads: a conflict[^]*hyperparcel resolve work/)
-    assert.match(await user.ok('ls'), /conflict/)
-    assert.match(await user.ok('log', 'work'), /^\* [^]*\n\| \* [^]*\n\|\/\no /)
-    assert.match(await user.fails(4, 'resume', 'work'), /--version/)
-    await user.fails(4, 'rollback', 'work', (await ids(user))[0] ?? '')
-    await user.fails(4, 'show', 'work')
-    await user.fails(4, 'resolve', 'work')
-  }
-  const heads = objects(await desk.ok('log', 'work', '--json'))
-  const mine = heads.find(({ authorName, isHead }) => isHead === true && authorName === 'desk')
-  const base = heads.find(({ isHead }) => isHead === false)
-  await laptop.fails(2, 'resolve', 'work', '--take', String(base?.['id']))
-  await laptop.fails(2, 'resolve', 'work', '--take', String(mine?.['id']), '--keep-both')
-  const settled = await laptop.result('resolve', 'work', '--take', String(mine?.['id']))
-  const [head] = await sameHeads(desk, laptop, 1)
-  assert.equal(head, settled['id'])
-  // Whoever has what was taken goes on from there without a new conflict.
-  await place.write('desk-work/more', 'more')
-  const next = await desk.result('suspend', 'work')
-  assert.deepEqual(next['parents'], [head])
-  await sameHeads(desk, laptop, 1)
-  // What the laptop had is in the history, and its folder may be replaced: it is all in a version.
-  await laptop.ok('resume', 'work')
-  assert.equal(await readFile(place.path('laptop-work/file'), 'utf8'), 'of the desk')
-  await laptop.fails(2, 'resolve', 'work', '--take', String(next['id']))
-})
-
-test('two heads: both kept as branches, each with its own head from then on, and one again', async (t) => {
-  const { place, desk, laptop } = await conflict(t)
-  await desk.fails(2, 'resolve', 'work', '--keep-both', '--as', 'one')
-  await desk.fails(1, 'resolve', 'work', '--keep-both', '--as', 'one,one')
-  await desk.fails(2, 'resolve', 'work', '--keep-both', '--as', 'one,../two')
-  await desk.ok('resolve', 'work', '--keep-both')
-  await sameHeads(desk, laptop, 2)
-  for (const user of [desk, laptop]) {
-    // The folder goes on from the head that was kept, before any suspend.
-    await user.ok('resume', 'work')
-    await user.ok('show', 'work')
-    assert.match(await user.ok('status', 'work'), /2 branches/)
-    await user.fails(2, 'resolve', 'work', '--keep-both')
-  }
-  for (const [user, name] of [
-    [desk, 'desk'],
-    [laptop, 'laptop']
-  ] as const) {
-    await place.write(`${name}-work/file`, `later of the ${name}`)
-    assert.equal((await user.result('suspend', 'work'))['branch'], name)
-    // The folder is on a branch: that one's head is meant.
-    await user.ok('resume', 'work')
-    assert.equal(await readFile(place.path(`${name}-work/file`), 'utf8'), `later of the ${name}`)
-  }
-  await sameHeads(desk, laptop, 2)
-  await desk.ok('resume', 'work', '--version', 'laptop')
-  assert.equal(await readFile(place.path('desk-work/file'), 'utf8'), 'later of the laptop')
-  const one = await desk.result('resolve', 'work', '--take', 'laptop')
-  assert.equal(one['branch'], '')
-  assert.deepEqual(await sameHeads(desk, laptop, 1), [one['id']])
 })

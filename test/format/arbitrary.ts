@@ -186,6 +186,10 @@ export const metaRecord: fc.Arbitrary<Exclude<MetaRecord, { type: 'unknown' }>> 
   record({
     type: fc.constant('tag' as const),
     tag: record({ name: text, version: fc.oneof(none, hash), number: fc.nat(2 ** 30) })
+  }),
+  record({
+    type: fc.constant('running' as const),
+    running: record({ number, since: fc.oneof(none, number) })
   })
 )
 

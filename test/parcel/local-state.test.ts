@@ -22,6 +22,9 @@ function state(): LocalState {
     base: null,
     isStarted: false,
     pending: null,
+    consistency: 'available',
+    days: 7,
+    seen: {},
     copies: 1,
     marks: [{ core: hex(32), length: 3, treeHash: hex(32) }],
     announcements: [{ bytes: 'AAAA', signature: hex(64) }]

@@ -265,7 +265,9 @@ export function records(): Record<string, VectorFile> {
           }
         }),
         meta({ type: 'tag', tag: { name: 'avant é', version: id, number: 300 } }),
-        meta({ type: 'tag', tag: { name: 'avant é', version: null, number: 301 } })
+        meta({ type: 'tag', tag: { name: 'avant é', version: null, number: 301 } }),
+        meta({ type: 'running', running: { number: 4, since: 1_700_000_003_000 } }),
+        meta({ type: 'running', running: { number: 5, since: null } })
       ]
     },
     'control-records': {
