@@ -86,6 +86,7 @@ export async function describeParcel(
     })),
     peers,
     problems: [...parcel.problems],
+    rollbacks: [...parcel.rollbacks],
     copies: parcel.copies,
     ...parcel.strictness,
     blocks: blocksOf(parcel, head),

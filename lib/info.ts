@@ -117,6 +117,8 @@ export interface ParcelInfo {
   revoked: { id: string; name: string; role: MemberRole; by: string; since: number }[]
   peers: PeerStatus[]
   problems: string[]
+  /** When, in ms since 1970, and why this host went on in new logs, until its user has seen it. */
+  rollbacks: { at: number; why: string }[]
   consistency: Consistency
   /** With `latest`: hosts that were heard in so many days are waited for. */
   days: number

@@ -285,6 +285,13 @@ export class Versions {
     await this.#parts.parcels.named(name).setCopies(count)
   }
 
+  /** The user has seen that this host went on in new logs. */
+  async forgetRollbacks(): Promise<void> {
+    for (const parcel of this.#parts.parcels.all) {
+      if (parcel.rollbacks.length > 0) await parcel.forgetRollbacks()
+    }
+  }
+
   /** Sets how strict a resume is here. Throws USAGE. */
   async setStrictness(
     name: string,

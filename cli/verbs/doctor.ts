@@ -2,11 +2,14 @@ import { Option, type Command } from 'commander'
 import {
   checkAccelerator,
   examine,
+  homeDir,
   ParcelError,
+  readHome,
   type Check,
   type Finding
 } from '../../lib/index.js'
 import { verb, type Context } from '../context.js'
+import { timeText } from '../text.js'
 
 export function doctorVerb(program: Command): void {
   const command = program
@@ -22,16 +25,51 @@ export function doctorVerb(program: Command): void {
         .choices(['kvm', 'tcg'])
         .default('kvm')
     )
+    .option('--seen', 'forget that a store was put back to an earlier state', false)
     .addHelpText(
       'after',
       '\nExamples: hyperparcel doctor --json\n          hyperparcel doctor --kvm'
     )
   verb(command, async (context, self) => {
-    const { kvm, accelerator } = self.opts<{ kvm: boolean; accelerator: 'kvm' | 'tcg' }>()
+    const { kvm, accelerator, seen } = self.opts<{
+      kvm: boolean
+      accelerator: 'kvm' | 'tcg'
+      seen: boolean
+    }>()
     if (kvm) return tryAccelerator(context, accelerator)
     const findings = await examine()
     context.terminal.result('doctor', { findings }, findings.map(line).join('\n'))
+    await lookAtStore(context, seen)
   })
+}
+
+/** Whether the store is what this host left it as. Throws FORKED when it is not. */
+async function lookAtStore({ terminal, client, options }: Context, isSeen: boolean): Promise<void> {
+  const isHost = await readHome(homeDir(options.home)).then(
+    () => true,
+    () => false
+  )
+  if (!isHost) return
+  if (isSeen) await client.call('forget-rollbacks', {})
+  const { parcels, problems } = await client.call('ls', {})
+  for (const problem of problems) terminal.note(`problem: ${problem}`)
+  const rolledBack = parcels.filter(({ rollbacks }) => rollbacks.length > 0)
+  for (const { name, rollbacks } of rolledBack) {
+    for (const { at, why } of rollbacks) {
+      terminal.result(
+        'rollback',
+        { name, at, why },
+        `no   ${name}: ${why}, noticed ${timeText(at)}`
+      )
+    }
+  }
+  if (rolledBack.length === 0) return
+  const names = rolledBack.map(({ name }) => name).join(', ')
+  throw new ParcelError(
+    'FORKED',
+    `the store was put back for ${names}: versions that it had made since are those that other hosts ` +
+      "have ('hyperparcel log'); 'hyperparcel doctor --seen' forgets this"
+  )
 }
 
 async function tryAccelerator({ terminal }: Context, accelerator: 'kvm' | 'tcg'): Promise<void> {

@@ -65,6 +65,9 @@ function describe(parcel: ParcelInfo, self: string): string {
     if (refusal !== null) lines.push(`  ${host.slice(0, 8)}: ${refusal}`)
   }
   if (parcel.lastWords !== null) lines.push(`  its machine ended: ${parcel.lastWords}`)
+  for (const { at, why } of parcel.rollbacks) {
+    lines.push(`  rolled back, noticed ${timeText(at)}: ${why}; 'hyperparcel doctor' says more`)
+  }
   for (const problem of parcel.problems) lines.push(`  problem: ${problem}`)
   return lines.join('\n')
 }

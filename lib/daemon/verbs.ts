@@ -111,6 +111,10 @@ export const verbs = {
       return { copies: (await host.status(name)).copies }
     }
   ),
+  'forget-rollbacks': verb(nothing, async (_, { host }) => {
+    await host.versions.forgetRollbacks()
+    return {}
+  }),
   consistency: verb(
     z.strictObject({
       name: text,

@@ -7,6 +7,7 @@ import { readSealed, syncFolder, writeSealed } from '../keys/at-rest.js'
 import type { EpochKeys } from '../format/epoch-keys.js'
 
 export const MAX_COPIES = 64
+const MAX_ROLLBACKS = 16
 
 /**
  * `available`: what is here is used, and it is said who was not heard. `latest`: a resume waits for
@@ -50,6 +51,11 @@ const schema = z.strictObject({
     .strictObject({ kind: z.enum(['commit', 'checkout']), version: hex(32), path: z.string() })
     .nullable()
     .default(null),
+  /** When, in ms since 1970, and why this host went on in new logs, until the user has seen it. */
+  rollbacks: z
+    .array(z.strictObject({ at: z.number(), why: z.string().max(1_024) }))
+    .max(MAX_ROLLBACKS)
+    .default([]),
   consistency: z.enum(CONSISTENCIES).default('available'),
   /** Hosts that were heard in so many days are waited for. */
   days: z.number().int().min(1).max(3_650).default(7),
@@ -82,6 +88,7 @@ export function newState(
     base: null,
     isStarted: false,
     pending: null,
+    rollbacks: [],
     consistency: 'available',
     days: 7,
     seen: {},
@@ -89,6 +96,12 @@ export function newState(
     marks: [],
     announcements: []
   }
+}
+
+/** Keeps that this host goes on in new logs: it may have lost something. */
+export function noteRollback({ rollbacks }: LocalState, at: number, why: string): void {
+  rollbacks.push({ at, why })
+  if (rollbacks.length > MAX_ROLLBACKS) rollbacks.shift()
 }
 
 export function epochKeysOf({ epochs }: LocalState): EpochKeys[] {

@@ -14,8 +14,11 @@ import { NS } from '../keys/namespaces.js'
 import type { ParcelContext } from './context.js'
 import { encodeSigned } from './control.js'
 import { Incarnation } from './incarnation.js'
+import { noteRollback } from './local-state.js'
 import type { LogSet } from './log-set.js'
 import type { SavedState } from './saved-state.js'
+
+export const PUT_BACK = 'this store was put back to an earlier state'
 
 /**
  * What this host writes in a parcel: owns the current incarnation, and the seeds and marks of it
@@ -53,8 +56,10 @@ export class OwnLogs {
     const isWhole = await own.fits(marks)
     for (const log of own.logs) this.#set.addOwn(log, isWhole)
     if (isWhole) this.#current = own
-    else
-      this.#set.problem('', 'this store was put back to an earlier state: it goes on in new logs')
+    else {
+      this.#set.problem('', `${PUT_BACK}: it goes on in new logs`)
+      noteRollback(this.#saved.value, this.#context.clock(), PUT_BACK)
+    }
     return isWhole
   }
 

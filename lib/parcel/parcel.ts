@@ -25,6 +25,7 @@ import {
   epochKeysOf,
   epochText,
   newState,
+  noteRollback,
   removeState,
   type Consistency,
   type LocalState
@@ -182,6 +183,17 @@ export class Parcel {
 
   get driver(): string {
     return this.#saved.value.driver
+  }
+
+  /** When and why this host went on in new logs, as far as the user has not said that it is seen. */
+  get rollbacks(): readonly { at: number; why: string }[] {
+    return this.#saved.value.rollbacks
+  }
+
+  async forgetRollbacks(): Promise<void> {
+    this.#saved.value.rollbacks = []
+    await this.#saved.save()
+    this.#changed()
   }
 
   /** How strict a resume is, and of how many days hosts are waited for. */
@@ -660,6 +672,7 @@ export class Parcel {
     if (this.#isRollingBack || this.#isClosed) return
     this.#isRollingBack = true
     this.#set.problem('', `${why}: it goes on in new logs`)
+    noteRollback(this.#saved.value, this.#context.clock(), why)
     this.#exclusive(() => this.#own.start([]))
       .catch((error: unknown) => this.#set.problem('', ParcelError.from(error).message))
       .finally(() => (this.#isRollingBack = false))

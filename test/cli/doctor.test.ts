@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict'
 import { readdir } from 'node:fs/promises'
+import { cp, rm } from 'node:fs/promises'
+import { join } from 'node:path'
 import { test } from 'node:test'
 import { missingForQemu } from '../../examples/demo/linux-guest.js'
 import { noFuse } from '../../lib/vmm/namespace.js'
@@ -53,4 +55,36 @@ test('what cannot be started is the end of the checklist, and exit 1', GUESTS, a
   const { code, stdout } = await user.run('doctor', '--kvm')
   assert.match(stdout, /^no +start +.*qemu/i)
   assert.equal(code, 1)
+})
+
+test('a store that was put back is shown by status and doctor, exit 8, until it is seen', async (t) => {
+  const place = await Place.make(t)
+  const user = await place.host('one')
+  await place.write('files/a', 'first')
+  await user.ok('add', place.path('files'), '--name', 'files', '--vm', 'folder')
+  await user.ok('suspend', 'files')
+  await user.ok('doctor')
+  await user.ok('daemon', 'stop')
+  const db = join(user.home, 'store/db')
+  await cp(db, place.path('backup'), { recursive: true })
+  await place.write('files/a', 'second')
+  await user.ok('suspend', 'files')
+  await user.ok('daemon', 'stop')
+  // The very store, as a backup program would write it over what is there.
+  await rm(db, { recursive: true })
+  await cp(place.path('backup'), db, { recursive: true })
+  assert.match(await user.fails(8, 'doctor'), /put back for files/)
+  assert.match(
+    await user.ok('status', 'files'),
+    /rolled back, noticed \d+:\d\d: this store was put back/
+  )
+  await user.ok('daemon', 'stop')
+  const ran = await user.run('doctor', '--json')
+  assert.equal(ran.code, 8)
+  assert.match(ran.stdout, /"type":"rollback","name":"files"/)
+  await user.ok('doctor', '--seen')
+  await user.ok('doctor')
+  assert.doesNotMatch(await user.ok('status', 'files'), /rolled back/)
+  // What the folder has is a version again.
+  await user.ok('suspend', 'files')
 })

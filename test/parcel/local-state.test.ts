@@ -22,6 +22,7 @@ function state(): LocalState {
     base: null,
     isStarted: false,
     pending: null,
+    rollbacks: [],
     consistency: 'available',
     days: 7,
     seen: {},

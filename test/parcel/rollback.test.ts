@@ -94,6 +94,9 @@ test('a store put back alone is noticed: the parcel goes on in a new incarnation
     const again = await test.reopen()
     assert.equal(again.logs().length, 6)
     assert.deepEqual(again.problems, [])
+    // Until the user has seen it.
+    assert.equal(again.rollbacks.length, 1)
+    await again.forgetRollbacks()
     await comesBack(test, first)
     await comesBack(test, third)
     await make(test, 'four')
