@@ -176,8 +176,10 @@ export class Host {
       await host.close()
       throw failures[0].error
     }
-    if (!isRemovable) await host.#items.listen(home.dir)
-    host.#scrub.start()
+    if (!isRemovable) {
+      await host.#items.listen(home.dir)
+      host.#scrub.start()
+    }
     const isLost = host.#parcels.all.some((parcel) => parcel.isLost)
     if (home.isRestored || isLost) host.#entrance.seek()
     return host

@@ -51,6 +51,8 @@ export interface VerifyResult {
   /** Damaged ones that nobody has sent, and how many of them were records instead of contents. */
   lost: number
   lostRecords: number
+  /** Whole ones of which what proves them is damaged: only a new store helps. */
+  unproved: number
 }
 
 /** How blocks are read in the background. */

@@ -56,6 +56,7 @@ export class Scrub {
     this.#state = state
   }
 
+  /** @internal */
   static async open(home: string, parcels: ParcelList, clock: () => number): Promise<Scrub> {
     const path = join(home, FILE)
     const fresh: State = {
@@ -108,13 +109,16 @@ export class Scrub {
     state.left = Math.min(state.left + (state.quota * since) / DAY, state.quota)
     state.at = now
     let budget = Math.min(state.left, state.quota * AT_A_TIME)
-    while (budget > 0 && !this.#abort.signal.aborted) {
-      const bytes = await this.#step()
-      if (bytes === null) break
-      budget -= bytes
-      state.left -= bytes
+    try {
+      while (budget > 0 && !this.#abort.signal.aborted) {
+        const bytes = await this.#step()
+        if (bytes === null) break
+        budget -= bytes
+        state.left -= bytes
+      }
+    } finally {
+      await this.#save()
     }
-    await this.#save()
   }
 
   /** Reads the next blocks; null when all have been read. */
@@ -135,12 +139,13 @@ export class Scrub {
     const from = next.core === state.core ? state.block : 0
     const { parcel, log, core } = next
     const work = { report: () => {}, note: () => {}, signal: this.#abort.signal }
-    const isChosen = (one: typeof log, index: number): boolean =>
-      one === log && index >= from && index < from + STEP
-    const checked = await parcel.check({ isChosen, timeout: PATIENCE }, async () => {}, work)
-    const damaged = checked.repaired.length + checked.lost.length
-    state.damaged += damaged
+    const ranges = [{ log, start: from, end: from + STEP }]
+    // Whatever comes of it, the next look is at what follows.
     Object.assign(state, { core, block: from + STEP })
+    const how = { ranges, isChosen: () => true, timeout: PATIENCE }
+    const checked = await parcel.check(how, null, work)
+    const damaged = checked.repaired.length + checked.newlyLost.length
+    state.damaged += damaged
     // One that is damaged has to be fetched too.
     return checked.bytes + damaged * MAX_BLOCK
   }

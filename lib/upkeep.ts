@@ -1,7 +1,6 @@
 import { resolve } from 'node:path'
 import { ParcelError } from './errors.js'
 import type { LossInfo, VerifyResult } from './info.js'
-import type { Log } from './log/log.js'
 import type { Parcel } from './parcel/parcel.js'
 import type { ParcelList } from './parcel-list.js'
 import { Task, type Work } from './progress.js'
@@ -20,6 +19,7 @@ type OnLoss = (loss: LossInfo) => Promise<void>
 export class Upkeep {
   readonly #parts: Parts
 
+  /** @internal */
   constructor(parts: Parts) {
     this.#parts = parts
   }
@@ -73,19 +73,20 @@ export class Upkeep {
 
   async #check(
     parcels: readonly Parcel[],
-    how: { isChosen: (log: Log, index: number) => boolean; timeout: number },
+    how: { isChosen: () => boolean; timeout: number },
     onLoss: OnLoss,
     work: Work
   ): Promise<VerifyResult> {
-    const result = { blocks: 0, bytes: 0, repaired: 0, lost: 0, lostRecords: 0 }
+    const result = { blocks: 0, bytes: 0, repaired: 0, lost: 0, lostRecords: 0, unproved: 0 }
     for (const parcel of parcels) {
       const tell = (loss: Omit<LossInfo, 'parcel'>): Promise<void> =>
         onLoss({ ...loss, parcel: parcel.name })
-      const { blocks, bytes, repaired, lost } = await parcel.check(how, tell, work)
+      const { blocks, bytes, repaired, lost, unproved } = await parcel.check(how, tell, work)
       result.blocks += blocks
       result.bytes += bytes
       result.repaired += repaired.length
       result.lost += lost.length
+      result.unproved += unproved.length
       result.lostRecords += lost.filter(({ log }) => log.kind !== 'data').length
     }
     return result

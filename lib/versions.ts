@@ -41,6 +41,7 @@ interface Reading {
 export class Versions {
   readonly #parts: Parts
 
+  /** @internal */
   constructor(parts: Parts) {
     this.#parts = parts
   }
@@ -315,7 +316,8 @@ export class Versions {
     onChange: (version: VersionInfo) => Promise<void>
   ): Task<VersionInfo> {
     return new Task(async (work) => {
-      const parcel = this.#parts.parcels.named(name)
+      const { parcels } = this.#parts
+      const parcel = parcels.named(name)
       const known = parcel.history.resolve(version)
       const self = this.#parts.home.identity.publicKey.toString('hex')
       const others = (): string[] =>
@@ -324,13 +326,17 @@ export class Versions {
       const wake = new EventEmitter()
       const stop = parcel.onChange(() => wake.emit('change'))
       try {
-        for (let said = -1; ;) {
+        for (let said = ''; ;) {
+          if (parcels.withId(parcel.id) !== parcel) {
+            throw new ParcelError('UNKNOWN_PARCEL', `"${parcel.name}" was removed here`)
+          }
           const changed = once(wake, 'change', { signal: AbortSignal.any([work.signal, limit]) })
           changed.catch(() => {})
-          const count = others().length
-          if (count !== said) await onChange(await this.#describe(parcel, known))
-          said = count
-          if (count >= parcel.copies) return await this.#describe(parcel, known)
+          const holders = others()
+          const text = holders.toSorted().join(' ')
+          if (text !== said || said === '') await onChange(await this.#describe(parcel, known))
+          said = text
+          if (holders.length >= parcel.copies) return await this.#describe(parcel, known)
           await changed.catch(() => {})
           work.signal.throwIfAborted()
           if (limit.aborted) throw this.#tooFew(parcel, others())
@@ -385,7 +391,10 @@ export class Versions {
     return names
   }
 
-  /** The version that a name stands for, of those that are known here. Throws UNKNOWN_VERSION, CONFLICT. */
+  /**
+   * The version that a name stands for, of those that are known here. Throws UNKNOWN_VERSION, CONFLICT.
+   * @internal
+   */
   chosen(parcel: Parcel, version: string | undefined): Known {
     if (version !== undefined) return parcel.history.resolve(version)
     return parcel.requireHead()

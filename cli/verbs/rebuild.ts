@@ -1,13 +1,23 @@
 import type { Command } from 'commander'
-import { homeDir, setStoreAside } from '../../lib/index.js'
+import { type DaemonClient, homeDir, ParcelError, setStoreAside } from '../../lib/index.js'
 import { follow, verb } from '../context.js'
 import { seconds } from '../options.js'
+
+async function opens(client: DaemonClient): Promise<boolean> {
+  try {
+    return (await client.call('ls', {})).problems.length === 0
+  } catch (error) {
+    if (error instanceof ParcelError && error.code === 'INTEGRITY') return false
+    throw error
+  }
+}
 
 export function rebuildVerb(program: Command): void {
   const command = program
     .command('rebuild')
     .description('set a store aside that does not open any more, and fetch everything again')
     .option('--timeout <seconds>', 'how long to wait for a host that has it', seconds, 60)
+    .option('--force', 'also when it opens', false)
     .addHelpText(
       'after',
       `
@@ -18,7 +28,13 @@ Example: hyperparcel rebuild`
     )
   verb(command, async (context, self) => {
     const { client, options, terminal } = context
-    const { timeout } = self.opts<{ timeout: number }>()
+    const { timeout, force } = self.opts<{ timeout: number; force: boolean }>()
+    if (!force && (await opens(client))) {
+      throw new ParcelError(
+        'USAGE',
+        "the store opens: 'hyperparcel verify' repairs what is damaged in it (--force sets it aside all the same)"
+      )
+    }
     await client.stop()
     const aside = await setStoreAside(homeDir(options.home))
     terminal.result('rebuild', { aside }, `the damaged store is in ${aside} now`)

@@ -30,11 +30,17 @@ Example: hyperparcel verify work --sample 5%`
     const { sample, timeout } = self.opts<{ sample: number; timeout: number }>()
     const what = { sample, timeout: timeout * 1_000, ...(name === undefined ? {} : { name }) }
     const result = await context.client.each('verify', what, onLoss(context), follow(context))
-    const { blocks, bytes: size, repaired, lost, lostRecords } = result
+    const { blocks, bytes: size, repaired, lost, lostRecords, unproved } = result
     const damaged = repaired + lost
     const found =
       damaged === 0 ? 'nothing is damaged' : `${damaged} were damaged, ${repaired} came again`
     context.terminal.result('verified', result, `${blocks} blocks (${bytes(size)}): ${found}`)
+    if (unproved > 0 && lost === 0) {
+      throw new ParcelError(
+        'INTEGRITY',
+        `what proves ${unproved} whole blocks is damaged: 'hyperparcel rebuild' fetches all anew`
+      )
+    }
     if (lost === 0) return
     const records = lostRecords === 0 ? '' : `, ${lostRecords} of them records,`
     throw new ParcelError(

@@ -23,6 +23,10 @@ export interface BlockRange {
   end: number
 }
 
+/** What came of comparing a block with its log's signature. */
+export type Proved =
+  { state: 'proved' | 'unproved'; block: Buffer } | { state: 'damaged'; block: null }
+
 /** More ranges of one log are not kept: no honest writer has them. */
 const MOST_DROPPED = 65_536
 
@@ -44,6 +48,7 @@ export class Log {
   /** Ascending, apart from each other. */
   #dropped: readonly BlockRange[] = []
   readonly #dropListeners = new Set<() => void>()
+  readonly #forgotten = new Set<number>()
   readonly #inserted = new Set<(index: number, bytes: number) => void>()
 
   constructor(
@@ -234,10 +239,26 @@ export class Log {
       if (count <= 0) continue
       const set = this.#core.core.bitfield.countSet(start, count)
       if (set === 0) continue
-      await this.#core.clear(start, start + count)
+      await this.#clear(start, start + count)
       cleared += set
     }
     return cleared
+  }
+
+  /**
+   * Clears blocks, and nothing that proves others: hypercore 11 takes away the hash of a block, or of
+   * all blocks below a node, that stands to the left of the first one under the same parent.
+   */
+  async #clear(start: number, end: number): Promise<void> {
+    const { storage } = this.#core.core
+    const look = storage.read()
+    const nodes = nodesAbove(start, this.#core.length).map((index) => look.getTreeNode(index))
+    look.tryFlush()
+    const kept = await Promise.all(nodes)
+    await this.#core.clear(start, end)
+    const back = storage.write()
+    for (const node of kept) if (node !== null) back.putTreeNode(node)
+    await back.flush()
   }
 
   /** Takes back what `drop` was told: it was not the writer who said so. */
@@ -246,19 +267,21 @@ export class Log {
     for (const listener of this.#dropListeners) listener()
   }
 
-  /** Calls back when blocks were dropped. Returns how to stop. */
+  /** Calls back when blocks were dropped or forgotten. Returns how to stop. */
   onDrop(listener: () => void): () => void {
     this.#dropListeners.add(listener)
     return () => this.#dropListeners.delete(listener)
   }
 
-  /** The signed state of the log at a length that is here. */
+  /** The signed state of the log at a length that is here. Throws UNREACHABLE when its nodes are not. */
   async head(length = this.#core.length): Promise<CoreHead> {
     // hypercore's own would wait for the last block, which may be on a host that never comes back.
-    const treeHash =
-      length === this.#core.length
-        ? await Hypercore.treeHashFromStorage(this.#core, length)
-        : await this.#core.treeHash(length)
+    const treeHash = await Hypercore.treeHashFromStorage(this.#core, length).catch(
+      (error: unknown) => {
+        if (isDamage(error)) throw ParcelError.from(error)
+        throw new ParcelError('UNREACHABLE', `a log's state at ${length} is not here`, error)
+      }
+    )
     return { key: this.key, fork: this.#core.fork, length, treeHash }
   }
 
@@ -326,23 +349,38 @@ export class Log {
   }
 
   /**
-   * A block as it is stored, proved by the log's signature with nothing taken on trust; null when it is
-   * not here. Throws INTEGRITY.
+   * Compares a block that is here with the log's signature, taking nothing on trust. `damaged`: it
+   * cannot be read, or is not what was signed. `unproved`: what proves it cannot be read. null: it is
+   * not here. Whatever else goes wrong, as with files or the store, is thrown.
    */
-  async prove(index: number): Promise<Buffer | null> {
+  async prove(index: number): Promise<Proved | null> {
     for (;;) {
       const { length } = this.#core
       if (!this.#core.core.bitfield.hasSet(index, 1)) return null
+      const block = await this.#core.get(index, { wait: false }).catch((error: unknown) => {
+        if (isDamage(error)) return 'damaged' as const
+        throw error
+      })
+      if (block === 'damaged') return { state: 'damaged', block: null }
+      // It may have been dropped meanwhile.
+      if (block === null) {
+        if (!this.#core.core.bitfield.hasSet(index, 1)) return null
+        return { state: 'damaged', block: null }
+      }
       try {
         const upgrade = { start: 0, length }
         const proof = await this.#core.proof({ block: { index, nodes: 0 }, upgrade })
-        if (proof.block.value === null) throw new Error('it is gone')
+        proof.block.value = block
         await this.#core.verifyFullyRemote(proof)
-        return proof.block.value
+        return { state: 'proved', block }
       } catch (error) {
         // It grew meanwhile, and the proof is of neither length.
         if (length !== this.#core.length) continue
-        throw new ParcelError('INTEGRITY', `block ${index} of a log is damaged`, error)
+        if (this.#core.closing !== null) throw error
+        const code = error instanceof Error && 'code' in error ? String(error.code) : ''
+        const isWrong = ['INVALID_SIGNATURE', 'INVALID_CHECKSUM', 'INVALID_PROOF'].includes(code)
+        if (isWrong || isDamage(error)) return { state: 'unproved', block }
+        throw error
       }
     }
   }
@@ -359,7 +397,15 @@ export class Log {
 
   /** Forgets a block that is damaged, so that it can come again. */
   async forget(index: number): Promise<void> {
-    await this.#core.clear(index, index + 1)
+    await this.#clear(index, index + 1)
+    this.#forgotten.add(index)
+    for (const listener of this.#dropListeners) listener()
+  }
+
+  /** Blocks that were forgotten and have not come again. */
+  forgotten(): number[] {
+    for (const index of this.#forgotten) if (this.has(index)) this.#forgotten.delete(index)
+    return [...this.#forgotten]
   }
 
   /** How many nodes a proof of a block must have for this host. */
@@ -439,6 +485,22 @@ export class Log {
   async close(): Promise<void> {
     await this.#core.close()
   }
+}
+
+/**
+ * In a tree of so many leaves, the nodes from a leaf up to its root and their siblings, numbered as
+ * hypercore does: the node at `offset` of `depth` is (2 · offset + 1) · 2^depth − 1.
+ */
+function nodesAbove(leaf: number, length: number): number[] {
+  const found: number[] = []
+  const indexOf = (depth: number, offset: number): number => (2 * offset + 1) * 2 ** depth - 1
+  let offset = leaf
+  for (let depth = 0; (Math.floor(offset / 2) + 1) * 2 ** (depth + 1) <= length; depth++) {
+    const sibling = offset % 2 === 0 ? offset + 1 : offset - 1
+    found.push(indexOf(depth, offset), indexOf(depth, sibling))
+    offset = Math.floor(offset / 2)
+  }
+  return found
 }
 
 function merge(ranges: readonly BlockRange[]): BlockRange[] {

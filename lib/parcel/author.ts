@@ -132,6 +132,32 @@ export class Author {
     })
   }
 
+  /**
+   * Writes the records of this host's versions, and the names of versions, once more: into new logs,
+   * when they are lost in those of before. The caller lets nothing else append meanwhile.
+   */
+  async repeat(): Promise<void> {
+    const { context, set, own } = this.#parts
+    const { history } = set
+    const self = context.identity.publicKey
+    const made = history.list().flatMap(({ id, version }) => {
+      if (!version.author.equals(self) || !history.isPlaced(id)) return []
+      const signed = signVersion(context.identity, version)
+      return [{ signed, places: history.places(id), trace: history.trace(id) }]
+    })
+    // Parents before children.
+    await this.#append(made.toReversed())
+    const tags = history.tags
+      .list()
+      .map(({ name, version }) =>
+        encodeMetaRecord({ type: 'tag', tag: history.tags.next(name, version) })
+      )
+    if (tags.length > 0) await own.require().meta.append(tags.map((bytes) => [bytes]))
+    await context.store.flush()
+    await own.saveMarks()
+    await set.refresh()
+  }
+
   /** Gives a name to a version, or takes it away, on every host. */
   tag(name: string, version: Buffer | null): Promise<void> {
     const { context, set, own, requireWriter, exclusive } = this.#parts

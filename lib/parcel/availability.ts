@@ -56,7 +56,7 @@ export class Availability {
 
   /**
    * Hosts that hold all of a version, in hex: who signed a receipt, and its author if all of it is in
-   * the author's own logs. One who suspended what was only partly there has but its own part.
+   * the logs that the author writes now. One who suspended what was only partly there has but its own part.
    */
   holders({ id, version }: Known): Set<string> {
     const holders = new Set<string>()
@@ -64,7 +64,9 @@ export class Availability {
       if (covers(cores, version.cores)) holders.add(host)
     }
     const author = version.author.toString('hex')
-    if (version.cores.every(({ key }) => this.#set.writerOf(key) === author)) holders.add(author)
+    // In the logs that it writes now: of earlier ones it may have lost something.
+    const current = this.#set.control.currentData(author)
+    if (version.cores.every(({ key }) => current.has(key.toString('hex')))) holders.add(author)
     return holders
   }
 

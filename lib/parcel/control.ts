@@ -25,6 +25,16 @@ export interface Announced {
   signed: SignedRecord
 }
 
+/** The logs that a host writes now: those that it announced last. */
+interface Current {
+  /** `control`, in hex. */
+  core: string
+  /** `data`, in hex. */
+  data: ReadonlySet<string>
+  created: number
+  id: Buffer
+}
+
 /** "All of this version is durable here." */
 export interface Receipt {
   /** In hex. */
@@ -51,8 +61,10 @@ export class Control {
   readonly #records = new Map<string, Signed>()
   readonly #membership: Membership
   readonly #counts = new Map<string, number>()
-  /** Receipts by version. */
-  readonly #receipts = new Map<string, Signed[]>()
+  /** Receipts by version, each with the `control` core in which its author has it, in hex. */
+  readonly #receipts = new Map<string, Map<string, { receipt: Signed; cores: Set<string> }>>()
+  /** By host, in hex. */
+  readonly #current = new Map<string, Current>()
   /** By core, in hex. */
   readonly #drops = new Map<string, Drop[]>()
   readonly #epochs: Signed[] = []
@@ -89,8 +101,11 @@ export class Control {
     return this.#counts.get(author.toString('hex')) ?? 0
   }
 
-  /** Takes a record in; false if it was known. Throws INTEGRITY when it is not what it says. */
-  add(signed: SignedRecord): boolean {
+  /**
+   * Takes a record in; false if it was known. `core`: the log of whoever in which it stands. Throws
+   * INTEGRITY when it is not what it says.
+   */
+  add(signed: SignedRecord, core: Buffer | null = null): boolean {
     const verified = verify(signed)
     const { record, id } = verified
     const isGenesis = record.body.type === 'genesis'
@@ -98,15 +113,22 @@ export class Control {
       throw new ParcelError('INTEGRITY', 'refused a control record of another parcel')
     }
     const name = id.toString('hex')
+    if (record.body.type === 'receipt') this.#addReceipt(verified, record.body.version, core)
     if (this.#records.has(name)) return false
     this.#records.set(name, verified)
     this.#membership.add(verified)
     this.#incarnations = null
     const author = record.author.toString('hex')
     this.#counts.set(author, Math.max(this.#counts.get(author) ?? 0, record.sequence + 1))
-    if (record.body.type === 'receipt') {
-      const version = record.body.version.toString('hex')
-      this.#receipts.set(version, [...(this.#receipts.get(version) ?? []), verified])
+    if (record.body.type === 'cores') {
+      const { created } = record
+      const known = this.#current.get(author)
+      const by = created - (known?.created ?? -1) || Buffer.compare(id, known?.id ?? id)
+      const { control, data } = record.body.incarnation
+      if (by > 0) {
+        const cores = new Set(data.map((key) => key.toString('hex')))
+        this.#current.set(author, { core: control.toString('hex'), data: cores, created, id })
+      }
     }
     if (record.body.type === 'drop') {
       const core = record.body.core.toString('hex')
@@ -195,19 +217,67 @@ export class Control {
     return this.#incarnations
   }
 
-  /** What members have signed that they hold durably of a version. */
+  /**
+   * What members have signed that they hold durably of a version. A host that goes on in new logs has
+   * lost something: what it signed before does not count until it has signed it again.
+   */
   receipts(version: Buffer): Receipt[] {
     const { roles } = this.members
-    return (this.#receipts.get(version.toString('hex')) ?? []).flatMap(({ record }) => {
-      const host = record.author.toString('hex')
-      if (record.body.type !== 'receipt' || !roles.has(host)) return []
-      return [{ host, version, cores: record.body.cores }]
-    })
+    const found: Receipt[] = []
+    for (const { receipt, cores } of this.#receipts.get(version.toString('hex'))?.values() ?? []) {
+      const { body, author } = receipt.record
+      const host = author.toString('hex')
+      const current = this.#current.get(host)?.core
+      if (body.type !== 'receipt' || !roles.has(host)) continue
+      if (current === undefined || !cores.has(current)) continue
+      found.push({ host, version, cores: body.cores })
+    }
+    return found
   }
 
-  /** All receipts of members. */
+  /** All receipts of members that count. */
   *allReceipts(): Generator<Receipt> {
     for (const version of this.#receipts.keys()) yield* this.receipts(Buffer.from(version, 'hex'))
+  }
+
+  /** When a host announced the logs that it writes now, ms since 1970; -1: never. */
+  lastAnnounced(host: string): number {
+    return this.#current.get(host)?.created ?? -1
+  }
+
+  /** The `data` cores that a host, in hex, writes now, in hex. */
+  currentData(host: string): ReadonlySet<string> {
+    return this.#current.get(host)?.data ?? new Set()
+  }
+
+  /** Records of an author that others build on, for a log that takes the place of one that is damaged. */
+  ownRecords(author: Buffer): SignedRecord[] {
+    const kept = new Set([
+      'genesis',
+      'member',
+      'revoke',
+      'epoch',
+      'cores',
+      'pin',
+      'drop',
+      'recovery'
+    ])
+    return [...this.#records.values()]
+      .filter(({ record }) => record.author.equals(author) && kept.has(record.body.type))
+      .toSorted((a, b) => a.record.sequence - b.record.sequence)
+      .map(({ bytes, signature }) => ({ bytes, signature }))
+  }
+
+  #addReceipt(receipt: Signed, version: Buffer, core: Buffer | null): void {
+    if (core === null) return
+    const key = version.toString('hex')
+    const all =
+      this.#receipts.get(key) ?? new Map<string, { receipt: Signed; cores: Set<string> }>()
+    this.#receipts.set(key, all)
+    const id = receipt.id.toString('hex')
+    const known = all.get(id) ?? { receipt, cores: new Set<string>() }
+    all.set(id, known)
+    known.cores.add(core.toString('hex'))
   }
 
   /** Who said which blocks of a core, in hex, are not needed any more; it only ever grows. */

@@ -5,7 +5,7 @@ import type { Content } from '../image/contents.js'
 import type { ItemSource } from '../image/items.js'
 import { heightOf, spanOf } from '../image/shape.js'
 import { readInner, readLeaf, type Subtree } from '../image/tree-reader.js'
-import { addChunk, type Ranges } from './ranges.js'
+import { addChunks, type Ranges } from './ranges.js'
 
 /** What is different in one path of two versions. */
 export interface Change {
@@ -98,7 +98,7 @@ async function compare(
     if (!isComparable && least > 0) ranges.push([0, least])
     if (isComparable) {
       for await (const chunk of changedChunks(...trees, chunkCount(least))) {
-        addChunk(ranges, chunk, most)
+        addChunks(ranges, chunk, 1, most)
       }
     }
     addRest(ranges, least, most)

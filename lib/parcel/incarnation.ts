@@ -88,11 +88,15 @@ export class Incarnation {
       sequence: control.count(identity.publicKey),
       epoch: keyring.newest.epoch,
       parents: control.parents(MAX_PARENTS),
-      created: clock(),
+      // Of a host's logs the last ones announced are the current ones, whatever its clock says.
+      created:
+        body.type === 'cores'
+          ? Math.max(clock(), 1 + control.lastAnnounced(identity.publicKey.toString('hex')))
+          : clock(),
       body
     })
     await this.control.append([[encodeSigned(record)]])
-    control.add(record)
+    control.add(record, this.control.key)
   }
 
   /** Length and hash of each log, to notice later that the store was put back to an earlier state. */

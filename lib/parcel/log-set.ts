@@ -400,7 +400,7 @@ export class LogSet {
     try {
       const body = await open.log.read(index)
       if (index === 0) this.#readHeader(body, open)
-      else if (open.log.kind === 'control') this.control.add(decodeSigned(body))
+      else if (open.log.kind === 'control') this.control.add(decodeSigned(body), open.log.key)
       else this.#readMeta(body, open, index)
     } catch (error) {
       const failure = ParcelError.from(error)

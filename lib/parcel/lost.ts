@@ -6,7 +6,7 @@ import type { Subtree } from '../image/tree-reader.js'
 import { CoreTable } from '../log/core-table.js'
 import type { Known } from './history.js'
 import type { LogSet } from './log-set.js'
-import { addChunk, type Ranges } from './ranges.js'
+import { addChunks, type Ranges } from './ranges.js'
 import { packsOf } from './version-packs.js'
 import type { Block } from './verify.js'
 
@@ -68,11 +68,11 @@ async function* lossesOf(
       return false
     }
     for await (const leaf of lossyLeaves(source, { size, root, place }, skip)) {
-      for (let i = 0; i < leaf.count; i++) {
-        const one = leaf.entries === 'lost' ? null : leaf.entries?.[i]
-        const isGone = one === null || one?.places.some(isLost) === true
-        if (isGone) addChunk(ranges, leaf.first + i, size)
-      }
+      if (leaf.entries === 'lost') addChunks(ranges, leaf.first, leaf.count, size)
+      else
+        for (const [i, one] of (leaf.entries ?? []).entries()) {
+          if (one.places.some(isLost)) addChunks(ranges, leaf.first + i, 1, size)
+        }
     }
     if (ranges.length === 0) for (const page of seen) clean.add(page)
     else yield { version: name, path: printable(entry.path), ranges }

@@ -103,6 +103,34 @@ async function write(
   }
 }
 
+/**
+ * Makes a folder where there is none, or an empty one: it appears when `build` has filled another one
+ * beside it, synced, or not at all. Throws CONFLICT when something is put there meanwhile.
+ */
+export async function buildNew<T>(dir: string, build: (partial: string) => Promise<T>): Promise<T> {
+  const partial = partialOf(dir)
+  if (underWay.has(partial)) {
+    throw new ParcelError('CONFLICT', `${dir} is being written: wait until that is done`)
+  }
+  underWay.add(partial)
+  try {
+    await mkdir(dirname(dir), { recursive: true })
+    await removeTree(partial)
+    await mkdir(partial)
+    const built = await build(partial)
+    await syncFiles(partial)
+    await removeEmpty(dir)
+    await rename(partial, dir)
+    await syncFolder(dirname(dir))
+    return built
+  } catch (error) {
+    await removeTree(partial).catch(() => {})
+    throw ParcelError.from(error, `cannot write ${dir}`)
+  } finally {
+    underWay.delete(partial)
+  }
+}
+
 /** Whether a crash left a folder that was not swapped in. */
 export async function isHalfWritten(dir: string): Promise<boolean> {
   return exists(partialOf(dir))

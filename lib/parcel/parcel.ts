@@ -40,7 +40,7 @@ import type { Side } from './diff.js'
 import { losses, type Loss } from './lost.js'
 import { restoreFiles, type RestoreOptions } from './restore.js'
 import { salvage } from './salvage.js'
-import { checkBlocks, type Checked, type CheckOptions } from './verify.js'
+import { checkBlocks, type Block, type Checked, type CheckOptions } from './verify.js'
 import type { Said } from './said-by-hosts.js'
 import { SavedState } from './saved-state.js'
 import { Synthesis } from './synthesis.js'
@@ -77,6 +77,8 @@ export class Parcel {
   readonly #missing: MissingRecords
   readonly #listeners = new Set<() => void>()
   #busy: Promise<unknown> = Promise.resolve()
+  #checking: Promise<unknown> = Promise.resolve()
+  readonly #stopping = new AbortController()
   /** How many images read a version of it now, and how many of them hold what nobody asked for. */
   #lent = { images: 0, held: 0 }
   /** Hosts whose disks the user has plugged in here, in hex: who has let them in may not be known yet. */
@@ -526,29 +528,68 @@ export class Parcel {
 
   /**
    * Reads blocks that are here and fetches again what is damaged. What nobody sends is lost: `onLoss`
-   * is told what that touches, and what is made from now on needs nothing of it.
+   * is told what that touches, this host takes back what it has signed for, and what is made from now
+   * on needs nothing of it.
    */
-  async check(
-    how: Pick<CheckOptions, 'isChosen' | 'timeout'>,
-    onLoss: (loss: Loss) => Promise<void>,
+  check(
+    how: Pick<CheckOptions, 'isChosen' | 'timeout'> & Partial<Pick<CheckOptions, 'ranges'>>,
+    onLoss: ((loss: Loss) => Promise<void>) | null,
     work: Work
   ): Promise<Checked> {
-    const checked = await checkBlocks(this.#set, { ...how, pool: this.#context.pool, work })
-    const { repaired, lost } = checked
-    if (repaired.length + lost.length > 0) {
+    // One at a time: what one has forgotten is no damage for another.
+    const run = this.#checking.then(() => this.#check(how, onLoss, work))
+    this.#checking = run.catch(() => {})
+    return run
+  }
+
+  async #check(
+    {
+      ranges = this.logs().map((log) => ({ log, start: 0, end: log.length })),
+      ...how
+    }: Pick<CheckOptions, 'isChosen' | 'timeout'> & Partial<Pick<CheckOptions, 'ranges'>>,
+    onLoss: ((loss: Loss) => Promise<void>) | null,
+    work: Work
+  ): Promise<Checked> {
+    const signal = AbortSignal.any([work.signal, this.#stopping.signal])
+    signal.throwIfAborted()
+    const current = this.#own.current?.logs ?? []
+    const { pool } = this.#context
+    const each = { ...work, signal }
+    const checked = await checkBlocks(this.#set, { ...how, ranges, current, pool, work: each })
+    const { repaired, lost, newlyLost, unproved } = checked
+    const damaged = repaired.length + newlyLost.length
+    if (damaged > 0) {
       this.#set.problem(
         '',
-        `${repaired.length + lost.length} blocks were damaged on this disk: ` +
-          `${repaired.length} came again from other hosts, ${lost.length} did not`
+        `${damaged} blocks were damaged on this disk: ${repaired.length} came again from other ` +
+          `hosts, ${newlyLost.length} did not`
       )
       await this.#set.refresh()
     }
-    const current = this.#own.current?.logs ?? []
-    if (lost.some(({ log }) => current.includes(log))) {
-      await this.#exclusive(() => this.#own.start([]))
+    if (unproved.length > 0) {
+      this.#set.problem(
+        '',
+        `what proves ${unproved.length} blocks is damaged on this disk: 'hyperparcel rebuild' ` +
+          'fetches all of it anew'
+      )
     }
-    for await (const loss of losses(this.#set, lost)) await onLoss(loss)
+    if (newlyLost.length > 0) await this.#goOnWithout(newlyLost)
+    if (onLoss !== null) for await (const loss of losses(this.#set, lost)) await onLoss(loss)
     return checked
+  }
+
+  /** What it has signed for it cannot vouch for any more; its own records it still knows. */
+  #goOnWithout(lost: readonly Block[]): Promise<void> {
+    const current = this.#own.current?.logs ?? []
+    const isOwn = (kind: string): boolean =>
+      lost.some(({ log }) => log.kind === kind && current.includes(log))
+    return this.#exclusive(async () => {
+      if (this.#isClosed) return
+      const { publicKey } = this.#context.identity
+      await this.#own.start(isOwn('control') ? this.control.ownRecords(publicKey) : [])
+      if (isOwn('meta')) await this.author.repeat()
+      await this.#issueReceipts()
+    })
   }
 
   /** Writes all of a version that can be read into a new folder. As `salvage`. */
@@ -628,10 +669,13 @@ export class Parcel {
     // First: without its keys nothing of the rest is of use, should we die in the middle.
     await removeState(stateDir, this.id)
     await this.#set.purge()
+    this.#changed()
   }
 
   async close(): Promise<void> {
     this.#isClosed = true
+    this.#stopping.abort()
+    await this.#checking
     this.admission.close()
     this.says.close()
     this.#missing.close()

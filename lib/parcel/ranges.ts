@@ -1,4 +1,4 @@
-import { CHUNK_SIZE, chunkLength } from '../format/limits.js'
+import { CHUNK_SIZE } from '../format/limits.js'
 
 /** Stretches of a file, ascending: [offset, length] in bytes. */
 export type Ranges = [offset: number, length: number][]
@@ -6,9 +6,9 @@ export type Ranges = [offset: number, length: number][]
 /** From so many on they are drawn together, so that what is told of a file stays bounded. */
 const MOST = 10_000
 
-/** Adds a chunk of a file of `size` bytes behind those that are there. */
-export function addChunk(ranges: Ranges, chunk: number, size: number): void {
-  const [start, end] = [chunk * CHUNK_SIZE, chunk * CHUNK_SIZE + chunkLength(size, chunk)]
+/** Adds some chunks of a file of `size` bytes behind those that are there. */
+export function addChunks(ranges: Ranges, first: number, count: number, size: number): void {
+  const [start, end] = [first * CHUNK_SIZE, Math.min((first + count) * CHUNK_SIZE, size)]
   const last = ranges.at(-1)
   if (last !== undefined && (last[0] + last[1] === start || ranges.length >= MOST)) {
     last[1] = end - last[0]

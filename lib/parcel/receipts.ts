@@ -1,10 +1,12 @@
+import { nullIfElsewhere } from '../errors.js'
 import type { ControlBody, HeldCore } from '../format/control-record.js'
 import type { CoreHead } from '../format/version.js'
 import type { Availability } from './availability.js'
+import { mayWrite } from './control.js'
 import type { LogSet } from './log-set.js'
 
-/** A host signs no more receipts for one version: each says more than the one before. */
-const MOST_SIGNED = 4
+/** So many claims of one host, for one version, are followed by a vault. */
+const MOST_CLAIMED = 2
 
 /** A version, by its id, and all that is needed for it. */
 interface Claim {
@@ -25,7 +27,7 @@ export async function dueReceipts(
   const due: ControlBody[] = []
   for (const { version, cores } of isBlind ? others(set) : known(set)) {
     const own = set.control.receipts(version).filter(({ host }) => host === self)
-    if (own.length >= MOST_SIGNED || own.some((receipt) => covers(receipt.cores, cores))) continue
+    if (own.some((receipt) => covers(receipt.cores, cores))) continue
     if (!availability.hasCores(cores) || !(await hasHeads(set, cores))) continue
     due.push({ type: 'receipt', version, cores: cores.map((head) => ({ head, blocks: null })) })
   }
@@ -48,17 +50,24 @@ function* known({ history }: LogSet): Generator<Claim> {
   }
 }
 
+/** What hosts that make versions have signed for: a vault takes nobody else's word for what one is. */
 function* others({ control }: LogSet): Generator<Claim> {
-  for (const { version, cores } of control.allReceipts()) {
-    if (cores.some(({ blocks }) => blocks !== null)) continue
-    yield { version, cores: cores.map(({ head }) => head) }
+  const counts = new Map<string, number>()
+  for (const { version, cores, host } of control.allReceipts()) {
+    const role = control.members.roles.get(host)
+    if (role === undefined || !mayWrite(role)) continue
+    if (cores.length === 0 || cores.some(({ blocks }) => blocks !== null)) continue
+    const name = `${host} ${version.toString('hex')}`
+    const count = (counts.get(name) ?? 0) + 1
+    counts.set(name, count)
+    if (count <= MOST_CLAIMED) yield { version, cores: cores.map(({ head }) => head) }
   }
 }
 
 /** Whether our copies are the very logs that the version's author signed for. */
 async function hasHeads(set: LogSet, cores: readonly CoreHead[]): Promise<boolean> {
   for (const head of cores) {
-    const here = await set.get(head.key)?.head(head.length)
+    const here = await set.get(head.key)?.head(head.length).catch(nullIfElsewhere)
     if (here?.treeHash.equals(head.treeHash) === true && here.fork === head.fork) continue
     set.problem(set.writerOf(head.key) ?? '', 'a version names a log that it does not fit')
     return false

@@ -1,6 +1,5 @@
 import { constants } from 'node:fs'
-import { chmod, mkdir, open, rename, rm, symlink, utimes } from 'node:fs/promises'
-import { ParcelError } from '../errors.js'
+import { chmod, mkdir, open, symlink, utimes } from 'node:fs/promises'
 import { printable, type FileEntry } from '../format/file-table.js'
 import { chunkLength, CHUNK_SIZE } from '../format/limits.js'
 import { writeAround } from '../chunk/unpack-job.js'
@@ -13,7 +12,8 @@ import type { Work } from '../progress.js'
 import type { Known } from './history.js'
 import type { LogSet } from './log-set.js'
 import type { Loss } from './lost.js'
-import { addChunk, type Ranges } from './ranges.js'
+import { addChunks, type Ranges } from './ranges.js'
+import { buildNew } from './materialise.js'
 import { packsOf } from './version-packs.js'
 import { seconds } from './write-file.js'
 
@@ -34,21 +34,13 @@ export async function salvage(
 ): Promise<{ files: number; lost: number }> {
   const places = set.history.places(id)
   const source = packsOf(new CoreTable(places.cores), set)
-  const partial = `${dir}.hyperparcel-partial`
-  try {
-    await rm(partial, { recursive: true, force: true })
-    await mkdir(partial, { recursive: true })
-    const result = await writeAll(partial, contents(source, version, places), source, {
+  return buildNew(dir, (partial) =>
+    writeAll(partial, contents(source, version, places), source, {
       total: version.totals.files,
       onLoss,
       work
     })
-    await rename(partial, dir)
-    return result
-  } catch (error) {
-    await rm(partial, { recursive: true, force: true }).catch(() => {})
-    throw ParcelError.from(error, `cannot write ${dir}`)
-  }
+  )
 }
 
 async function writeAll(
@@ -77,7 +69,7 @@ async function writeAll(
       continue
     }
     result.files++
-    const lost = await writeFile(path, next.value, entry, source)
+    const lost = await writeFile(path, next.value, entry, { source, signal: work.signal })
     if (lost.length > 0) await lose(printable(entry.path), lost)
     const { files } = result
     work.report({ step: 'writing', done: files, total: Math.max(total, files), unit: 'blocks' })
@@ -98,7 +90,7 @@ async function writeFile(
   path: Buffer,
   { place }: Content,
   entry: FileEntry & { type: 'file' },
-  source: ItemSource
+  { source, signal }: { source: ItemSource; signal: AbortSignal }
 ): Promise<Ranges> {
   const { size, root, chunking } = entry
   const lost: Ranges = []
@@ -106,15 +98,16 @@ async function writeFile(
   try {
     await handle.truncate(size)
     for await (const leaf of lossyLeaves(source, { size, root, place })) {
-      for (let i = 0; i < leaf.count && leaf.entries !== null; i++) {
+      signal.throwIfAborted()
+      if (leaf.entries === 'lost') addChunks(lost, leaf.first, leaf.count, size)
+      if (leaf.entries === 'lost' || leaf.entries === null) continue
+      for (const [i, one] of leaf.entries.entries()) {
+        if (one.entry.kind === 'hole') continue
         const chunk = leaf.first + i
-        const one = leaf.entries === 'lost' ? undefined : leaf.entries[i]
-        if (one?.entry.kind === 'hole') continue
         const length = chunkLength(size, chunk)
-        const bytes =
-          one === undefined ? null : await orLost(readChunk(source, one, { length, chunking }))
-        const holes = one !== undefined && 'holes' in one.entry ? one.entry.holes : 0
-        if (bytes === null) addChunk(lost, chunk, size)
+        const bytes = await orLost(readChunk(source, one, { length, chunking }))
+        const holes = 'holes' in one.entry ? one.entry.holes : 0
+        if (bytes === null) addChunks(lost, chunk, 1, size)
         else writeAround(handle.fd, bytes, chunk * CHUNK_SIZE, holes)
       }
     }

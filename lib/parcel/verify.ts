@@ -7,8 +7,8 @@ import type { LogSet } from './log-set.js'
 
 /** Blocks that are read side by side. */
 const AT_ONCE = 8
-/** Blocks that are fetched again side by side. */
-const FETCHED_AT_ONCE = 64
+/** Blocks that are asked for at a time, and how long, ms: then it is the next ones' turn. */
+const [WINDOW, TURN] = [64, 2_000]
 
 /** A block of a log of a parcel. */
 export interface Block {
@@ -22,14 +22,22 @@ export interface Checked {
   bytes: number
   /** Those that were damaged, and came again whole from another host. */
   repaired: Block[]
-  /** Those that were damaged, and that no host has sent. They are not here any more. */
+  /** Those that no host has sent, also of earlier times. They are not here. */
   lost: Block[]
+  /** Those of `lost` that were found damaged now. */
+  newlyLost: Block[]
+  /** Whole ones of which what proves them is damaged. */
+  unproved: Block[]
 }
 
 export interface CheckOptions {
   pool: WorkerPool
-  /** Whether a block is looked at. */
-  isChosen: (log: Log, index: number) => boolean
+  /** Blocks that are looked at: of each log those in [start, end). */
+  ranges: readonly { log: Log; start: number; end: number }[]
+  /** Whether one of them is. */
+  isChosen: () => boolean
+  /** Logs that this host writes now: what they lack is lost. */
+  current: readonly Log[]
   /** How long other hosts may take to send what was damaged, ms. */
   timeout: number
   work: Work
@@ -37,82 +45,90 @@ export interface CheckOptions {
 
 /**
  * Reads blocks that are here: each must be what the signature of its log says, and every item of it
- * what its id says. What is damaged is fetched again from whoever has it.
+ * what its id says. What cannot be read is fetched again from whoever has it.
  */
 export async function checkBlocks(set: LogSet, options: CheckOptions): Promise<Checked> {
-  const { isChosen, work, timeout } = options
-  const checked: Checked = { blocks: 0, bytes: 0, repaired: [], lost: [] }
+  const { ranges, work, pool } = options
+  const checked: Checked = {
+    blocks: 0,
+    bytes: 0,
+    repaired: [],
+    lost: [],
+    newlyLost: [],
+    unproved: []
+  }
   const damaged: Block[] = []
-  const logs = set.logs()
-  const total = logs.reduce((sum, log) => sum + log.count(log.length), 0)
-  const chosen = eachOf(logs, isChosen)
+  const total = ranges.reduce((sum, { start, end }) => sum + Math.max(end - start, 0), 0)
+  const chosen = eachOf(ranges, options.isChosen)
   const one = async (): Promise<void> => {
     for (const block of chosen) {
       work.signal.throwIfAborted()
-      const size = await sizeIfWhole(block, options.pool)
-      if (size === 'damaged') damaged.push(block)
-      else if (size === null) continue
-      else checked.bytes += size
+      const { state, size } = await look(block, pool, set)
+      if (state === 'absent') continue
+      if (state === 'unproved') checked.unproved.push(block)
+      if (state === 'damaged') {
+        // Now, and not when all have been read: it may have come again by then.
+        await block.log.forget(block.index)
+        damaged.push(block)
+      }
+      checked.bytes += size
       checked.blocks++
       work.report({ step: 'verifying', done: checked.blocks, total, unit: 'blocks' })
     }
   }
   await Promise.all(Array.from({ length: AT_ONCE }, one))
-  for (const { log, index } of damaged) await log.forget(index)
-  // What was found the last time and nobody has sent since.
-  for (const log of logs) {
-    if (!log.isOwn) continue
-    const gaps = log.missing(0, log.length).filter((index) => isChosen(log, index))
-    for (const index of gaps) {
-      if (!damaged.some((block) => block.log === log && block.index === index)) {
-        damaged.push({ log, index })
-      }
-    }
-    if (gaps.length > 0) set.mend(log)
+  for (const log of options.current) if (log.missing(0, log.length, 1).length > 0) set.mend(log)
+  const missing = [...damaged, ...earlier(ranges, options.current, damaged)]
+  const came = await fetchAgain(missing, options, set)
+  const isNew = new Set(damaged)
+  for (const block of missing) {
+    if (came.has(block)) checked.repaired.push(block)
+    else checked.lost.push(block)
+    if (!came.has(block) && isNew.has(block)) checked.newlyLost.push(block)
   }
-  let rest = damaged
-  for (const began = performance.now(); rest.length > 0;) {
-    const left = timeout - (performance.now() - began)
-    work.report({
-      step: 'fetching again',
-      done: damaged.length - rest.length,
-      total: damaged.length,
-      unit: 'blocks'
-    })
-    await fetchAgain(rest.slice(0, FETCHED_AT_ONCE), Math.max(left, 0), work.signal)
-    const still: Block[] = []
-    for (const block of rest) {
-      const size = await sizeIfWhole(block, options.pool)
-      if (size === null || size === 'damaged') still.push(block)
-      else checked.repaired.push(block)
-    }
-    rest = still
-    if (left <= 0) break
-  }
-  checked.lost.push(...rest)
   return checked
 }
 
-function* eachOf(
-  logs: readonly Log[],
-  isChosen: (log: Log, index: number) => boolean
-): Generator<Block> {
-  for (const log of logs) {
-    for (let index = 0; index < log.length; index++) if (isChosen(log, index)) yield { log, index }
+function* eachOf(ranges: CheckOptions['ranges'], isChosen: () => boolean): Generator<Block> {
+  for (const { log, start, end } of ranges) {
+    for (let index = start; index < Math.min(end, log.length); index++) {
+      if (isChosen()) yield { log, index }
+    }
   }
 }
 
-/** Bytes of a block; null when it is not here. */
-async function sizeIfWhole(
-  { log, index }: Block,
-  pool: WorkerPool
-): Promise<number | 'damaged' | null> {
+/** What was found damaged before and nobody has sent since. */
+function earlier(
+  ranges: CheckOptions['ranges'],
+  current: readonly Log[],
+  damaged: readonly Block[]
+): Block[] {
+  const found: Block[] = []
+  for (const { log, start, end } of ranges) {
+    const known = new Set(damaged.flatMap((block) => (block.log === log ? [block.index] : [])))
+    const gaps = new Set(log.forgotten())
+    if (current.includes(log))
+      for (const index of log.missing(start, Math.min(end, log.length))) gaps.add(index)
+    for (const index of gaps) {
+      if (index >= start && index < end && !known.has(index)) found.push({ log, index })
+    }
+  }
+  return found
+}
+
+type Look = { state: 'absent' | 'whole' | 'damaged' | 'unproved'; size: number }
+
+async function look({ log, index }: Block, pool: WorkerPool, set: LogSet): Promise<Look> {
+  const proved = await log.prove(index)
+  if (proved === null) return { state: 'absent', size: 0 }
+  if (proved.state === 'damaged') return { state: 'damaged', size: 0 }
+  const { block } = proved
+  const size = block.byteLength
+  const isProved = proved.state === 'proved'
   try {
-    const block = await log.prove(index)
-    if (block === null) return null
-    const size = block.byteLength
     const sealing = log.openingKey(index, block)
-    if (sealing === null) return size
+    // A vault has no key; of others it may come. Its signature is what there is.
+    if (sealing === null) return { state: isProved ? 'whole' : 'unproved', size }
     if (log.kind === 'data' && index > 0) {
       const copy = new ArrayBuffer(size)
       new Uint8Array(copy).set(block)
@@ -120,27 +136,63 @@ async function sizeIfWhole(
     } else {
       await log.read(index)
     }
-    return size
+    return { state: isProved ? 'whole' : 'unproved', size }
   } catch (error) {
-    if (error instanceof ParcelError && error.code === 'INTEGRITY') return 'damaged'
-    throw error
+    const { code } = ParcelError.from(error)
+    if (code === 'NEWER_FORMAT') return { state: isProved ? 'whole' : 'unproved', size }
+    if (code !== 'INTEGRITY') throw error
+    if (!isProved) return { state: 'damaged', size }
+    // It is what its writer has signed: no other host has anything else.
+    set.problem(
+      set.writerOf(log.key) ?? '',
+      `block ${index} of its ${log.kind} log is not well made`
+    )
+    return { state: 'whole', size }
   }
 }
 
+/** Those of some blocks that came again, whole. */
 async function fetchAgain(
-  blocks: readonly Block[],
-  timeout: number,
-  signal: AbortSignal
-): Promise<void> {
+  missing: readonly Block[],
+  { timeout, pool, work }: CheckOptions,
+  set: LogSet
+): Promise<ReadonlySet<Block>> {
+  const came = new Set<Block>()
+  const waiting = [...missing]
+  for (const began = performance.now(); waiting.length > 0;) {
+    const left = timeout - (performance.now() - began)
+    if (left <= 0) break
+    const turn = waiting.splice(0, WINDOW)
+    const [done, total] = [came.size, missing.length]
+    work.report({ step: 'fetching again', done, total, unit: 'blocks' })
+    await ask(turn, Math.min(left, TURN), work.signal)
+    for (const block of turn) {
+      const { state } = await look(block, pool, set)
+      if (state === 'whole') came.add(block)
+      else waiting.push(block)
+    }
+  }
+  return came
+}
+
+async function ask(blocks: readonly Block[], limit: number, signal: AbortSignal): Promise<void> {
   const byLog = new Map<Log, number[]>()
-  for (const { log, index } of blocks) byLog.set(log, [...(byLog.get(log) ?? []), index])
+  for (const { log, index } of blocks) {
+    const indexes = byLog.get(log) ?? []
+    byLog.set(log, indexes)
+    indexes.push(index)
+  }
   const fetches = [...byLog].map(([log, indexes]) => log.fetch(indexes))
-  const limit = new AbortController()
-  const isLate = setTimeout(timeout, undefined, { signal: AbortSignal.any([signal, limit.signal]) })
+  const over = new AbortController()
+  const late = setTimeout(limit, undefined, { signal: AbortSignal.any([signal, over.signal]) })
   try {
-    await Promise.race([Promise.all(fetches.map(({ done }) => done)), isLate.catch(() => {})])
+    const all = Promise.all(fetches.map(({ done }) => done))
+    // What could not be asked for, as on a log that is closing, is no reason to ask at once again.
+    await Promise.race([all.then((ends) => (ends.includes(false) ? late : null)), late]).catch(
+      () => {}
+    )
   } finally {
-    limit.abort()
+    over.abort()
     for (const { cancel } of fetches) cancel()
   }
   signal.throwIfAborted()

@@ -31,6 +31,7 @@ test('verify, salvage and rebuild: what rots comes again, or is named', async (t
   assert.match(await desk.ok('status', 'work'), /damaged on this disk/)
   const salvaged = await desk.run('salvage', 'work', '--to', place.path('rescued'), '--json')
   assert.equal(salvaged.code, 3, salvaged.stdout)
+  await place.write('rescued/mine', '')
   await desk.fails(4, 'salvage', 'work', '--to', place.path('rescued'))
   // The folder has it all: that is a whole version again.
   const { id, isHere } = await desk.result('suspend', 'work', '--scan', 'full')

@@ -79,7 +79,8 @@ test(
     const ballast = join(disk, 'ballast')
     await writeFile(ballast, Buffer.alloc(bavail * bsize - (6 << 20)))
     const console = new Console(b)
-    const from = await console.type('fill 40')
+    // More than the disk has room for, and not so much that the guest runs out of memory.
+    const from = await console.type('fill 16')
     await console.type('write after')
     const { images } = await stalled(b)
     assert.match(images?.stall?.why ?? '', /full/)
