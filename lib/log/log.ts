@@ -27,6 +27,9 @@ export interface BlockRange {
 export type Proved =
   { state: 'proved' | 'unproved'; block: Buffer } | { state: 'damaged'; block: null }
 
+/** A wait that is called off is called off again after so long, as long as it goes on, ms. */
+const STOP_AGAIN = 20
+
 /** More ranges of one log are not kept: no honest writer has them. */
 const MOST_DROPPED = 65_536
 
@@ -183,7 +186,12 @@ export class Log {
     // A request by itself, so that it can be called off; a time limit would ask again and again,
     // and a slow link would never get done with any.
     const activeRequests: unknown[] = []
-    const stop = (): void => this.#core.clearRequests(activeRequests, new Stopped())
+    let again: NodeJS.Timeout | undefined
+    const stop = (): void => {
+      this.#core.clearRequests(activeRequests, new Stopped())
+      // It looks into the store first: its request may be still to come.
+      again = setTimeout(stop, STOP_AGAIN)
+    }
     wait?.addEventListener('abort', stop, { once: true })
     const isWanted = wait !== null && !wait.aborted
     if (isWanted) this.#waiting++
@@ -199,6 +207,7 @@ export class Log {
     } finally {
       if (isWanted) this.#waiting--
       wait?.removeEventListener('abort', stop)
+      clearTimeout(again)
     }
     throw new ParcelError(
       'UNREACHABLE',

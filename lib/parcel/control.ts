@@ -252,18 +252,8 @@ export class Control {
 
   /** Records of an author that others build on, for a log that takes the place of one that is damaged. */
   ownRecords(author: Buffer): SignedRecord[] {
-    const kept = new Set([
-      'genesis',
-      'member',
-      'revoke',
-      'epoch',
-      'cores',
-      'pin',
-      'drop',
-      'recovery'
-    ])
     return [...this.#records.values()]
-      .filter(({ record }) => record.author.equals(author) && kept.has(record.body.type))
+      .filter(({ record }) => record.author.equals(author) && record.body.type !== 'receipt')
       .toSorted((a, b) => a.record.sequence - b.record.sequence)
       .map(({ bytes, signature }) => ({ bytes, signature }))
   }
