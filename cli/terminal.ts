@@ -96,7 +96,7 @@ export class Terminal {
 
   #detail(event: TaskEvent & { type: 'progress' }, now: number): string {
     const amount = (n: number): string =>
-      event.unit === 'bytes' ? prettyBytes(n) : `${Math.round(n)} blocks`
+      event.unit === 'bytes' ? prettyBytes(n) : `${Math.round(n)} ${event.unit}`
     const { rate, eta } = this.#speed(event, now)
     const speed = rate === 0 ? '' : `, ${amount(rate)}/s, ${duration(eta * 1_000)} left`
     return `${amount(event.done)} of ${amount(event.total)}${speed}`

@@ -5,7 +5,7 @@ export interface Progress {
   step: string
   done: number
   total: number
-  unit: 'bytes' | 'blocks'
+  unit: 'bytes' | 'blocks' | 'files'
 }
 
 /** What long work is given: where to report, and when to stop. */

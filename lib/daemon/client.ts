@@ -44,7 +44,7 @@ const line = z.discriminatedUnion('type', [
     step: z.string(),
     done: z.number(),
     total: z.number(),
-    unit: z.enum(['bytes', 'blocks'])
+    unit: z.enum(['bytes', 'blocks', 'files'])
   }),
   z.object({ type: z.literal('note'), text: z.string() }),
   z.object({ type: z.literal('item'), item: z.unknown() }),

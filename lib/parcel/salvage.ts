@@ -72,7 +72,7 @@ async function writeAll(
     const lost = await writeFile(path, next.value, entry, { source, signal: work.signal })
     if (lost.length > 0) await lose(printable(entry.path), lost)
     const { files } = result
-    work.report({ step: 'writing', done: files, total: Math.max(total, files), unit: 'blocks' })
+    work.report({ step: 'writing', done: files, total: Math.max(total, files), unit: 'files' })
   }
   for (const { path, entry } of later) {
     if (entry.type === 'symlink') await symlink(entry.target, path)
