@@ -87,9 +87,13 @@ export class ParcelError extends Error {
   }
 }
 
+/** Its words for what its check sums, headers and magic numbers tell it; it leaves out its own word for the kind. */
+const DAMAGE =
+  /corrupt|(checksum|crc|size|magic number) mismatch|mismatch when reading|decoding (header|blob)|malformed blob/i
+
 /** Whether RocksDB says that a file of its is not what it wrote. */
 export function isDamage(error: unknown): boolean {
-  return error instanceof Error && /corrupt|checksum mismatch|crc mismatch/i.test(error.message)
+  return error instanceof Error && DAMAGE.test(error.message)
 }
 
 /** For `catch`: a file that is not there is null; whatever else is wrong is thrown. */
