@@ -11,6 +11,7 @@ import type { KeyPair } from '../keys/identity.js'
 import type { Keyring } from '../keys/keyring.js'
 import type { SealingKey } from '../keys/seal.js'
 import { Hedge } from './hedge.js'
+import { keepTree } from './keep-tree.js'
 
 export interface ReadOptions {
   /** Wait for a block that is not here until this aborts; null: do not wait. */
@@ -70,6 +71,7 @@ export class Log {
     // Each waiting `get` and each peer listens; the number is bounded by them, not by a leak.
     this.#hedge = new Hedge(core)
     core.setMaxListeners(0)
+    keepTree(core)
   }
 
   get key(): Buffer {
@@ -248,26 +250,10 @@ export class Log {
       if (count <= 0) continue
       const set = this.#core.core.bitfield.countSet(start, count)
       if (set === 0) continue
-      await this.#clear(start, start + count)
+      await this.#core.clear(start, start + count)
       cleared += set
     }
     return cleared
-  }
-
-  /**
-   * Clears blocks, and nothing that proves others: hypercore 11 takes away the hash of a block, or of
-   * all blocks below a node, that stands to the left of the first one under the same parent.
-   */
-  async #clear(start: number, end: number): Promise<void> {
-    const { storage } = this.#core.core
-    const look = storage.read()
-    const nodes = nodesAbove(start, this.#core.length).map((index) => look.getTreeNode(index))
-    look.tryFlush()
-    const kept = await Promise.all(nodes)
-    await this.#core.clear(start, end)
-    const back = storage.write()
-    for (const node of kept) if (node !== null) back.putTreeNode(node)
-    await back.flush()
   }
 
   /** Takes back what `drop` was told: it was not the writer who said so. */
@@ -406,7 +392,7 @@ export class Log {
 
   /** Forgets a block that is damaged, so that it can come again. */
   async forget(index: number): Promise<void> {
-    await this.#clear(index, index + 1)
+    await this.#core.clear(index, index + 1)
     this.#forgotten.add(index)
     for (const listener of this.#dropListeners) listener()
   }
@@ -494,22 +480,6 @@ export class Log {
   async close(): Promise<void> {
     await this.#core.close()
   }
-}
-
-/**
- * In a tree of so many leaves, the nodes from a leaf up to its root and their siblings, numbered as
- * hypercore does: the node at `offset` of `depth` is (2 · offset + 1) · 2^depth − 1.
- */
-function nodesAbove(leaf: number, length: number): number[] {
-  const found: number[] = []
-  const indexOf = (depth: number, offset: number): number => (2 * offset + 1) * 2 ** depth - 1
-  let offset = leaf
-  for (let depth = 0; (Math.floor(offset / 2) + 1) * 2 ** (depth + 1) <= length; depth++) {
-    const sibling = offset % 2 === 0 ? offset + 1 : offset - 1
-    found.push(indexOf(depth, offset), indexOf(depth, sibling))
-    offset = Math.floor(offset / 2)
-  }
-  return found
 }
 
 function merge(ranges: readonly BlockRange[]): BlockRange[] {

@@ -78,14 +78,11 @@ declare module 'hypercore' {
       readonly storage: {
         readonly core: object
         store: { deleteCore(core: object): Promise<void> }
-        /** What is asked for is read by `tryFlush`, all at once. */
-        read(): {
-          getTreeNode(index: number): Promise<ProofNode | null>
-          tryFlush(): void
-        }
-        write(): {
-          putTreeNode(node: ProofNode): void
-          flush(): Promise<unknown>
+      }
+      readonly state: {
+        createWriteBatch(): {
+          deleteTreeNode(index: number): void
+          deleteTreeNodeRange(start: number, end: number): void
         }
       }
       readonly bitfield: {

@@ -47,3 +47,22 @@ test('what is dropped or forgotten takes no proof from a block that stays', asyn
     await check(await again.own('data', keyPair, aKeyring()))
   }
 })
+
+test('nor at the moment at which it is dropped or forgotten', async (t) => {
+  const { log } = await aLog(t)
+  const length = 64
+  await log.append(Array.from({ length }, (_, n) => [Buffer.alloc(50, n)]))
+  let isOver = false
+  const proving = Array.from({ length: 4 }, async () => {
+    while (!isOver) {
+      for (let index = 2; index < length; index += 4) {
+        assert.equal((await log.prove(index))?.state, 'proved', `block ${index}`)
+      }
+    }
+  })
+  for (let index = 3; index < length - 1; index += 4) {
+    await Promise.all([log.forget(index), log.drop([{ start: index + 1, end: index + 2 }])])
+  }
+  isOver = true
+  await Promise.all(proving)
+})

@@ -1,6 +1,6 @@
-import { createReadStream } from 'node:fs'
-import { readdir } from 'node:fs/promises'
+import { open, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import { nullIfAbsent } from '../../lib/errors.js'
 
 /** Ways in which a secret could stand in a file. */
 export function encodings(secret: Buffer): Map<string, Buffer> {
@@ -25,8 +25,11 @@ export async function search(
   for (const entry of await readdir(folder, { recursive: true, withFileTypes: true })) {
     const path = join(entry.parentPath, entry.name)
     if (!entry.isFile() || skip(path)) continue
+    // A store that is open takes away files of its own meanwhile.
+    const file = await open(path).catch(nullIfAbsent)
+    if (file === null) continue
     let tail = Buffer.alloc(0)
-    for await (const part of createReadStream(path)) {
+    for await (const part of file.createReadStream()) {
       const bytes = Buffer.concat([tail, Buffer.from(part)])
       for (const [name, needle] of needles)
         if (bytes.includes(needle)) found.push(`${path}: ${name}`)
