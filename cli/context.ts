@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import { DaemonClient, ParcelError, type CallOptions, type ClientOptions } from '../lib/index.js'
+import { DaemonClient, ParcelError, type CallOptions, type ClientOptions } from '../lib/client.js'
 import { passphraseAsker } from './prompt.js'
 import { Terminal } from './terminal.js'
 
@@ -53,6 +53,9 @@ export function verb(
     }
   })
 }
+
+/** All of the library: it takes a while to load, and most verbs do without. */
+export const library = () => import('../lib/index.js')
 
 /** What a call to the daemon needs to show its progress and to be interrupted. */
 export function follow({ terminal, signal }: Context): CallOptions {

@@ -1,4 +1,4 @@
-import type { ErrorCode } from '../lib/index.js'
+import type { ErrorCode } from '../lib/client.js'
 
 /** Exit status of every error code; 0 is success. The README has the same table. */
 export const EXIT: Readonly<Record<ErrorCode, number>> = {

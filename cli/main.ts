@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 import { Command, CommanderError } from 'commander'
-import { VERSION } from '../lib/index.js'
+import { VERSION } from '../lib/client.js'
 import { EXIT } from './exit.js'
 import { addVerb } from './verbs/add.js'
 import { attachVerb } from './verbs/attach.js'

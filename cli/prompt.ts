@@ -1,6 +1,5 @@
 import { text } from 'node:stream/consumers'
-import { read } from 'read'
-import { ParcelError } from '../lib/index.js'
+import { ParcelError } from '../lib/client.js'
 
 let lines: string[] | null = null
 
@@ -21,6 +20,7 @@ export async function ask(prompt: string, { isHidden = false } = {}): Promise<st
     input: process.stdin,
     output: process.stderr
   }
+  const { read } = await import('read')
   return read(input).catch((error: unknown) => {
     throw new ParcelError('INTERRUPTED', 'interrupted, nothing half-done is left', error)
   })

@@ -1,6 +1,6 @@
 import { SingleBar } from 'cli-progress'
 import prettyBytes from 'pretty-bytes'
-import { ParcelError, type TaskEvent } from '../lib/index.js'
+import { ParcelError, type TaskEvent } from '../lib/client.js'
 import { EXIT } from './exit.js'
 
 /**

@@ -1,4 +1,4 @@
-import type { LossInfo, ParcelInfo, VersionInfo } from '../lib/index.js'
+import type { LossInfo, ParcelInfo, VersionInfo } from '../lib/client.js'
 import { bytes } from './terminal.js'
 
 /** Enough of a version's id to name it. */

@@ -1,8 +1,7 @@
 import { constants } from 'node:fs'
 import { access, chmod, lstat, mkdir, readFile, realpath, rm, writeFile } from 'node:fs/promises'
-import { homedir, hostname } from 'node:os'
-import { join, resolve } from 'node:path'
-import envPaths from 'env-paths'
+import { hostname } from 'node:os'
+import { join } from 'node:path'
 import { ParcelError } from './errors.js'
 import { createFileAtomic, writeFileAtomic } from './keys/at-rest.js'
 import { Identity } from './keys/identity.js'
@@ -37,13 +36,6 @@ const KEY_FILE = 'identity.key'
 const QUOTA = 'quota'
 /** An empty file: see `isRestored`. */
 const RESTORED = 'restored'
-
-/** `--home`, else HYPERPARCEL_HOME, else the platform's data folder. */
-export function homeDir(explicit?: string): string {
-  const chosen = explicit ?? process.env['HYPERPARCEL_HOME'] ?? ''
-  if (chosen !== '') return resolve(chosen.replace(/^~(?=\/|$)/, homedir()))
-  return envPaths('hyperparcel', { suffix: '' }).data
-}
 
 /**
  * Makes a home, with a new identity or that of a recovery phrase's `seed`. Throws NAME_TAKEN when there is

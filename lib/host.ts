@@ -8,7 +8,8 @@ import { Entrance } from './entrance.js'
 import { ParcelError } from './errors.js'
 import type { MemberRole } from './format/control-record.js'
 import { hostFacts } from './host-facts.js'
-import { createHome, homeDir, openHome, readQuota, writeQuota, type Home } from './home.js'
+import { homeDir } from './home-dir.js'
+import { createHome, openHome, readQuota, writeQuota, type Home } from './home.js'
 import type {
   ImagePlace,
   InviteOptions,

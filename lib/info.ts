@@ -1,7 +1,7 @@
+import type { Consistency, Policy, Scan } from './choices.js'
 import type { ImageSpec } from './export/image-process.js'
 import type { MemberRole } from './format/control-record.js'
-import type { Consistency } from './parcel/local-state.js'
-import type { DirtyMap, Scan } from './parcel/scan.js'
+import type { DirtyMap } from './parcel/scan.js'
 import type { Skipped } from './parcel/walk.js'
 import type { PeerStatus } from './peer-status.js'
 
@@ -208,14 +208,6 @@ export interface SuspendResult {
   /** Blocks that had to come from other hosts: pages of trees of a machine that is partly here. */
   fetched: number
 }
-
-/**
- * `baseline`: everything is fetched and written before the machine starts. `demand`: it starts at
- * once and its disk and memory come as they are wanted, the rest behind. `hoard`: it starts like that
- * when all of it is here.
- */
-export const POLICIES = ['baseline', 'demand', 'hoard'] as const
-export type Policy = (typeof POLICIES)[number]
 
 export interface ResumeOptions {
   /** Default `demand`. A folder is always written whole. */

@@ -1,9 +1,6 @@
-import { readFileSync } from 'node:fs'
-import { z } from 'zod'
+import { createRequire } from 'node:module'
 
-const { version } = z
-  .object({ version: z.string() })
-  .parse(JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')))
+const { version }: { version: string } = createRequire(import.meta.url)('../../package.json')
 
 export const VERSION = version
 /** How this software calls itself to peers and to people. */

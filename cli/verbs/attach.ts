@@ -1,7 +1,6 @@
 import { once } from 'node:events'
 import type { Command } from 'commander'
-import { MachineProcess } from '../../lib/index.js'
-import { verb } from '../context.js'
+import { library, verb } from '../context.js'
 
 /** Ctrl-] */
 const DETACH = 0x1d
@@ -18,6 +17,7 @@ export function attachVerb(program: Command): void {
   verb(command, async ({ terminal, client, signal }, self) => {
     const [name = ''] = self.args
     const { runDir } = await client.call('attach', { name })
+    const { MachineProcess } = await library()
     const console = await new MachineProcess(runDir).console()
     const { stdin, stdout } = process
     const isTerminal = stdin.isTTY

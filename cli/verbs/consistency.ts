@@ -1,5 +1,5 @@
 import { Argument, type Command } from 'commander'
-import { CONSISTENCIES, type Consistency } from '../../lib/index.js'
+import { CONSISTENCIES, type Consistency } from '../../lib/client.js'
 import { verb } from '../context.js'
 import { days } from '../options.js'
 

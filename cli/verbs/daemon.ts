@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
-import { homeDir, readHome, runDaemon } from '../../lib/index.js'
-import { verb } from '../context.js'
+import { homeDir } from '../../lib/client.js'
+import { library, verb } from '../context.js'
 import { duration } from '../terminal.js'
 
 export function daemonVerb(program: Command): void {
@@ -11,6 +11,7 @@ export function daemonVerb(program: Command): void {
     )
   verb(command, async ({ terminal, options, signal }) => {
     const { home, bootstrap, passphrase } = options
+    const { readHome, runDaemon } = await library()
     const { key } = await readHome(homeDir(home))
     const isAsked = key.lock === 'passphrase' && !process.env['HYPERPARCEL_PASSPHRASE']
     await runDaemon({

@@ -1,6 +1,5 @@
 import type { Command } from 'commander'
-import { PrivateDht } from '../../lib/index.js'
-import { verb } from '../context.js'
+import { library, verb } from '../context.js'
 import { port } from '../options.js'
 
 export function dhtVerb(program: Command): void {
@@ -17,6 +16,7 @@ Example: hyperparcel dht --host 192.0.2.7 --port 49737`
     )
   verb(command, async ({ terminal, signal }, self) => {
     const options = self.opts<{ port: number; host: string }>()
+    const { PrivateDht } = await library()
     const dht = await PrivateDht.start(options)
     terminal.result('dht', { bootstrap: dht.address }, dht.address)
     await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }))

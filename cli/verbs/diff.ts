@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import type { Change } from '../../lib/index.js'
+import type { Change } from '../../lib/client.js'
 import { follow, verb } from '../context.js'
 import { seconds } from '../options.js'
 import { bytes } from '../terminal.js'

@@ -1,14 +1,7 @@
 import { Option, type Command } from 'commander'
-import {
-  checkAccelerator,
-  examine,
-  homeDir,
-  ParcelError,
-  readHome,
-  type Check,
-  type Finding
-} from '../../lib/index.js'
-import { verb, type Context } from '../context.js'
+import { homeDir, ParcelError } from '../../lib/client.js'
+import type { Check, Finding } from '../../lib/index.js'
+import { library, verb, type Context } from '../context.js'
 import { timeText } from '../text.js'
 
 export function doctorVerb(program: Command): void {
@@ -37,6 +30,7 @@ export function doctorVerb(program: Command): void {
       seen: boolean
     }>()
     if (kvm) return tryAccelerator(context, accelerator)
+    const { examine } = await library()
     const findings = await examine()
     context.terminal.result('doctor', { findings }, findings.map(line).join('\n'))
     await lookAtStore(context, seen)
@@ -45,6 +39,7 @@ export function doctorVerb(program: Command): void {
 
 /** Whether the store is what this host left it as. Throws FORKED when it is not. */
 async function lookAtStore({ terminal, client, options }: Context, isSeen: boolean): Promise<void> {
+  const { readHome } = await library()
   const isHost = await readHome(homeDir(options.home)).then(
     () => true,
     () => false
@@ -73,6 +68,7 @@ async function lookAtStore({ terminal, client, options }: Context, isSeen: boole
 }
 
 async function tryAccelerator({ terminal }: Context, accelerator: 'kvm' | 'tcg'): Promise<void> {
+  const { checkAccelerator } = await library()
   const checks: Check[] = []
   for await (const check of checkAccelerator(accelerator)) {
     checks.push(check)

@@ -1,11 +1,12 @@
 import type { Command } from 'commander'
-import { fingerprint, homeDir, readHome } from '../../lib/index.js'
-import { verb } from '../context.js'
+import { homeDir } from '../../lib/client.js'
+import { library, verb } from '../context.js'
 
 export function idVerb(program: Command): void {
   verb(
     program.command('id').description('show who this host is'),
     async ({ terminal, options }) => {
+      const { fingerprint, readHome } = await library()
       const { dir, key } = await readHome(homeDir(options.home))
       const { name, publicKey: id, lock } = key
       const words = fingerprint(Buffer.from(id, 'hex'))

@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
-import { createHome, fingerprint, homeDir, seedFrom } from '../../lib/index.js'
-import { follow, verb } from '../context.js'
+import { homeDir } from '../../lib/client.js'
+import { follow, library, verb } from '../context.js'
 import { seconds } from '../options.js'
 import { ask } from '../prompt.js'
 
@@ -29,6 +29,7 @@ Example: hyperparcel init --name laptop`
       phrase: boolean
       timeout: number
     }>()
+    const { createHome, fingerprint, seedFrom } = await library()
     const seed = phrase ? seedFrom(await ask('The 24 words', { isHidden: true })) : null
     const home = await createHome(homeDir(options.home), name, seed)
     const id = home.identity.publicKey.toString('hex')

@@ -1,7 +1,7 @@
 import { createInterface } from 'node:readline/promises'
 import { InvalidArgumentError, Option, type Command } from 'commander'
 import { renderUnicodeCompact } from 'uqr'
-import { ParcelError, ROLES, type MemberRole } from '../../lib/index.js'
+import { ParcelError, ROLES, type MemberRole } from '../../lib/client.js'
 import { verb, type Context } from '../context.js'
 import { duration } from '../terminal.js'
 

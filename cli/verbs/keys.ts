@@ -1,14 +1,7 @@
 import type { Command } from 'commander'
-import {
-  homeDir,
-  lockHome,
-  openHome,
-  ParcelError,
-  phraseOf,
-  readHome,
-  type LockKind
-} from '../../lib/index.js'
-import { verb } from '../context.js'
+import { homeDir, ParcelError } from '../../lib/client.js'
+import type { LockKind } from '../../lib/index.js'
+import { library, verb } from '../context.js'
 import { ask } from '../prompt.js'
 
 /** Fewer characters are found by trying all. */
@@ -33,6 +26,7 @@ Example: hyperparcel passphrase`
     const { terminal, options } = context
     const { remove, keychain } = self.opts<{ remove: boolean; keychain: boolean }>()
     if (remove && keychain) throw new ParcelError('USAGE', 'give --remove or --keychain, not both')
+    const { lockHome, openHome, readHome } = await library()
     const dir = homeDir(options.home)
     const { key } = await readHome(dir)
     const before = key.lock === 'passphrase' ? await current() : undefined
@@ -56,6 +50,7 @@ Write them on paper: whoever has them is this host. 'hyperparcel init --phrase' 
 finds every parcel of it at any host or vault that has it.`
     )
   verb(command, async ({ terminal, options }) => {
+    const { openHome, phraseOf, readHome } = await library()
     const dir = homeDir(options.home)
     const { key } = await readHome(dir)
     const { identity } = await openHome(dir, await passphraseFor(key.lock))

@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import type { MemberInfo, ParcelInfo } from '../../lib/index.js'
+import type { MemberInfo, ParcelInfo } from '../../lib/client.js'
 import { verb } from '../context.js'
 
 export function membersVerb(program: Command): void {

@@ -2,8 +2,9 @@ import { randomBytes } from 'node:crypto'
 import { resolve } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import type { Command } from 'commander'
-import { ImageProcess, ParcelError, type ImagePlace, type ImageSpec } from '../../lib/index.js'
-import { follow, verb, type Context } from '../context.js'
+import { ParcelError } from '../../lib/client.js'
+import type { ImagePlace, ImageProcess, ImageSpec } from '../../lib/index.js'
+import { follow, library, verb, type Context } from '../context.js'
 import { port, seconds } from '../options.js'
 import { bytes } from '../terminal.js'
 import { shortId } from '../text.js'
@@ -107,6 +108,7 @@ async function serve(
   const { client, terminal, signal } = context
   const wish = { name, timeout: timeout * 1_000, ...(version === undefined ? {} : { version }) }
   const place = await client.call('open', wish, follow(context))
+  const { ImageProcess } = await library()
   const server = await ImageProcess.start({
     items: { ...place.items, prefetch },
     overlays: place.overlays,

@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
-import { type DaemonClient, homeDir, ParcelError, setStoreAside } from '../../lib/index.js'
-import { follow, verb } from '../context.js'
+import { type DaemonClient, homeDir, ParcelError } from '../../lib/client.js'
+import { follow, library, verb } from '../context.js'
 import { seconds } from '../options.js'
 
 async function opens(client: DaemonClient): Promise<boolean> {
@@ -36,6 +36,7 @@ Example: hyperparcel rebuild`
       )
     }
     await client.stop()
+    const { setStoreAside } = await library()
     const aside = await setStoreAside(homeDir(options.home))
     terminal.result('rebuild', { aside }, `the damaged store is in ${aside} now`)
     const parcels = await client.call('recover', { timeout: timeout * 1_000 }, follow(context))

@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import { ParcelError } from '../../lib/index.js'
+import { ParcelError } from '../../lib/client.js'
 import { verb } from '../context.js'
 import { versionLine } from '../text.js'
 

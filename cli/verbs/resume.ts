@@ -1,6 +1,6 @@
 import { resolve } from 'node:path'
 import { Option, type Command } from 'commander'
-import { POLICIES, type Policy } from '../../lib/index.js'
+import { POLICIES, type Policy } from '../../lib/client.js'
 import { follow, verb } from '../context.js'
 import { seconds } from '../options.js'
 import { duration } from '../terminal.js'

@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import type { ParcelInfo } from '../../lib/index.js'
+import type { ParcelInfo } from '../../lib/client.js'
 import { verb } from '../context.js'
 import { bytes, duration } from '../terminal.js'
 import { shortId, stateText, timeText, versionLine, whereText } from '../text.js'

@@ -1,5 +1,5 @@
 import { Option, type Command } from 'commander'
-import { ParcelError, SCANS, type Scan, type VersionInfo } from '../../lib/index.js'
+import { ParcelError, SCANS, type Scan, type VersionInfo } from '../../lib/client.js'
 import { follow, verb, type Context } from '../context.js'
 import { seconds } from '../options.js'
 import { bytes, duration } from '../terminal.js'

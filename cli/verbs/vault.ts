@@ -1,6 +1,6 @@
 import { resolve } from 'node:path'
 import type { Command } from 'commander'
-import { ParcelError, type VaultInfo } from '../../lib/index.js'
+import { ParcelError, type VaultInfo } from '../../lib/client.js'
 import { follow, verb, type Context } from '../context.js'
 import { seconds, size } from '../options.js'
 import { ask } from '../prompt.js'

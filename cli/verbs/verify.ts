@@ -1,6 +1,6 @@
 import { resolve } from 'node:path'
 import type { Command } from 'commander'
-import { ParcelError, type LossInfo } from '../../lib/index.js'
+import { ParcelError, type LossInfo } from '../../lib/client.js'
 import { follow, verb, type Context } from '../context.js'
 import { seconds, share } from '../options.js'
 import { bytes } from '../terminal.js'

@@ -5,13 +5,13 @@ import { request, type IncomingMessage } from 'node:http'
 import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
-import { z } from 'zod'
 import { ParcelError } from '../errors.js'
-import { homeDir, readHome } from '../home.js'
+import { homeDir } from '../home-dir.js'
+import type { KeyFile } from '../keys/key-file.js'
 import { jsonLines } from '../lines.js'
 import { connectTo } from '../local-socket.js'
 import type { TaskEvent } from '../progress.js'
-import { CALL_HEADER, SOCKET, type DaemonStatus } from './server.js'
+import { CALL_HEADER, SOCKET, type Answer, type DaemonStatus } from './protocol.js'
 import type { Item, Parameters, Result, Verb } from './verbs.js'
 
 export interface ClientOptions {
@@ -36,21 +36,6 @@ const ENDED = 'the daemon ended before it had answered: do it again'
 
 /** How long a daemon may take to open its store and answer. */
 const START_LIMIT = 60_000
-
-const failure = z.object({ code: z.string(), message: z.string() })
-const line = z.discriminatedUnion('type', [
-  z.object({
-    type: z.literal('progress'),
-    step: z.string(),
-    done: z.number(),
-    total: z.number(),
-    unit: z.enum(['bytes', 'blocks', 'files'])
-  }),
-  z.object({ type: z.literal('note'), text: z.string() }),
-  z.object({ type: z.literal('item'), item: z.unknown() }),
-  z.object({ type: z.literal('result'), value: z.unknown() }),
-  z.object({ type: z.literal('error'), code: z.string(), message: z.string() })
-])
 
 /** Talks to the daemon of a home and starts it when it is not there. */
 export class DaemonClient {
@@ -98,8 +83,10 @@ export class DaemonClient {
 
   /** null when no daemon runs. */
   async status(): Promise<DaemonStatus | null> {
-    await readHome(this.home)
-    if (!(await this.#answers())) return null
+    if (!(await this.#answers())) {
+      await this.#key()
+      return null
+    }
     return this.#ask<DaemonStatus>('daemon-status', {}, {})
   }
 
@@ -118,7 +105,7 @@ export class DaemonClient {
       return
     }
     // Says at once what is wrong with the home, rather than in another process.
-    const { key } = await readHome(this.home)
+    const key = await this.#key()
     const passphrase = key.lock === 'passphrase' ? await this.#askPassphrase() : ''
     const deadline = Date.now() + START_LIMIT
     for (;;) {
@@ -129,6 +116,12 @@ export class DaemonClient {
       await setTimeout(100)
       if (await this.#answers()) return
     }
+  }
+
+  /** What opens a home takes time to load, and is not needed where a daemon runs. */
+  async #key(): Promise<KeyFile> {
+    const { readHome } = await import('../home.js')
+    return (await readHome(this.home)).key
   }
 
   async #requireSameDht(): Promise<void> {
@@ -167,8 +160,8 @@ export class DaemonClient {
     const ready = child.stdio[3]
     if (ready === null || ready === undefined || !('read' in ready)) throw new Error('no pipe')
     for await (const value of jsonLines(ready)) {
-      const failed = failure.safeParse(value)
-      return failed.success ? ParcelError.revive(failed.data) : null
+      const { code, message = '' } = ofThisBuild<{ code?: string; message?: string }>(value)
+      return code === undefined ? null : ParcelError.revive({ code, message })
     }
     return new ParcelError('FAILED', 'the daemon ended as soon as it was started')
   }
@@ -209,10 +202,10 @@ export class DaemonClient {
         sent.end(JSON.stringify(parameters))
       })
       for await (const value of jsonLines(response)) {
-        const message = line.parse(value)
+        const message = ofThisBuild<Answer>(value)
         if (message.type === 'error') throw ParcelError.revive(message)
-        if (message.type === 'result') return resultOf<T>(message.value)
-        if (message.type === 'item') onItem?.(resultOf<I>(message.item))
+        if (message.type === 'result') return ofThisBuild<T>(message.value)
+        if (message.type === 'item') onItem?.(ofThisBuild<I>(message.item))
         else onEvent?.(message)
       }
       throw new ParcelError('FAILED', ENDED)
@@ -233,9 +226,10 @@ class NotBegun extends ParcelError {
   }
 }
 
-/** Both ends are of one build, so a result has the type that its verb returns. */
-function resultOf<T>(value: unknown): T {
-  return z.custom<T>().parse(value)
+/** Both ends are of one build: what one writes is of the type that the other reads. */
+function ofThisBuild<T>(value: unknown): T {
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- see above; checking it with a library took longer than most verbs
+  return value as T
 }
 
 async function isOthers(home: string): Promise<boolean> {

@@ -8,25 +8,11 @@ import type { TaskEvent } from '../progress.js'
 import { listenOn } from '../local-socket.js'
 import { SOFTWARE } from '../software.js'
 import type { Vaults } from '../vaults.js'
+import { CALL_HEADER, SOCKET, type DaemonStatus } from './protocol.js'
 import { isVerb, verbs, type VerbContext } from './verbs.js'
-
-export const SOCKET = 'daemon.sock'
-/** A caller names its call, so that another connection can cancel it. */
-export const CALL_HEADER = 'x-hyperparcel-call'
 
 const MAX_BODY = 1024 * 1024
 const cancelled = z.strictObject({ call: z.string() })
-
-export interface DaemonStatus {
-  pid: number
-  software: string
-  bootstrap: string
-  started: number
-  /** Verbs under way now. */
-  active: number
-  /** Seconds of idleness after which it ends; null when it stays. */
-  idleLimit: number | null
-}
 
 /**
  * The daemon's API: HTTP on a unix socket in the home folder, which only its user can open.

@@ -1,17 +1,10 @@
 import { z } from 'zod'
+import { CONSISTENCIES, POLICIES, SCANS } from '../choices.js'
 import { ParcelError } from '../errors.js'
 import { ROLES } from '../format/control-record.js'
 import type { Host } from '../host.js'
-import {
-  POLICIES,
-  type FileInfo,
-  type LossInfo,
-  type ResumeOptions,
-  type VersionInfo
-} from '../info.js'
+import type { FileInfo, LossInfo, ResumeOptions, VersionInfo } from '../info.js'
 import type { Change } from '../parcel/diff.js'
-import { CONSISTENCIES } from '../parcel/local-state.js'
-import { SCANS } from '../parcel/scan.js'
 import type { Task, TaskEvent } from '../progress.js'
 import type { Vaults } from '../vaults.js'
 

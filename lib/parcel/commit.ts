@@ -1,5 +1,6 @@
 import type { BigIntStats } from 'node:fs'
 import { readlink } from 'node:fs/promises'
+import type { Scan } from '../choices.js'
 import { ParcelError } from '../errors.js'
 import { Writer } from '../format/codec.js'
 import type { Place } from '../format/entry.js'
@@ -28,7 +29,7 @@ import { Gathering } from './gathering.js'
 import type { WorkingChunk } from './image-chunks.js'
 import { FileStamps, type FileStamp } from './file-stamps.js'
 import type { Used } from './trace.js'
-import type { DirtyMap, Scan } from './scan.js'
+import type { DirtyMap } from './scan.js'
 import { isAccessError, reason, walk, type Found, type Skipped } from './walk.js'
 
 /** What storing a folder gave: everything a version record and its places need. */

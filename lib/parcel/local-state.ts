@@ -1,6 +1,7 @@
 import { readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
+import { CONSISTENCIES } from '../choices.js'
 import { ParcelError } from '../errors.js'
 import type { SignedRecord } from '../format/wire.js'
 import { readSealed, syncFolder, writeSealed } from '../keys/at-rest.js'
@@ -8,13 +9,6 @@ import type { EpochKeys } from '../format/epoch-keys.js'
 
 export const MAX_COPIES = 64
 const MAX_ROLLBACKS = 16
-
-/**
- * `available`: what is here is used, and it is said who was not heard. `latest`: a resume waits for
- * every host that was heard in the last days.
- */
-export const CONSISTENCIES = ['available', 'latest'] as const
-export type Consistency = (typeof CONSISTENCIES)[number]
 
 const hex = (bytes: number) =>
   z

@@ -1,3 +1,4 @@
+import type { Consistency } from '../choices.js'
 import { ParcelError } from '../errors.js'
 import type { MemberRole } from '../format/control-record.js'
 import type { EpochKeys } from '../format/epoch-keys.js'
@@ -27,7 +28,6 @@ import {
   newState,
   noteRollback,
   removeState,
-  type Consistency,
   type LocalState
 } from './local-state.js'
 import { LogSet } from './log-set.js'

@@ -27,6 +27,7 @@ test('a program in TypeScript needs nothing but the package and node types', asy
   await writeFile(
     join(dir, 'program.ts'),
     `import { Host, ParcelError, type VersionInfo } from 'hyperparcel'
+     import { DaemonClient } from 'hyperparcel/client'
      export async function carry(host: Host, name: string): Promise<VersionInfo | null> {
        try {
          for await (const event of host.suspend(name)) if (event.type === 'progress') event.done.toFixed()
@@ -35,7 +36,9 @@ test('a program in TypeScript needs nothing but the package and node types', asy
          if (error instanceof ParcelError && error.code === 'DISK_FULL') return null
          throw error
        }
-     }`
+     }
+     export const names = async (client: DaemonClient): Promise<string[]> =>
+       (await client.call('ls', {})).parcels.map(({ name }) => name)`
   )
   const tsc = join(ROOT, 'node_modules/typescript/bin/tsc')
   const { stdout } = await promisify(execFile)(process.execPath, [tsc, '-p', dir])

@@ -1,0 +1,21 @@
+/**
+ * What a commit reads: `mtime` leaves out files whose size, times and inode are as they were when
+ * the folder's version was made, `full` reads everything.
+ */
+export const SCANS = ['mtime', 'full'] as const
+export type Scan = (typeof SCANS)[number]
+
+/**
+ * `baseline`: everything is fetched and written before the machine starts. `demand`: it starts at
+ * once and its disk and memory come as they are wanted, the rest behind. `hoard`: it starts like that
+ * when all of it is here.
+ */
+export const POLICIES = ['baseline', 'demand', 'hoard'] as const
+export type Policy = (typeof POLICIES)[number]
+
+/**
+ * `available`: what is here is used, and it is said who was not heard. `latest`: a resume waits for
+ * every host that was heard in the last days.
+ */
+export const CONSISTENCIES = ['available', 'latest'] as const
+export type Consistency = (typeof CONSISTENCIES)[number]
