@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
-import { lstat } from 'node:fs/promises'
+import { lstat, readFile } from 'node:fs/promises'
 import { request, type IncomingMessage } from 'node:http'
 import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
@@ -95,7 +95,7 @@ export class DaemonClient {
     const status = await this.status()
     if (status === null) return false
     await this.#ask('daemon-stop', {}, {})
-    while (isAlive(status.pid)) await setTimeout(20)
+    while (await isAlive(status.pid)) await setTimeout(20)
     return true
   }
 
@@ -237,12 +237,16 @@ async function isOthers(home: string): Promise<boolean> {
   return stats === null || stats.uid !== process.getuid?.()
 }
 
-/** Whether a process has not ended yet; one of another user counts as ended. */
-export function isAlive(pid: number): boolean {
+/**
+ * Whether a process has not ended yet; one of another user counts as ended. So does one that nobody has
+ * waited for: it has no file open any more, and some containers let it stand for seconds.
+ */
+export async function isAlive(pid: number): Promise<boolean> {
   try {
     process.kill(pid, 0)
-    return true
   } catch {
     return false
   }
+  const stat = await readFile(`/proc/${pid}/stat`, 'latin1').catch(() => '')
+  return !/\) [ZX] /.test(stat)
 }

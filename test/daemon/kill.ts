@@ -45,7 +45,7 @@ export async function killLoop(t: TestContext, rounds: number): Promise<void> {
     const id = await suspend
     if (id === null) killed++
     else acknowledged.set(id, bytes)
-    while (isAlive(pid)) await setTimeout(5)
+    while (await isAlive(pid)) await setTimeout(5)
   }
   const log: VersionInfo[] = []
   await client.each('log', { name: 'p' }, (version) => log.push(version))
