@@ -34,6 +34,9 @@ const SHUNNED = 60_000
 /** First retries come soon: a host that was just opened should be there in a moment. */
 const BACKOFFS = [1_000, 3_000, 10_000, 30_000]
 
+/** How long nodes of the DHT may take to hear that this host leaves, ms. */
+const LEAVING = 1_000
+
 /**
  * Connections to trusted hosts. A key that no parcel trusts is refused in the handshake, before
  * there is a stream; a parcel's channel and logs are open only to hosts which that parcel trusts.
@@ -112,7 +115,7 @@ export class Swarm {
     this.#shared.delete(parcel.id.toString('hex'))
     shared.stopListening()
     for (const channel of shared.channels.values()) channel.close()
-    for (const discovery of shared.discoveries.values()) await discovery.destroy()
+    await Promise.all([...shared.discoveries.values()].map((discovery) => discovery.destroy()))
   }
 
   peers(parcel: SharedParcel): PeerStatus[] {
@@ -161,7 +164,18 @@ export class Swarm {
   }
 
   async close(): Promise<void> {
-    for (const { parcel } of this.#shared.values()) await this.unshare(parcel)
+    const left = this.#leave()
+    const isLate = setTimeout(LEAVING, true, { ref: false })
+    // Ends what still waits for an answer of nodes that are not there.
+    if ((await Promise.race([left, isLate])) === true) {
+      await this.#swarm.dht.destroy({ force: true })
+    }
+    await left
+  }
+
+  /** Takes back from the DHT where this host is. */
+  async #leave(): Promise<void> {
+    await Promise.all([...this.#shared.values()].map(({ parcel }) => this.unshare(parcel)))
     for (const { connection, isLocal } of this.#links.values()) if (isLocal) connection.destroy()
     await this.#tcp.close()
     await this.#swarm.destroy()
