@@ -58,6 +58,7 @@ export interface Drop {
  */
 export class Control {
   readonly parcel: Buffer
+  readonly inviter: string | null
   readonly #records = new Map<string, Signed>()
   readonly #membership: Membership
   readonly #counts = new Map<string, number>()
@@ -74,8 +75,10 @@ export class Control {
   readonly #early = new Map<string, SignedRecord>()
   #incarnations: Announced[] | null = null
 
-  constructor(parcel: Buffer) {
+  /** `inviter`: whoever let this host in, in hex; null for a parcel of its own. */
+  constructor(parcel: Buffer, inviter: string | null = null) {
     this.parcel = parcel
+    this.inviter = inviter
     this.#membership = new Membership(parcel)
   }
 
@@ -198,9 +201,14 @@ export class Control {
     return this.members.roles.has(host.toString('hex'))
   }
 
-  /** A host that has just joined knows no genesis yet. */
+  /**
+   * A host that has just joined does not know who is a member: not before it has read of whoever let it
+   * in. It may have been a member before, and then reads of itself first.
+   */
   get isBlank(): boolean {
-    return this.members.roles.size === 0 && this.members.revoked.size === 0
+    const { roles, revoked } = this.members
+    if (roles.size === 0 && revoked.size === 0) return true
+    return this.inviter !== null && !roles.has(this.inviter) && !revoked.has(this.inviter)
   }
 
   /** All records of key epochs, of whoever: which of them count, `members` says. */
@@ -323,6 +331,11 @@ function isLater({ record, id }: Signed, than: Signed | undefined): boolean {
   if (than === undefined) return true
   const by = record.epoch - than.record.epoch || record.created - than.record.created
   return by === 0 ? Buffer.compare(id, than.id) > 0 : by > 0
+}
+
+/** Whose record it is, in hex, as it says itself. */
+export function authorOf({ bytes }: SignedRecord): string {
+  return decodeControlRecord(bytes).author.toString('hex')
 }
 
 /** Whether a role makes versions. */

@@ -57,6 +57,8 @@ const schema = z.strictObject({
   seen: z.record(hex(32), z.number()).default({}),
   /** How many other hosts are to have a version before this one can be without. */
   copies: z.number().int().min(0).max(MAX_COPIES).default(1),
+  /** Whoever let this host in; null in a parcel of its own. */
+  inviter: hex(32).nullable().default(null),
   /** Lengths of own cores that were once durable: a store that is behind them was rolled back. */
   marks: z.array(
     z.strictObject({ core: hex(32), length: z.number().int().min(0), treeHash: hex(32) })
@@ -87,6 +89,7 @@ export function newState(
     days: 7,
     seen: {},
     copies: 1,
+    inviter: null,
     marks: [],
     announcements: []
   }

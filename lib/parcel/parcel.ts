@@ -16,7 +16,7 @@ import { Author } from './author.js'
 import { Availability } from './availability.js'
 import { checkOut, type Served } from './check-out.js'
 import type { ParcelContext } from './context.js'
-import { Control, mayWrite, signGenesis } from './control.js'
+import { authorOf, Control, mayWrite, signGenesis } from './control.js'
 import { Epochs } from './epochs.js'
 import { Faults } from './faults.js'
 import { branchName, History, type Known } from './history.js'
@@ -89,7 +89,7 @@ export class Parcel {
   private constructor(context: ParcelContext, state: LocalState) {
     this.#context = context
     this.id = Buffer.from(state.parcel, 'hex')
-    this.control = new Control(this.id)
+    this.control = new Control(this.id, state.inviter)
     this.history = new History(this.id, (...where) => this.control.countsVersion(...where))
     this.keyring = new Keyring(this.id, epochKeysOf(state))
     for (const record of announcementsOf(state)) this.control.add(record)
@@ -168,6 +168,7 @@ export class Parcel {
     const { id, name, driver, announcements } = fields
     const state = newState(id, { name, driver, path: null }, fields)
     state.announcements.push(...announcements.map(announcementText))
+    state.inviter = announcements[0] === undefined ? null : authorOf(announcements[0])
     const parcel = new Parcel(context, state)
     await parcel.#own.start([])
     return parcel
@@ -261,8 +262,9 @@ export class Parcel {
 
   /** Hosts whose connections are accepted, in hex: members, and whoever invited us. */
   trusted(): Set<string> {
-    const members = this.control.members.roles
-    const hosts = members.size > 0 ? new Set(members.keys()) : this.#set.hosts()
+    const hosts = this.control.isBlank
+      ? this.#set.hosts()
+      : new Set(this.control.members.roles.keys())
     for (const guest of this.#guests) {
       if (!this.control.members.revoked.has(guest)) hosts.add(guest)
     }

@@ -172,3 +172,21 @@ test('a wrong signature, a changed byte and another parcel are refused', () => {
   assert.equal(control.parents(64).length, 0)
   assert.equal(control.add(good), true)
 })
+
+test('who founded a parcel and is let in again listens to whoever let it in until it reads of it', () => {
+  const inviter = host(1)
+  const key = inviter.publicKey.toString('hex')
+  const control = new Control(GENESIS.id, key)
+  control.add(cores(inviter))
+  // What comes first of the logs is what it wrote itself.
+  control.add(GENESIS)
+  assert.deepEqual([...control.members.roles.keys()], [OWNER.publicKey.toString('hex')])
+  assert.equal(control.isBlank, true)
+  assert.deepEqual(
+    control.incarnations().map(({ host }) => host.toString('hex')),
+    [key]
+  )
+  control.add(member(OWNER, inviter, 'owner'))
+  assert.equal(control.isBlank, false)
+  assert.equal(control.incarnations().length, 1)
+})

@@ -27,6 +27,7 @@ function state(): LocalState {
     days: 7,
     seen: {},
     copies: 1,
+    inviter: null,
     marks: [{ core: hex(32), length: 3, treeHash: hex(32) }],
     announcements: [{ bytes: 'AAAA', signature: hex(64) }]
   }
