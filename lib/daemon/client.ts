@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
-import { lstat, readFile } from 'node:fs/promises'
+import { lstat, readdir, readFile } from 'node:fs/promises'
 import { request, type IncomingMessage } from 'node:http'
 import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
@@ -239,7 +239,8 @@ async function isOthers(home: string): Promise<boolean> {
 
 /**
  * Whether a process has not ended yet; one of another user counts as ended. So does one that nobody has
- * waited for: it has no file open any more, and some containers let it stand for seconds.
+ * waited for, when all its threads have ended: it has no file open any more, and some containers let it
+ * stand for seconds.
  */
 export async function isAlive(pid: number): Promise<boolean> {
   try {
@@ -248,5 +249,7 @@ export async function isAlive(pid: number): Promise<boolean> {
     return false
   }
   const stat = await readFile(`/proc/${pid}/stat`, 'latin1').catch(() => '')
-  return !/\) [ZX] /.test(stat)
+  if (!/\) [ZX] /.test(stat)) return true
+  const threads = await readdir(`/proc/${pid}/task`).catch(() => [])
+  return threads.length > 1
 }
