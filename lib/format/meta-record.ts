@@ -16,6 +16,7 @@ import {
   MAX_TRACE_FILES,
   SIGNATURE_BYTES
 } from './limits.js'
+import { readCoreHead, writeCoreHead, type CoreHead } from './version.js'
 
 /** A chunked stream with where to begin reading it; `place` is that of its top place page. */
 export interface StreamRef {
@@ -34,6 +35,16 @@ export interface Places {
   cores: Buffer[]
   table: Place | null
   roots: StreamRef
+}
+
+/**
+ * Places that a host has given to the items of a version, whoever made it, instead of those that they
+ * had: of the cores in the table only those are read that `heads` names, with the state in which they
+ * hold all of it.
+ */
+export interface Moved {
+  places: Places
+  heads: CoreHead[]
 }
 
 /** A block of a core of a version's core table, that a resume wants. */
@@ -89,6 +100,7 @@ export type MetaRecord =
   | { type: 'facts'; bytes: Buffer; signature: Buffer }
   | { type: 'tag'; tag: Tag }
   | { type: 'running'; running: Running }
+  | { type: 'moved'; moved: Moved }
   | { type: 'unknown' }
 
 const VERSION = 1
@@ -98,6 +110,7 @@ const TRACE = 4
 const FACTS = 5
 const TAG = 6
 const RUNNING = 7
+const MOVED = 8
 export const MAX_TAG_NUMBER = 2 ** 40
 const MAX_HOST_FACTS = 64
 const MAX_FACTS_BYTES = 65_536
@@ -140,7 +153,12 @@ export function encodeMetaRecord(record: Exclude<MetaRecord, { type: 'unknown' }
         .varint(number)
         .u8(since === null ? 0 : 1)
       if (since !== null) writer.varint(since)
+      break
     }
+    case 'moved':
+      writer.u8(MOVED)
+      writePlaces(writer, record.moved.places)
+      writer.list(record.moved.heads, (head) => writeCoreHead(writer, head))
   }
   return Buffer.from(writer.bytes())
 }
@@ -168,6 +186,12 @@ export function decodeMetaRecord(bytes: Uint8Array): MetaRecord {
     const flag = reader.u8()
     if (flag > 1) reader.fail('a flag is neither 0 nor 1')
     record = { type: 'running', running: { number, since: flag === 0 ? null : reader.varint() } }
+  } else if (type === MOVED) {
+    const places = readPlaces(reader)
+    const heads = reader.list(MAX_CORES, () => readCoreHead(reader))
+    const isOther = heads.some(({ key }) => !places.cores.some((core) => core.equals(key)))
+    if (isOther) reader.fail('it names a core that is not in its table')
+    record = { type: 'moved', moved: { places, heads } }
   } else {
     return { type: 'unknown' }
   }

@@ -29,13 +29,15 @@ export interface Recipe {
 }
 
 /**
- * A host asks for recipes of blocks, for items of packs, or for control records by their ids.
+ * A host asks for recipes of blocks, for items of packs, for control records by their ids, or which of
+ * some versions another host holds and will not be without before it has asked itself.
  * `nodes`: how many the proof needs.
  */
 export type Question =
   | { kind: 'recipes'; core: Buffer; blocks: { index: number; nodes: number }[] }
   | { kind: 'items'; core: Buffer; blocks: { index: number; ordinals: number[] }[] }
   | { kind: 'records'; ids: Buffer[] }
+  | { kind: 'held'; ids: Buffer[] }
 
 export const MAX_ASKED = 64
 /** Raw bytes of the items of one answer. */
@@ -46,8 +48,10 @@ const MAX_INDEX = 2 ** 40
 /** `number` comes back with the answer. */
 export function encodeQuestion(number: number, question: Question): Buffer {
   const writer = new Writer(256).varint(number)
-  if (question.kind === 'records') {
-    writer.u8(3).list(question.ids, (id) => writer.fixed(id, HASH_BYTES))
+  if (question.kind === 'records' || question.kind === 'held') {
+    writer
+      .u8(question.kind === 'records' ? 3 : 4)
+      .list(question.ids, (id) => writer.fixed(id, HASH_BYTES))
     return Buffer.from(writer.bytes())
   }
   writer.u8(question.kind === 'recipes' ? 1 : 2).fixed(question.core, KEY_BYTES)
@@ -65,10 +69,10 @@ export function decodeQuestion(bytes: Uint8Array): { number: number; question: Q
   const reader = new Reader(bytes, 'question')
   const number = reader.varint()
   const kind = reader.u8()
-  if (kind === 3) {
+  if (kind === 3 || kind === 4) {
     const ids = reader.list(MAX_ASKED, () => Buffer.from(reader.fixed(HASH_BYTES)))
     reader.end()
-    return { number, question: { kind: 'records', ids } }
+    return { number, question: { kind: kind === 3 ? 'records' : 'held', ids } }
   }
   const core = reader.fixed(KEY_BYTES)
   if (kind === 1) {
@@ -136,6 +140,20 @@ function readRecipe(reader: Reader): Recipe {
 /** Items one after the other as one zstd frame; an empty one when there are none to give. */
 export function encodeItems(number: number, frame: Uint8Array): Buffer {
   return Buffer.from(new Writer(16 + frame.byteLength).varint(number).raw(frame).bytes())
+}
+
+/** A flag for each version asked for, in order. */
+export function encodeHeld(held: readonly boolean[]): Buffer {
+  const writer = new Writer(80)
+  writer.list(held, (one) => writer.u8(one ? 1 : 0))
+  return Buffer.from(writer.bytes())
+}
+
+export function decodeHeld(bytes: Uint8Array): boolean[] {
+  const reader = new Reader(bytes, 'answer')
+  const held = reader.list(MAX_ASKED, () => reader.u8() === 1)
+  reader.end()
+  return held
 }
 
 /** The number of the question, and the answer itself. */

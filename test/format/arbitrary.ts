@@ -190,6 +190,13 @@ export const metaRecord: fc.Arbitrary<Exclude<MetaRecord, { type: 'unknown' }>> 
   record({
     type: fc.constant('running' as const),
     running: record({ number, since: fc.oneof(none, number) })
+  }),
+  record({
+    type: fc.constant('moved' as const),
+    moved: fc.tuple(places, some(head, 3)).map(([where, heads]) => ({
+      places: { ...where, cores: [...where.cores, ...heads.map((each) => each.key)] },
+      heads
+    }))
   })
 )
 

@@ -31,7 +31,8 @@ const question: fc.Arbitrary<Question> = fc.oneof(
       maxLength: 64
     })
   }),
-  record({ kind: fc.constant('records' as const), ids: fc.array(bytes(32), { maxLength: 64 }) })
+  record({ kind: fc.constant('records' as const), ids: fc.array(bytes(32), { maxLength: 64 }) }),
+  record({ kind: fc.constant('held' as const), ids: fc.array(bytes(32), { maxLength: 64 }) })
 )
 const recipe: fc.Arbitrary<Recipe> = record({
   keyId: bytes(16),

@@ -267,7 +267,19 @@ export function records(): Record<string, VectorFile> {
         meta({ type: 'tag', tag: { name: 'avant é', version: id, number: 300 } }),
         meta({ type: 'tag', tag: { name: 'avant é', version: null, number: 301 } }),
         meta({ type: 'running', running: { number: 4, since: 1_700_000_003_000 } }),
-        meta({ type: 'running', running: { number: 5, since: null } })
+        meta({ type: 'running', running: { number: 5, since: null } }),
+        meta({
+          type: 'moved',
+          moved: {
+            places: {
+              version: id,
+              cores: [count(0x33), count(0x31)],
+              table: place,
+              roots: { size: 9, root: count(0x42), place }
+            },
+            heads: [head]
+          }
+        })
       ]
     },
     'control-records': {
