@@ -3,8 +3,12 @@ import type { SignedRecord } from './format/wire.js'
 
 /** A connected member that answers questions; null when it has no answer, or is gone. */
 export interface Answerer {
+  /** In hex. */
+  readonly host: string
   recipes(question: Question & { kind: 'recipes' }): Promise<(Recipe | null)[] | null>
   /** Signed control records, those that it has. */
   records(question: Question & { kind: 'records' }): Promise<SignedRecord[] | null>
   items(question: Question & { kind: 'items' }): Promise<Buffer | null>
+  /** Which of some versions it holds and will not be without before it has asked itself. */
+  held(question: Question & { kind: 'held' }): Promise<boolean[] | null>
 }

@@ -82,6 +82,11 @@ export class Log {
     return this.#core.length
   }
 
+  /** Of all its blocks, here or not, as they are stored. */
+  get byteLength(): number {
+    return this.#core.byteLength
+  }
+
   /** Whether somebody reads a block, and would wait for it. */
   get isRead(): boolean {
     return this.#waiting > 0

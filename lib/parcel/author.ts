@@ -1,6 +1,6 @@
 import { ParcelError } from '../errors.js'
 import { encodeMetaRecord, type Places, type Trace } from '../format/meta-record.js'
-import { onBranch, type Version } from '../format/version.js'
+import { onBranch, type CoreHead, type Version } from '../format/version.js'
 import type { Work } from '../progress.js'
 import type { ParcelContext } from './context.js'
 import type { Faults } from './faults.js'
@@ -42,6 +42,8 @@ export interface TakeOver {
 interface Made {
   signed: ReturnType<typeof signVersion>
   places: Omit<Places, 'version'>
+  /** The states of logs that hold all of it. */
+  heads: readonly CoreHead[]
   trace: Omit<Trace, 'version'> | null
 }
 
@@ -81,7 +83,7 @@ export class Author {
       const id = signed.id.toString('hex')
       // The record is the commit point. Should we die right after it, the next start finds it by this.
       if (path !== null) await folder.begin('commit', id, path)
-      await this.#append([{ signed, places, trace }])
+      await this.#append([{ signed, places, heads: version.cores, trace }])
       if (path !== null) {
         await folder.settle(id, path)
         await this.keepStamps(stamps, signed.id)
@@ -107,6 +109,7 @@ export class Author {
         const version: Version = {
           ...known.version,
           author: context.identity.publicKey,
+          cores: [...history.coresOf(known.id)],
           parents: [...parents],
           created: context.clock(),
           totals: { ...known.version.totals, stored: 0 },
@@ -117,6 +120,7 @@ export class Author {
         return {
           signed: signVersion(context.identity, version),
           places: history.places(known.id),
+          heads: version.cores,
           trace: history.trace(known.id)
         }
       })
@@ -143,7 +147,8 @@ export class Author {
     const made = history.list().flatMap(({ id, version }) => {
       if (!version.author.equals(self) || !history.isPlaced(id)) return []
       const signed = signVersion(context.identity, version)
-      return [{ signed, places: history.places(id), trace: history.trace(id) }]
+      const heads = history.coresOf(id)
+      return [{ signed, places: history.places(id), heads, trace: history.trace(id) }]
     })
     // Parents before children.
     await this.#append(made.toReversed())
@@ -184,13 +189,13 @@ export class Author {
   /** Writes the records of versions, all or none; when it settles they are durable. */
   async #append(made: readonly Made[]): Promise<void> {
     const { context, own } = this.#parts
-    const records = made.flatMap(({ signed, places, trace }) => {
+    const records = made.flatMap(({ signed, places, heads, trace }) => {
       const version = signed.id
       const first =
         trace === null ? [] : [encodeMetaRecord({ type: 'trace', trace: { ...trace, version } })]
       return [
         ...first,
-        encodeMetaRecord({ type: 'places', places: { ...places, version } }),
+        placesRecord({ ...places, version }, heads),
         encodeMetaRecord({ type: 'version', ...signed })
       ]
     })
@@ -214,4 +219,11 @@ export class Author {
     // They are durable and will be found by the next try.
     else if (status === 'fulfilled') await own.saveMarks()
   }
+}
+
+/** Numbers of cores stay what they were in earlier versions, also of those that nothing is read from now. */
+function placesRecord(places: Places, heads: readonly CoreHead[]): Buffer {
+  const isRead = (key: Buffer): boolean => heads.some((head) => head.key.equals(key))
+  if (places.cores.every(isRead)) return encodeMetaRecord({ type: 'places', places })
+  return encodeMetaRecord({ type: 'moved', moved: { places, heads: [...heads] } })
 }

@@ -17,8 +17,9 @@ export class Availability {
   }
 
   /** Whether all of a version is on this host. */
-  async isHere({ id, version }: Known): Promise<boolean> {
-    return this.#set.history.hasPlaces(id) && this.hasCores(version.cores)
+  async isHere({ id }: Known): Promise<boolean> {
+    const placement = this.#set.history.placement(id)
+    return placement !== null && this.hasCores(placement.heads)
   }
 
   /** Whether all blocks of cores, up to these lengths, are on this host. */
@@ -29,11 +30,21 @@ export class Availability {
     })
   }
 
+  /** How good logs are to read from: 2, all is here; 1, hosts write all of them now; else 0. */
+  standing(heads: readonly CoreHead[]): number {
+    if (this.hasCores(heads)) return 2
+    const isCurrent = ({ key }: CoreHead): boolean => {
+      const writer = this.#set.writerOf(key)
+      return writer !== null && this.#set.control.currentData(writer).has(key.toString('hex'))
+    }
+    return heads.every(isCurrent) ? 1 : 0
+  }
+
   /** How many blocks of a version are here and how many there are. */
-  blocksOf({ version }: Known): { here: number; total: number } {
+  blocksOf({ id }: Known): { here: number; total: number } {
     let here = 0
     let total = 0
-    for (const head of version.cores) {
+    for (const head of this.#set.history.coresOf(id)) {
       total += head.length
       here += this.#set.get(head.key)?.count(head.length) ?? 0
     }
@@ -60,13 +71,17 @@ export class Availability {
    */
   holders({ id, version }: Known): Set<string> {
     const holders = new Set<string>()
+    const wholes = this.#set.history.placements(id).map(({ heads }) => heads)
+    if (wholes.length === 0) wholes.push(version.cores)
     for (const { host, cores } of this.#set.control.receipts(id)) {
-      if (covers(cores, version.cores)) holders.add(host)
+      if (wholes.some((heads) => covers(cores, heads))) holders.add(host)
     }
     const author = version.author.toString('hex')
     // In the logs that it writes now: of earlier ones it may have lost something.
     const current = this.#set.control.currentData(author)
-    if (version.cores.every(({ key }) => current.has(key.toString('hex')))) holders.add(author)
+    const isCurrent = ({ key }: CoreHead): boolean => current.has(key.toString('hex'))
+    const hasLetGo = this.#set.control.hasLetGo(id, author)
+    if (!hasLetGo && wholes.some((heads) => heads.every(isCurrent))) holders.add(author)
     return holders
   }
 

@@ -186,8 +186,7 @@ async function storeImage(content: OpenContent, options: StoreOptions): Promise<
   if (entry.type !== 'file' || images === null) return { entry, place, stamp: null }
   const overlay = await Overlay.open(content.overlay, entry.size)
   try {
-    const isState = entry.role === 'memory' || entry.role === 'device'
-    const stream: Stream = isState ? 'memory' : 'disk'
+    const stream = streamOf(entry.role)
     const { used } = images
     const file = used.files.indexOf(printable(entry.path))
     const working = workingChunks(used, file)
@@ -251,7 +250,7 @@ async function storeFile(
 ): Promise<Stored> {
   const name = path.toString('utf8')
   const role = roles[name] ?? 'file'
-  const isState = role === 'memory' || role === 'device'
+  const isState = streamOf(role) === 'memory'
   const isTracked = scan !== 'full' && Object.hasOwn(dirty, name)
   const ranges = isTracked ? dirty[name] : undefined
   // Guest memory is mapped by its monitor: it is written to without a trace in the times.
@@ -265,7 +264,7 @@ async function storeFile(
   let earlier = isFirst ? null : earlierOf(before, base, ranges)
   for (let attempt = 1; ; attempt++) {
     try {
-      const stream: Stream = isState ? 'memory' : 'disk'
+      const stream = streamOf(role)
       const options = { writer: into, pool, stream, before: earlier, signal: work.signal, onBytes }
       const { tree, stats, stamp } = await commitFile(absolute, options)
       const entry: FileEntry = {
@@ -311,6 +310,11 @@ function earlierOf(
   }
 }
 
+/** Guest memory is wanted in small pieces. */
+export function streamOf(role: FileRole): Stream {
+  return role === 'memory' || role === 'device' ? 'memory' : 'disk'
+}
+
 function modeOf({ mode }: BigIntStats): number {
   return Number(mode & 0o7777n)
 }
@@ -320,7 +324,8 @@ function isUnreadable(error: unknown): boolean {
   return error instanceof ParcelError && ['INTEGRITY', 'UNREACHABLE'].includes(error.code)
 }
 
-async function storeRoots(writer: PackWriter, places: (Place | null)[]): Promise<StreamRef> {
+/** Stores where the top place page of each file is. */
+export async function storeRoots(writer: PackWriter, places: (Place | null)[]): Promise<StreamRef> {
   const stream = new StreamWriter(writer)
   for (const place of places) {
     const one = new Writer(16)

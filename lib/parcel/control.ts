@@ -63,6 +63,8 @@ export class Control {
   readonly #membership: Membership
   readonly #counts = new Map<string, number>()
   /** Receipts by version, each with the `control` core in which its author has it, in hex. */
+  /** By version and host, in hex: the last record of the host that says that it is without. */
+  readonly #letGo = new Map<string, Map<string, number>>()
   readonly #receipts = new Map<string, Map<string, { receipt: Signed; cores: Set<string> }>>()
   /** By host, in hex. */
   readonly #current = new Map<string, Current>()
@@ -137,6 +139,12 @@ export class Control {
       const core = record.body.core.toString('hex')
       const drops = this.#drops.get(core) ?? []
       this.#drops.set(core, [...drops, { id, author, ranges: record.body.ranges }])
+    }
+    if (record.body.type === 'pin' && !record.body.pinned) {
+      const version = record.body.version.toString('hex')
+      const hosts = this.#letGo.get(version) ?? new Map<string, number>()
+      this.#letGo.set(version, hosts)
+      hosts.set(author, Math.max(hosts.get(author) ?? 0, record.sequence))
     }
     if (record.body.type === 'epoch') this.#epochs.push(verified)
     if (record.body.type === 'recovery' && isLater(verified, this.#recoveries.get(author))) {
@@ -232,20 +240,28 @@ export class Control {
   receipts(version: Buffer): Receipt[] {
     const { roles } = this.members
     const found: Receipt[] = []
-    for (const { receipt, cores } of this.#receipts.get(version.toString('hex'))?.values() ?? []) {
+    const key = version.toString('hex')
+    for (const { receipt, cores } of this.#receipts.get(key)?.values() ?? []) {
       const { body, author } = receipt.record
       const host = author.toString('hex')
       const current = this.#current.get(host)?.core
       if (body.type !== 'receipt' || !roles.has(host)) continue
       if (current === undefined || !cores.has(current)) continue
+      if ((this.#letGo.get(key)?.get(host) ?? -1) > receipt.record.sequence) continue
       found.push({ host, version, cores: body.cores })
     }
     return found
   }
 
-  /** All receipts of members that count. */
-  *allReceipts(): Generator<Receipt> {
-    for (const version of this.#receipts.keys()) yield* this.receipts(Buffer.from(version, 'hex'))
+  /** Whether a host, in hex, has said that it is without a version, and has not signed for it since. */
+  hasLetGo(version: Buffer, host: string): boolean {
+    const isSaid = this.#letGo.get(version.toString('hex'))?.has(host) === true
+    return isSaid && !this.receipts(version).some((receipt) => receipt.host === host)
+  }
+
+  /** Versions of which somebody holds something, as far as is known. */
+  *receiptVersions(): Generator<Buffer> {
+    for (const version of this.#receipts.keys()) yield Buffer.from(version, 'hex')
   }
 
   /** When a host announced the logs that it writes now, ms since 1970; -1: never. */

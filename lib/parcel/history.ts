@@ -1,6 +1,12 @@
 import { ParcelError } from '../errors.js'
-import { encodeMetaRecord, type Places, type Trace } from '../format/meta-record.js'
-import { branchOf, decodeVersion, encodeVersion, type Version } from '../format/version.js'
+import { encodeMetaRecord, type Moved, type Places, type Trace } from '../format/meta-record.js'
+import {
+  branchOf,
+  decodeVersion,
+  encodeVersion,
+  type CoreHead,
+  type Version
+} from '../format/version.js'
 import { keyedHash } from '../keys/hash.js'
 import { verifySignature, type Identity } from '../keys/identity.js'
 import { NS } from '../keys/namespaces.js'
@@ -32,6 +38,17 @@ function put<T>(said: Map<string, At<T>[]>, key: string, one: At<T>): void {
   if (all.length > MOST_SAID) all.splice(MOST_SAID / 2, 1)
 }
 
+/** Where the items of a version are, and the states of logs in which all of them are. */
+export interface Placement {
+  places: Places
+  heads: readonly CoreHead[]
+  /** Who says so, in hex. */
+  host: string
+}
+
+/** How good logs are to read from, of several that hold the same. */
+export type Standing = (heads: readonly CoreHead[]) => number
+
 /** Whether a version of a host, in hex, counts that stands at an index of one of its cores. */
 export type Counts = (author: string, core: Buffer, index: number) => boolean
 
@@ -43,17 +60,22 @@ export class History {
   /** Every version that was heard of, and where it stands; not all count. */
   readonly #heard = new Map<string, { known: Known; core: Buffer; index: number }>()
   readonly #counts: Counts
+  readonly #standing: Standing
   readonly #versions = new Map<string, Known>()
   /** By version and host that said so; only its author's word is asked for. */
   readonly #places = new Map<string, At<Places>[]>()
+  /** By version and host, and which hosts have said something of a version. */
+  readonly #moved = new Map<string, At<Moved>[]>()
+  readonly #movers = new Map<string, Set<string>>()
   /** By version and host, like the places. */
   readonly #traces = new Map<string, At<Trace>[]>()
   #heads: Known[] | null = null
   readonly #children = new Map<string, string[]>()
 
-  constructor(parcel: Buffer, counts: Counts = () => true) {
+  constructor(parcel: Buffer, counts: Counts = () => true, standing: Standing = () => 0) {
     this.#parcel = parcel
     this.#counts = counts
+    this.#standing = standing
     this.tags = new Tags(counts)
   }
 
@@ -108,31 +130,71 @@ export class History {
     put(this.#places, placesKey(places.version, host), { value: places, ...where })
   }
 
+  /** What a host says of where a version is now, whoever made it. */
+  addMoved(moved: Moved, host: Buffer, where: Where = NOWHERE): void {
+    const { version } = moved.places
+    const name = version.toString('hex')
+    const movers = this.#movers.get(name) ?? new Set()
+    this.#movers.set(name, movers.add(host.toString('hex')))
+    put(this.#moved, placesKey(version, host), { value: moved, ...where })
+  }
+
   /** What a host says that a resume of a version wants first. */
   addTrace(trace: Trace, host: Buffer, where: Where = NOWHERE): void {
     put(this.#traces, placesKey(trace.version, host), { value: trace, ...where })
   }
 
-  /** What a resume of a version wants first, in its author's words; null when nobody knows. */
+  /** What a resume of a version wants first, in the words of who says where it is; null when nobody knows. */
   trace(id: Buffer): Trace | null {
     const version = this.get(id)?.version
-    return (version && this.#newest(this.#traces, id, version.author)) ?? null
+    if (version === undefined) return null
+    const { host = '' } = this.placement(id) ?? {}
+    const [mover, author] = [Buffer.from(host, 'hex'), version.author]
+    return this.#newest(this.#traces, id, mover) ?? this.#newest(this.#traces, id, author)
   }
 
   get(id: Buffer): Known | null {
     return this.#versions.get(id.toString('hex')) ?? null
   }
 
-  hasPlaces(id: Buffer): boolean {
-    const version = this.get(id)?.version
-    return version !== undefined && this.#newest(this.#places, id, version.author) !== null
-  }
-
   /** Whether it is known where a version is: `places` does not throw. */
   isPlaced(id: Buffer): boolean {
+    return this.placements(id).length > 0
+  }
+
+  /** All that is known of where a version is: what its author moved, where it was made, what others moved. */
+  placements(id: Buffer): Placement[] {
     const version = this.get(id)?.version
-    const places = version === undefined ? null : this.#newest(this.#places, id, version.author)
-    return version !== undefined && places !== null && areOf(version, places)
+    if (version === undefined) return []
+    const author = version.author.toString('hex')
+    const movers = this.#movers.get(id.toString('hex')) ?? new Set()
+    const moved = (host: string): Placement[] => {
+      const found = this.#newest(this.#moved, id, Buffer.from(host, 'hex'))
+      return found === null ? [] : [{ places: found.places, heads: found.heads, host }]
+    }
+    const places = this.#newest(this.#places, id, version.author)
+    const isGood = places !== null && areOf(version, places)
+    const original = isGood ? [{ places, heads: version.cores, host: author }] : []
+    const others = [...movers].filter((host) => host !== author).toSorted()
+    return [...moved(author), ...original, ...others.flatMap(moved)]
+  }
+
+  /** The best of them; null when nobody has said where a version is. */
+  placement(id: Buffer): Placement | null {
+    const [first, ...others] = this.placements(id)
+    if (first === undefined) return null
+    if (others.length === 0) return first
+    let [best, standing] = [first, this.#standing(first.heads)]
+    for (const other of others) {
+      const each = this.#standing(other.heads)
+      if (each > standing) [best, standing] = [other, each]
+    }
+    return best
+  }
+
+  /** The states of logs that a version is read from. */
+  coresOf(id: Buffer): readonly CoreHead[] {
+    return this.placement(id)?.heads ?? this.get(id)?.version.cores ?? []
   }
 
   /** The last word of an author that counts: what it says when it is shut out does not. */
@@ -142,20 +204,18 @@ export class History {
     return all.findLast(({ core, index }) => this.#counts(host, core, index))?.value ?? null
   }
 
-  /** Where a version is, in its author's words. Throws UNREACHABLE, INTEGRITY. */
+  /** Where the items of a version are. Throws UNREACHABLE, INTEGRITY. */
   places(id: Buffer): Places {
+    const placement = this.placement(id)
+    if (placement !== null) return placement.places
     const version = this.get(id)?.version
-    const places = version === undefined ? null : this.#newest(this.#places, id, version.author)
-    if (version === undefined || places === null) {
+    if (version === undefined || this.#newest(this.#places, id, version.author) === null) {
       throw new ParcelError('UNREACHABLE', 'where this version is stored has not arrived yet')
     }
-    if (!areOf(version, places)) {
-      throw new ParcelError(
-        'INTEGRITY',
-        'this version is damaged: its places name a log that it does not'
-      )
-    }
-    return places
+    throw new ParcelError(
+      'INTEGRITY',
+      'this version is damaged: its places name a log that it does not'
+    )
   }
 
   /** All versions, in no order. */

@@ -62,18 +62,29 @@ export class Incarnation {
       await log.append([[encodeCoreHeader({ kind: log.kind, parcel, host, incarnation: id })]])
     }
     for (const record of firstRecords) await made.control.append([[encodeSigned(record)]])
-    const keys: CoreKeys = {
-      id,
-      control: made.control.key,
-      meta: made.meta.key,
-      data: [made.data.key]
-    }
-    await made.say(context, keyring, control, { type: 'cores', incarnation: keys })
+    await made.say(context, keyring, control, { type: 'cores', incarnation: made.keys })
     if (keyring.canSeal('meta')) {
       await made.meta.append([[encodeMetaRecord({ type: 'name', name: context.hostName })]])
     }
     await context.store.flush()
     return made
+  }
+
+  /** The `data` log that the host goes on in. The caller announces it. */
+  withData(data: Log, seed: string): Incarnation {
+    const { control, meta, seeds } = this
+    return new Incarnation({ ...seeds, data: seed }, { control, meta, data })
+  }
+
+  /** Its `cores` record, as it is now. */
+  get keys(): CoreKeys {
+    const { control, meta, data, seeds } = this
+    return {
+      id: Buffer.from(seeds.id, 'hex'),
+      control: control.key,
+      meta: meta.key,
+      data: [data.key]
+    }
   }
 
   /** Signs and appends a control record, after everything that is known here. */

@@ -16,6 +16,17 @@ const hex = (bytes: number) =>
     .regex(/^[0-9a-f]*$/)
     .length(bytes * 2)
 
+const count = z.number().int().min(0).max(1_000_000)
+const retention = z.strictObject({
+  last: count,
+  daily: count,
+  weekly: count,
+  tags: z.array(z.string().max(256)).max(64)
+})
+
+/** How many of the newest versions are kept, of how many days and weeks the last one, and which tags (globs). */
+export type Retention = z.infer<typeof retention>
+
 const schema = z.strictObject({
   format: z.literal(1),
   parcel: hex(32),
@@ -59,6 +70,16 @@ const schema = z.strictObject({
   copies: z.number().int().min(0).max(MAX_COPIES).default(1),
   /** Whoever let this host in; null in a parcel of its own. */
   inviter: hex(32).nullable().default(null),
+  /** Versions that this host need not have, by id. */
+  forgotten: z.array(hex(32)).default([]),
+  /** `data` cores that this host is without: they are not fetched. */
+  letGo: z.array(hex(32)).default([]),
+  /** Seed of the `data` core into which a prune copies what is needed; null when none is under way. */
+  moving: hex(32).nullable().default(null),
+  /** Logs were taken off the disk whose space has not been given back. */
+  isUnreclaimed: z.boolean().default(false),
+  /** Which versions are kept without being asked each time; null: all. */
+  retention: retention.nullable().default(null),
   /** Lengths of own cores that were once durable: a store that is behind them was rolled back. */
   marks: z.array(
     z.strictObject({ core: hex(32), length: z.number().int().min(0), treeHash: hex(32) })
@@ -90,6 +111,11 @@ export function newState(
     seen: {},
     copies: 1,
     inviter: null,
+    forgotten: [],
+    letGo: [],
+    moving: null,
+    isUnreclaimed: false,
+    retention: null,
     marks: [],
     announcements: []
   }

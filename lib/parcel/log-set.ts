@@ -36,6 +36,8 @@ interface OpenLog {
 }
 
 interface Callbacks {
+  /** Whether this host is to be without a `data` log, in hex. */
+  isLetGo: (core: string) => boolean
   /** Records or logs were added. */
   onChange: () => void
   /** Who is a member, or the key epoch, has changed. */
@@ -142,6 +144,16 @@ export class LogSet {
     }
   }
 
+  /** Closes logs and takes them off the disk; its space comes back with `reclaim`. */
+  async letGo(cores: ReadonlySet<string>): Promise<void> {
+    for (const [name, open] of this.#logs) {
+      if (!cores.has(name)) continue
+      this.#logs.delete(name)
+      open.stop()
+      await this.#context.store.forget(open.log)
+    }
+  }
+
   /** Reads what is new in all logs; opens what was announced in them. */
   refresh(): Promise<void> {
     this.#isStale = true
@@ -237,6 +249,7 @@ export class LogSet {
         const isOther = known !== undefined && known.log.kind !== kind && !known.isProven
         const isNew = known === undefined || (isOther && !this.#rivals.has(rivalName(key, kind)))
         if (!isNew || this.#isClosed) continue
+        if (kind === 'data' && this.#callbacks.isLetGo(key.toString('hex'))) continue
         this.#attach(await this.#context.store.mirror(kind, key, this.#keyring), name, true)
         grew = true
       }
@@ -258,7 +271,10 @@ export class LogSet {
       for (; open.drops < drops.length; open.drops++) {
         const drop = drops[open.drops]
         const counts = drop?.author === open.host && this.control.countsDrop(drop)
-        if (drop !== undefined && counts) cleared += await open.log.drop(drop.ranges, isCleared)
+        // Of a log that its writer is without altogether each host knows itself what it needs.
+        const isAll = drop?.ranges.some(({ start }) => start === 0) === true && !isBlind
+        if (drop === undefined || !counts || isAll) continue
+        cleared += await open.log.drop(drop.ranges, isCleared)
       }
     }
     if (isBlind && cleared > 0) await this.#context.store.reclaim()
@@ -452,6 +468,7 @@ export class LogSet {
     const where = { core: log.key, index }
     // A log counts for its writer alone: nobody can speak of another's versions.
     if (record.type === 'places') this.history.addPlaces(record.places, author, where)
+    if (record.type === 'moved') this.history.addMoved(record.moved, author, where)
     if (record.type === 'trace') this.history.addTrace(record.trace, author, where)
     if (record.type === 'version') {
       const { id } = this.history.addVersion(record.bytes, record.signature, author, where)

@@ -38,9 +38,11 @@ async function* lossesOf(
   clean: Set<string>
 ): AsyncGenerator<Loss> {
   const name = id.toString('hex')
-  const isNear = version.cores.some(({ key, length }) =>
-    [...(blocks.get(key.toString('hex')) ?? [])].some((index) => index < length)
-  )
+  const isNear = set.history
+    .coresOf(id)
+    .some(({ key, length }) =>
+      [...(blocks.get(key.toString('hex')) ?? [])].some((index) => index < length)
+    )
   if (!isNear || !set.history.isPlaced(id)) return
   const places = set.history.places(id)
   const source = packsOf(new CoreTable(places.cores), set)

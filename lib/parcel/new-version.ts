@@ -21,7 +21,7 @@ import { FileStamps } from './file-stamps.js'
 import { branchName, placesHash, type Known } from './history.js'
 import type { LogSet } from './log-set.js'
 import type { DirtyMap } from './scan.js'
-import { blockName, shareOf, traceOf, type Used } from './trace.js'
+import { blockName, shareOf, traceOf, usedOf, type Used } from './trace.js'
 import { packsOf } from './version-packs.js'
 import type { Skipped } from './walk.js'
 
@@ -89,9 +89,10 @@ export async function storeVersion(
   const { index, pool, identity, clock, store } = context
   // A parent need not be known here, nor be where its author says; it only helps to store less.
   const known = base !== null && set.history.isPlaced(base) ? set.history.get(base) : null
-  const parent = known !== null && isSound(known.version.cores, set, identity) ? known : null
+  const ofKnown = known === null ? [] : set.history.coresOf(known.id)
+  const parent = known !== null && isSound(ofKnown, set, identity) ? known : null
   const heads = new Map<string, CoreHead>()
-  for (const head of parent?.version.cores ?? []) heads.set(prefix(head.key), head)
+  for (const head of parent === null ? [] : ofKnown) heads.set(prefix(head.key), head)
   const cores = new CoreTable(parent === null ? [] : set.history.places(parent.id).cores)
   const logs = new Map(set.logs().map((log) => [prefix(log.key), log]))
   const from = data.length
@@ -227,14 +228,6 @@ function isSound(cores: readonly CoreHead[], set: LogSet, { publicKey }: Identit
   })
 }
 
-function usedOf(trace: Trace | null): Used {
-  const files = (trace?.files ?? []).map((path) => path.toString())
-  return {
-    files,
-    touched: (trace?.touched ?? []).map(({ file, chunk, pages }) => [file, chunk, pages])
-  }
-}
-
 async function baseFiles(
   { id, version }: Known,
   set: LogSet,
@@ -245,7 +238,7 @@ async function baseFiles(
   const stamps = await FileStamps.load(stateDir, identity.atRest, set.parcel, id)
   // Its pages are taken over unread: only as they were when all of them were read and proved true.
   const self = identity.publicKey.toString('hex')
-  const isOurs = version.cores.every(({ key }) => set.writerOf(key) === self)
+  const isOurs = set.history.coresOf(id).every(({ key }) => set.writerOf(key) === self)
   if (!isOurs && !stamps.places.equals(placesHash(places))) return null
   return new BaseFiles(source, contents(source, version, places), stamps)
 }

@@ -1,6 +1,7 @@
 import { chunkId } from '../chunk/id.js'
 import { ParcelError } from '../errors.js'
 import type { ControlBody } from '../format/control-record.js'
+import { decodeCoreHeader, encodeCoreHeader } from '../format/core-header.js'
 import { encodePackHeader } from '../format/pack.js'
 import {
   encodeFacts,
@@ -9,7 +10,9 @@ import {
   type SaidFacts
 } from '../format/meta-record.js'
 import type { SignedRecord } from '../format/wire.js'
+import { keyPairFrom, randomBytes } from '../keys/identity.js'
 import type { Keyring } from '../keys/keyring.js'
+import type { Log } from '../log/log.js'
 import { NS } from '../keys/namespaces.js'
 import type { ParcelContext } from './context.js'
 import { encodeSigned } from './control.js'
@@ -134,6 +137,80 @@ export class OwnLogs {
     await this.say([{ type: 'drop', core: data.key, ranges: [range] }])
     await data.drop([range])
     await this.#context.store.reclaim()
+  }
+
+  /** A `data` log into which a prune copies what is needed; what an earlier one left is taken off the disk. */
+  async startMove(): Promise<Log> {
+    const { id } = this.require().seeds
+    const before = this.#saved.value.moving
+    if (before !== null) {
+      const left = await this.#openData(before)
+      await this.#set.letGo(new Set([left.key.toString('hex')]))
+    }
+    const seed = randomBytes(32).toString('hex')
+    Object.assign(this.#saved.value, { moving: seed, isUnreclaimed: true })
+    await this.#saved.save()
+    const log = await this.#openData(seed)
+    const { parcel } = this.#set
+    const host = this.#context.identity.publicKey
+    const header = { kind: log.kind, parcel, host, incarnation: Buffer.from(id, 'hex') }
+    await log.append([[encodeCoreHeader(header)]])
+    return log
+  }
+
+  /** Throws FAILED when this host went on in other logs since a move began. */
+  async requireSameLogs(log: Log): Promise<void> {
+    const header = decodeCoreHeader(await log.read(0))
+    if (header.incarnation.toString('hex') === this.require().seeds.id) return
+    throw new ParcelError('FAILED', 'this host went on in new logs meanwhile: do it again')
+  }
+
+  /**
+   * From now on this host writes into the log of a move, and `stays` of before hold things still; what was
+   * appended before becomes durable with that.
+   */
+  async endMove(log: Log, stays: readonly Log[]): Promise<void> {
+    const seed = this.#saved.value.moving
+    if (seed === null) throw new ParcelError('FAILED', 'there is no move to end')
+    const own = this.require().withData(log, seed)
+    await own.say(this.#context, this.#keyring, this.#set.control, {
+      type: 'cores',
+      incarnation: { ...own.keys, data: [log.key, ...stays.map(({ key }) => key)] }
+    })
+    await this.#context.store.flush()
+    await this.#goOnIn(own)
+  }
+
+  /** Takes the log of a move off the disk that came to nothing. */
+  async abandonMove(log: Log): Promise<void> {
+    await this.#set.letGo(new Set([log.key.toString('hex')]))
+    this.#saved.value.moving = null
+    await this.#saved.save()
+  }
+
+  /** Ends a move that had been announced when this host died. */
+  async recoverMove(): Promise<void> {
+    const seed = this.#saved.value.moving
+    if (seed === null || this.#current === null) return
+    const log = await this.#openData(seed)
+    const self = this.#context.identity.publicKey.toString('hex')
+    const isSaid = this.#set.control.currentData(self).has(log.key.toString('hex'))
+    if (isSaid) await this.#goOnIn(this.#current.withData(log, seed))
+    else await this.abandonMove(log)
+  }
+
+  async #goOnIn(own: Incarnation): Promise<void> {
+    this.#current = own
+    this.#saved.value.incarnation = own.seeds
+    this.#saved.value.moving = null
+    await this.saveMarks()
+  }
+
+  async #openData(seed: string): Promise<Log> {
+    const keyPair = keyPairFrom(Buffer.from(seed, 'hex'))
+    const log = await this.#context.store.own('data', keyPair, this.#keyring)
+    this.#set.addOwn(log, true)
+    return log
   }
 
   /** Saves the local state with how long the logs are now: all of that must be durable. */

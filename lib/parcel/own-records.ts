@@ -14,6 +14,8 @@ interface Parts {
   own: OwnLogs
   keyring: Keyring
   availability: Availability
+  /** Whether a version is about to go. */
+  isLeaving: (version: Buffer) => boolean
   /** One thing at a time appends to this host's logs. */
   exclusive: <T>(work: () => Promise<T>) => Promise<T>
 }
@@ -77,9 +79,10 @@ export class OwnRecords {
 
   /** Signs for versions that are whole here by now. Whether there were any. */
   async receipts(): Promise<boolean> {
-    const { context, set, own, availability, keyring } = this.#parts
+    const { context, set, own, availability, keyring, isLeaving } = this.#parts
     if (!this.#canSay) return false
-    const due = await dueReceipts(set, availability, { self: this.#self, isBlind: keyring.isBlind })
+    const { isBlind } = keyring
+    const due = await dueReceipts(set, availability, { self: this.#self, isBlind, isLeaving })
     if (due.length === 0) return false
     // A receipt says "durable": the blocks are synced before it is written.
     await context.store.flush()

@@ -43,6 +43,7 @@ import { salvage } from './salvage.js'
 import { checkBlocks, type Block, type Checked, type CheckOptions } from './verify.js'
 import type { Said } from './said-by-hosts.js'
 import { SavedState } from './saved-state.js'
+import { Space } from './space.js'
 import { Synthesis } from './synthesis.js'
 import { versionItems, type VersionItems } from './version-items.js'
 import { contentsOf, packsOf } from './version-packs.js'
@@ -69,6 +70,7 @@ export class Parcel {
   readonly admission: Admission
   readonly says: OwnRecords
   readonly author: Author
+  readonly space: Space
   readonly #context: ParcelContext
   readonly #set: LogSet
   readonly #saved: SavedState
@@ -90,7 +92,11 @@ export class Parcel {
     this.#context = context
     this.id = Buffer.from(state.parcel, 'hex')
     this.control = new Control(this.id, state.inviter)
-    this.history = new History(this.id, (...where) => this.control.countsVersion(...where))
+    this.history = new History(
+      this.id,
+      (...where) => this.control.countsVersion(...where),
+      (heads) => this.availability.standing(heads)
+    )
     this.keyring = new Keyring(this.id, epochKeysOf(state))
     for (const record of announcementsOf(state)) this.control.add(record)
     const { id: parcel, control, history, keyring } = this
@@ -98,11 +104,13 @@ export class Parcel {
       onChange: () => {
         this.#changed()
         this.#missing.ask()
+        this.#heedNeeds()
       },
       onMembers: () => this.#heedMembers(),
       onWhole: (log) => this.#mirrored(log),
       onMissing: (log, blocks) => this.synthesis.fill(log, blocks),
-      onRollback: (why) => this.#rolledBack(why)
+      onRollback: (why) => this.#rolledBack(why),
+      isLetGo: (core) => this.space.isLetGo(core)
     })
     this.synthesis = new Synthesis(this.#set, keyring, context.pool, context.lookaside)
     context.lookaside.add(this.#set)
@@ -122,6 +130,7 @@ export class Parcel {
       own: this.#own,
       keyring,
       availability: this.availability,
+      isLeaving: (version) => this.space.isLeaving(version),
       exclusive: (work) => this.#exclusive(work)
     })
     this.author = new Author({
@@ -135,6 +144,19 @@ export class Parcel {
       requireWriter: () => this.requireWriter(),
       exclusive: (work) => this.#exclusive(work),
       onMade: (known) => this.#signFor(known)
+    })
+    this.space = new Space({
+      context,
+      set: this.#set,
+      own: this.#own,
+      saved: this.#saved,
+      availability: this.availability,
+      answerers: () => this.synthesis.answerers(),
+      pinned: () => this.#pinned(),
+      isLent: () => this.isLent,
+      mayWrite: () => this.role !== null && mayWrite(this.role),
+      exclusive: (work) => this.#exclusive(work),
+      onChange: () => this.#changed()
     })
     this.#epochs = new Epochs(control, keyring, context.identity)
     this.admission = new Admission({
@@ -477,6 +499,11 @@ export class Parcel {
     return this.#mayRead(host) ? itemsFor(question, this.#set) : Buffer.alloc(0)
   }
 
+  async held(question: Question & { kind: 'held' }, host: string): Promise<boolean[]> {
+    const { ids } = question
+    return this.control.members.roles.has(host) ? this.space.held(question) : ids.map(() => false)
+  }
+
   /** Calls back when versions, members or what is here changed. Returns how to stop. */
   onChange(listener: () => void): () => void {
     this.#listeners.add(listener)
@@ -618,7 +645,7 @@ export class Parcel {
   /** Fetches what a resume of a version wants first, ahead of all else; null when nobody knows what that is. */
   prefetch({ id }: Known, signal: AbortSignal): Prefetch | null {
     const trace = this.history.trace(id)
-    if (trace === null || !this.history.hasPlaces(id)) return null
+    if (trace === null || !this.history.isPlaced(id)) return null
     const { cores } = this.history.places(id)
     const isFaulting = (): boolean => this.faults.isWaiting
     const prefetch = new Prefetch(trace, { cores, set: this.#set, isFaulting, signal })
@@ -678,6 +705,7 @@ export class Parcel {
     this.#isClosed = true
     this.#stopping.abort()
     await this.#checking
+    await this.space.close()
     this.admission.close()
     this.says.close()
     this.#missing.close()
@@ -696,6 +724,20 @@ export class Parcel {
     return run
   }
 
+  /** Versions that this host goes on from, or that others must be able to: its folder's, and the heads. */
+  #pinned(): Known[] {
+    const { base } = this.folder
+    const ids = base === null ? [] : [base, this.history.continued(base)]
+    return [...this.history.heads(), ...ids.flatMap((id) => this.history.get(id) ?? [])]
+  }
+
+  /** Somebody may have gone on from what this host is without. */
+  #heedNeeds(): void {
+    this.space.heed().catch((error: unknown) => {
+      if (!this.#isClosed) this.#set.problem('', ParcelError.from(error).message)
+    })
+  }
+
   /** A vault keeps what it cannot read. */
   #mayRead(host: string): boolean {
     const role = this.control.members.roles.get(host)
@@ -703,14 +745,15 @@ export class Parcel {
   }
 
   /** Whether this host has written all that is in a version: others can have been taken over. */
-  #isOurs({ version }: Known): boolean {
-    return version.cores.every(({ key }) => this.#set.writerOf(key) === this.#self)
+  #isOurs({ id }: Known): boolean {
+    return this.history.coresOf(id).every(({ key }) => this.#set.writerOf(key) === this.#self)
   }
 
   async #load(): Promise<void> {
     const isUsable = await this.#own.open()
     await this.#set.refresh()
     if (!isUsable) await this.#own.start([])
+    await this.#own.recoverMove()
     await this.folder.recover()
   }
 

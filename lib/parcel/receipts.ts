@@ -5,7 +5,7 @@ import type { Availability } from './availability.js'
 import { mayWrite } from './control.js'
 import type { LogSet } from './log-set.js'
 
-/** So many claims of one host, for one version, are followed by a vault. */
+/** So many claims of one host, for one version, are followed by a vault: the last ones. */
 const MOST_CLAIMED = 2
 
 /** A version, by its id, and all that is needed for it. */
@@ -17,15 +17,20 @@ interface Claim {
 /**
  * Receipts that this host, `self` in hex, has not given yet for versions that are whole here. They
  * say "durable": the caller syncs the store before it writes them. A vault knows of versions only
- * what others have signed for, and signs for the same.
+ * what others have signed for, and signs for the same. None for what is leaving this host.
  */
 export async function dueReceipts(
   set: LogSet,
   availability: Availability,
-  { self, isBlind }: { self: string; isBlind: boolean }
+  {
+    self,
+    isBlind,
+    isLeaving
+  }: { self: string; isBlind: boolean; isLeaving: (version: Buffer) => boolean }
 ): Promise<ControlBody[]> {
   const due: ControlBody[] = []
   for (const { version, cores } of isBlind ? others(set) : known(set)) {
+    if (isLeaving(version)) continue
     const own = set.control.receipts(version).filter(({ host }) => host === self)
     if (own.some((receipt) => covers(receipt.cores, cores))) continue
     if (!availability.hasCores(cores) || !(await hasHeads(set, cores))) continue
@@ -45,22 +50,25 @@ export function covers(held: readonly HeldCore[], cores: readonly CoreHead[]): b
 }
 
 function* known({ history }: LogSet): Generator<Claim> {
-  for (const { id, version } of history.all()) {
-    if (history.hasPlaces(id)) yield { version: id, cores: version.cores }
+  for (const { id } of history.all()) {
+    const placement = history.placement(id)
+    if (placement !== null) yield { version: id, cores: placement.heads }
   }
 }
 
-/** What hosts that make versions have signed for: a vault takes nobody else's word for what one is. */
+/** What hosts that make versions have signed for last: a vault takes nobody else's word for what one is. */
 function* others({ control }: LogSet): Generator<Claim> {
-  const counts = new Map<string, number>()
-  for (const { version, cores, host } of control.allReceipts()) {
-    const role = control.members.roles.get(host)
-    if (role === undefined || !mayWrite(role)) continue
-    if (cores.length === 0 || cores.some(({ blocks }) => blocks !== null)) continue
-    const name = `${host} ${version.toString('hex')}`
-    const count = (counts.get(name) ?? 0) + 1
-    counts.set(name, count)
-    if (count <= MOST_CLAIMED) yield { version, cores: cores.map(({ head }) => head) }
+  const { roles } = control.members
+  for (const version of control.receiptVersions()) {
+    const claims = new Map<string, Claim[]>()
+    for (const { cores, host } of control.receipts(version)) {
+      const role = roles.get(host)
+      if (role === undefined || !mayWrite(role)) continue
+      if (cores.length === 0 || cores.some(({ blocks }) => blocks !== null)) continue
+      const claim = { version, cores: cores.map(({ head }) => head) }
+      claims.set(host, [...(claims.get(host) ?? []), claim].slice(-MOST_CLAIMED))
+    }
+    for (const each of claims.values()) yield* each
   }
 }
 

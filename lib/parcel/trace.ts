@@ -101,6 +101,15 @@ export async function traceOf(options: TraceOptions): Promise<Omit<Trace, 'versi
   return { files: names.map((name) => Buffer.from(name)), touched, blocks, first }
 }
 
+/** What a trace foretells. */
+export function usedOf(trace: Trace | null): Used {
+  const files = (trace?.files ?? []).map((path) => path.toString())
+  return {
+    files,
+    touched: (trace?.touched ?? []).map(({ file, chunk, pages }) => [file, chunk, pages])
+  }
+}
+
 /** How much of what was foretold was used, as a share of its pages; 1 when nothing was. */
 export function shareOf(foretold: Used, used: Used): number {
   const pages = new Map<string, number>()

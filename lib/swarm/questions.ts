@@ -1,8 +1,10 @@
 import type { Answerer } from '../answerer.js'
 import {
   decodeAnswer,
+  decodeHeld,
   decodeQuestion,
   decodeRecipes,
+  encodeHeld,
   encodeItems,
   encodeQuestion,
   encodeRecipes,
@@ -20,7 +22,7 @@ const PATIENCE = 15_000
 /** Questions and answers about blocks, both ways, over the messages of one channel. */
 export class Questions implements Answerer {
   readonly #parcel: SharedParcel
-  readonly #host: string
+  readonly host: string
   readonly #ask: (bytes: Buffer) => void
   /** false: what comes next must wait for `onDrain`. */
   readonly #answer: (bytes: Buffer) => boolean
@@ -39,7 +41,7 @@ export class Questions implements Answerer {
     send: { ask: (bytes: Buffer) => void; answer: (bytes: Buffer) => boolean }
   ) {
     this.#parcel = parcel
-    this.#host = host
+    this.host = host
     this.#ask = send.ask
     this.#answer = send.answer
   }
@@ -56,6 +58,11 @@ export class Questions implements Answerer {
 
   items(question: Question & { kind: 'items' }): Promise<Buffer | null> {
     return this.#put(question)
+  }
+
+  async held(question: Question & { kind: 'held' }): Promise<boolean[] | null> {
+    const body = await this.#put(question)
+    return body === null ? null : decodeHeld(body)
   }
 
   /** Throws INTEGRITY for what is no question. */
@@ -95,12 +102,14 @@ export class Questions implements Answerer {
 
   async #answerTo(number: number, question: Question): Promise<Buffer> {
     if (question.kind === 'items')
-      return encodeItems(number, await this.#parcel.items(question, this.#host))
+      return encodeItems(number, await this.#parcel.items(question, this.host))
+    if (question.kind === 'held')
+      return encodeItems(number, encodeHeld(await this.#parcel.held(question, this.host)))
     if (question.kind === 'records') {
-      const records = this.#parcel.records(question, this.#host)
+      const records = this.#parcel.records(question, this.host)
       return encodeItems(number, encodeAnnouncements(records))
     }
-    return encodeRecipes(number, await this.#parcel.recipes(question, this.#host))
+    return encodeRecipes(number, await this.#parcel.recipes(question, this.host))
   }
 
   #put(question: Question): Promise<Buffer | null> {

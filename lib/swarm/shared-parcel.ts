@@ -26,6 +26,7 @@ export interface SharedParcel {
   recipes(question: Question & { kind: 'recipes' }, host: string): Promise<(Recipe | null)[]>
   items(question: Question & { kind: 'items' }, host: string): Promise<Buffer>
   records(question: Question & { kind: 'records' }, host: string): SignedRecord[]
+  held(question: Question & { kind: 'held' }, host: string): Promise<boolean[]>
   /** Told whom it can ask itself. */
   readonly synthesis: { answerers: () => readonly Answerer[] }
   /** Notes for `status` what a host did that was refused. */

@@ -52,6 +52,7 @@ declare module 'hypercore' {
     readonly key: Buffer
     readonly discoveryKey: Buffer
     readonly length: number
+    readonly byteLength: number
     readonly fork: number
     readonly contiguousLength: number
     readonly closing: Promise<void> | null

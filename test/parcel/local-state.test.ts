@@ -28,6 +28,11 @@ function state(): LocalState {
     seen: {},
     copies: 1,
     inviter: null,
+    forgotten: [],
+    letGo: [],
+    moving: null,
+    isUnreclaimed: false,
+    retention: null,
     marks: [{ core: hex(32), length: 3, treeHash: hex(32) }],
     announcements: [{ bytes: 'AAAA', signature: hex(64) }]
   }

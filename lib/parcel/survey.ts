@@ -1,0 +1,161 @@
+import type { Place } from '../format/entry.js'
+import { chunkCount, chunkLength, MAX_PACK_ITEMS, SUBPAGE_SIZE } from '../format/limits.js'
+import { decodePack, rawLength } from '../format/pack.js'
+import { bitCount } from '../image/chunk-pages.js'
+import { contents } from '../image/contents.js'
+import { heightOf, spanOf } from '../image/shape.js'
+import { readInner, readLeaf, type FileTree, type Subtree } from '../image/tree-reader.js'
+import type { ItemSource } from '../image/items.js'
+import { CoreTable } from '../log/core-table.js'
+import type { Log } from '../log/log.js'
+import type { Work } from '../progress.js'
+import type { Known } from './history.js'
+import type { LogSet } from './log-set.js'
+import { packsOf } from './version-packs.js'
+
+/** Logs of so many bytes are read whole to tell what their packs hold; of others so many blocks by chance. */
+const [COUNTED, SAMPLE] = [64 * 1_048_576, 256]
+
+/** Bytes of chunks. The first is as far as a sample tells. */
+export interface Share {
+  total: number
+  live: number
+}
+
+/**
+ * How much each of some logs holds, by core in hex, and how much of that versions need: bytes of chunks
+ * before they are compressed. Reads the trees of the versions, each part once, and of the logs a sample. Throws
+ * UNREACHABLE, INTEGRITY.
+ */
+export async function survey(
+  versions: readonly Known[],
+  logs: ReadonlyMap<string, Log>,
+  set: LogSet,
+  work: Work
+): Promise<Map<string, Share>> {
+  const live = new Map<string, Marks>()
+  const pages = new Set<string>()
+  for (const { id, version } of versions) {
+    const placement = set.history.placement(id)
+    if (placement?.heads.some(({ key }) => logs.has(key.toString('hex'))) !== true) continue
+    const { places } = placement
+    const cores = places.cores.map((key) => key.toString('hex'))
+    const source = packsOf(new CoreTable(places.cores), set)
+    const walk = new Walk(source, cores, live, pages, work)
+    const { chunking, table } = version
+    await walk.file({ ...table, chunking, place: places.table })
+    await walk.file({ ...places.roots, chunking })
+    for await (const { entry, place } of contents(source, version, places)) {
+      if (entry.type === 'file') await walk.file({ ...entry, place })
+    }
+  }
+  const shares = new Map<string, Share>()
+  for (const [core, log] of logs) {
+    shares.set(core, { total: await rawBytes(log), live: live.get(core)?.bytes ?? 0 })
+  }
+  return shares
+}
+
+/** Of chunks: counted in a small log, in others as many for each byte stored as in a sample. */
+async function rawBytes(log: Log): Promise<number> {
+  const blocks = log.length - 1
+  const isSmall = log.byteLength <= COUNTED
+  let [raw, stored] = [0, 0]
+  for (let n = 0; n < (isSmall ? blocks : Math.min(SAMPLE, blocks)); n++) {
+    const index = 1 + (isSmall ? n : Math.floor(Math.random() * blocks))
+    if (!log.has(index)) continue
+    const body = await log.read(index)
+    const { kind, items } = decodePack(body)
+    stored += body.byteLength
+    if (kind === 'chunks') raw += rawLength(items)
+  }
+  if (isSmall || stored === 0) return raw
+  return (raw / stored) * log.byteLength
+}
+
+/** Notes which chunks are needed. */
+class Walk {
+  readonly #source: ItemSource
+  readonly #cores: readonly string[]
+  readonly #live: Map<string, Marks>
+  readonly #pages: Set<string>
+  readonly #work: Work
+
+  constructor(
+    source: ItemSource,
+    cores: readonly string[],
+    live: Map<string, Marks>,
+    pages: Set<string>,
+    work: Work
+  ) {
+    this.#source = source
+    this.#cores = cores
+    this.#live = live
+    this.#pages = pages
+    this.#work = work
+  }
+
+  async file({ size, root, place }: FileTree): Promise<void> {
+    const count = chunkCount(size)
+    if (count > 0)
+      await this.#below({ hash: root, place }, heightOf(count), { first: 0, count, size })
+  }
+
+  async #below(
+    subtree: Subtree,
+    level: number,
+    { first, count, size }: { first: number; count: number; size: number }
+  ): Promise<void> {
+    const { hash, place } = subtree
+    if (hash === null || place === null || !isNew(this.#pages, this.#nameOf(place))) return
+    this.#work.signal.throwIfAborted()
+    if (level > 0) {
+      const span = spanOf(level - 1)
+      for (const [i, child] of (await readInner(this.#source, subtree, level, count)).entries()) {
+        const range = { first: first + i * span, count: Math.min(span, count - i * span), size }
+        await this.#below(child, level - 1, range)
+      }
+      return
+    }
+    for (const [i, { entry, places }] of (await readLeaf(this.#source, subtree, count)).entries()) {
+      const patches = entry.kind === 'patched' ? entry.patches : []
+      const lengths = patches.map(({ mask }) => bitCount(mask) * SUBPAGE_SIZE)
+      for (const [item, length] of [chunkLength(size, first + i), ...lengths].entries()) {
+        const each = places[item]
+        if (each !== undefined) this.#note(each, length)
+      }
+    }
+  }
+
+  #nameOf({ core, block, ordinal }: Place): string {
+    return `${this.#cores[core] ?? ''}/${block}/${ordinal}`
+  }
+
+  #note({ core, block, ordinal }: Place, length: number): void {
+    const name = this.#cores[core] ?? ''
+    const marks = this.#live.get(name) ?? new Marks()
+    this.#live.set(name, marks)
+    if (marks.add(block, ordinal)) marks.bytes += length
+  }
+}
+
+/** Items of a log that are needed: a bit each, for there are millions. */
+class Marks {
+  /** By 32 items of a block. */
+  readonly #bits = new Map<number, number>()
+  bytes = 0
+
+  /** Whether it is new. */
+  add(block: number, ordinal: number): boolean {
+    const name = block * (MAX_PACK_ITEMS / 32) + (ordinal >> 5)
+    const bits = this.#bits.get(name) ?? 0
+    const bit = 1 << (ordinal & 31)
+    if ((bits & bit) !== 0) return false
+    this.#bits.set(name, bits | bit)
+    return true
+  }
+}
+
+function isNew(seen: Set<string>, name: string): boolean {
+  return !seen.has(name) && seen.add(name).size > 0
+}
