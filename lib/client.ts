@@ -18,6 +18,7 @@ export { homeDir } from './home-dir.js'
 export type {
   ImagePlace,
   FileInfo,
+  ForgetResult,
   ImagesInfo,
   InviteOptions,
   LossInfo,
@@ -26,8 +27,10 @@ export type {
   OpenInvite,
   ParcelInfo,
   ParcelState,
+  PruneResult,
   ResumeOptions,
   ResumeResult,
+  RetentionPolicy,
   ScrubInfo,
   SuspendOptions,
   SuspendResult,

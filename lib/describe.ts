@@ -34,6 +34,7 @@ export async function describeVersion(
     branch: branchName(version),
     tags: [...parcel.history.tags.of(id)],
     isHere: await parcel.availability.isHere(known),
+    isForgotten: parcel.space.isForgotten(known),
     holders: [...parcel.availability.holders(known)].map(nameOf)
   }
 }

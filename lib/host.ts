@@ -41,6 +41,7 @@ import { Task, type Work } from './progress.js'
 import { chooseVersion, resume } from './resume.js'
 import { markClosed, markOpen } from './run-marker.js'
 import { parseBootstrap, type Node } from './swarm/dht.js'
+import { Retention } from './retention.js'
 import { Scrub } from './scrub.js'
 import { Swarm } from './swarm/swarm.js'
 import { Upkeep } from './upkeep.js'
@@ -70,6 +71,7 @@ export class Host {
   /** What can be done with versions that are there. */
   readonly versions: Versions
   readonly upkeep: Upkeep
+  readonly retention: Retention
   /** When a block last went to or came from a peer, by `performance.now`. */
   lastTraffic = performance.now()
   readonly #context: ParcelContext
@@ -106,6 +108,7 @@ export class Host {
       alone: (parcel, work) => this.#alone(parcel, work)
     })
     this.upkeep = new Upkeep({ parcels: this.#parcels, versions: this.versions })
+    this.retention = new Retention({ home, parcels: this.#parcels })
     this.#entrance = new Entrance({
       home,
       context,
@@ -180,6 +183,7 @@ export class Host {
     if (!isRemovable) {
       await host.#items.listen(home.dir)
       host.#scrub.start()
+      host.retention.start()
     }
     const isLost = host.#parcels.all.some((parcel) => parcel.isLost)
     if (home.isRestored || isLost) host.#entrance.seek()
@@ -505,6 +509,7 @@ export class Host {
   /** Ends all network traffic and closes the store. Running machines go on. */
   async close(): Promise<void> {
     await this.#scrub?.close()
+    await this.retention.close()
     await this.#items.close()
     await this.#entrance.close()
     await this.#swarm.close()

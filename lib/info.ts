@@ -28,6 +28,8 @@ export interface VersionInfo {
   tags: string[]
   /** Whether all of it is on this host. */
   isHere: boolean
+  /** Whether it need not be: the next prune lets it go. */
+  isForgotten: boolean
   /** Names of the hosts that hold all of it durably. */
   holders: string[]
 }
@@ -199,6 +201,31 @@ export interface SuspendOptions {
   dirty?: DirtyMap
   /** No other host is waited for: fails with UNREACHABLE where one is needed. */
   offline?: boolean
+}
+
+/** How many of the newest versions of each branch are kept, of how many days and weeks the last one, and which tags. */
+export interface RetentionPolicy {
+  last: number
+  daily: number
+  weekly: number
+  /** `*` in them is any text, `?` any character. */
+  tags: string[]
+}
+
+export interface ForgetResult {
+  /** Versions that need not be on this host any more. */
+  forgotten: VersionInfo[]
+  /** How many stay. */
+  kept: number
+}
+
+export interface PruneResult {
+  /** Versions that were here and are not any more, by id. */
+  versions: string[]
+  /** How many may go, but their space is not worth copying what they share their logs with. */
+  waiting: number
+  /** Bytes of chunks that were copied to where they can stay. */
+  moved: number
 }
 
 export interface SuspendResult {

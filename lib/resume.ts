@@ -186,7 +186,11 @@ export async function chooseVersion(
   work: Work
 ): Promise<Known> {
   await waitForVersion(parcel, timeout, work.signal)
-  if (version !== undefined) return parcel.history.resolve(version)
+  if (version !== undefined) {
+    const known = parcel.history.resolve(version)
+    await parcel.space.recall(known)
+    return known
+  }
   // To take an older version in its place would fork the history without a word.
   if (parcel.newerFormat !== null) throw parcel.newerFormat
   return parcel.requireHead()

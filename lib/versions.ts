@@ -72,6 +72,7 @@ export class Versions {
   ): Task<{ from: VersionInfo; to: VersionInfo }> {
     return this.#read(name, timeout, to, async (parcel, after, work) => {
       const before = parcel.history.resolve(from)
+      await parcel.space.recall(before)
       await parcel.availability.watch(before, { timeout }, work, async (each) => {
         const sides = [parcel.side(before, each), parcel.side(after, each)] as const
         for await (const change of differences(...sides)) await onChange(change)

@@ -23,6 +23,13 @@ const ms = z.number().int().min(0).max(86_400_000)
 /** null: as many as there are. */
 const bytes = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER).nullable()
 const path = z.strictObject({ path: text })
+const count = z.number().int().min(0).max(1_000_000)
+const policy = z.strictObject({
+  last: count,
+  daily: count,
+  weekly: count,
+  tags: z.array(z.string().max(256)).max(64)
+})
 const nothing = z.strictObject({})
 const named = z.strictObject({ name: text })
 const commit = z.strictObject({
@@ -96,6 +103,32 @@ export const verbs = {
       const options = version === undefined ? { to } : { to, version }
       return follow(context.host.upkeep.salvage(name, options, give), context)
     }
+  ),
+  forget: verb(
+    z.strictObject({
+      name: text,
+      versions: z.array(text).max(10_000),
+      policy: policy.nullable(),
+      isDry: z.boolean()
+    }),
+    ({ name, ...options }, { host }) => host.retention.forget(name, options)
+  ),
+  remember: verb(
+    z.strictObject({ name: text, versions: z.array(text).max(10_000) }),
+    async ({ name, versions }, { host }) => {
+      await host.retention.remember(name, versions)
+      return {}
+    }
+  ),
+  retention: verb(
+    z.strictObject({ name: text, policy: policy.nullable().optional() }),
+    async (wanted, { host }) => {
+      if (wanted.policy !== undefined) await host.retention.setPolicy(wanted.name, wanted.policy)
+      return { policy: host.retention.policy(wanted.name) }
+    }
+  ),
+  prune: verb(z.strictObject({ name: text, timeout: ms }), ({ name, timeout }, context) =>
+    follow(context.host.retention.prune(name, { timeout }), context)
   ),
   copies: verb(
     z.strictObject({ name: text, count: z.number().optional() }),
