@@ -11,6 +11,7 @@ import { doctorVerb } from './verbs/doctor.js'
 import { dhtVerb } from './verbs/dht.js'
 import { diffVerb } from './verbs/diff.js'
 import { discardVerb } from './verbs/discard.js'
+import { forgetVerb } from './verbs/forget.js'
 import { idVerb } from './verbs/id.js'
 import { initVerb } from './verbs/init.js'
 import { inviteVerb, linkVerb } from './verbs/invite.js'
@@ -20,6 +21,7 @@ import { membersVerb, revokeVerb, rotateVerb } from './verbs/members.js'
 import { logVerb } from './verbs/log.js'
 import { lsVerb } from './verbs/ls.js'
 import { mountVerb, nbdVerb } from './verbs/mount.js'
+import { pruneVerb } from './verbs/prune.js'
 import { rebuildVerb } from './verbs/rebuild.js'
 import { removeVerb } from './verbs/remove.js'
 import { renameVerb } from './verbs/rename.js'
@@ -86,6 +88,8 @@ for (const define of [
   runVerb,
   suspendVerbs,
   copiesVerb,
+  forgetVerb,
+  pruneVerb,
   consistencyVerb,
   resumeVerb,
   attachVerb,

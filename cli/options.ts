@@ -38,3 +38,10 @@ export function port(text: string): number {
   if (Number.isInteger(value) && value >= 0 && value <= 65_535) return value
   throw new InvalidArgumentError('a port from 0 to 65535')
 }
+
+/** Reads an option that is a whole number. */
+export function whole(text: string): number {
+  const value = Number(text)
+  if (/^\d+$/.test(text) && value <= 1_000_000) return value
+  throw new InvalidArgumentError('a whole number')
+}

@@ -67,5 +67,6 @@ export function versionLine(version: VersionInfo): string {
   const names = [...(version.branch === '' ? [] : [version.branch]), ...version.tags]
   const called = names.length === 0 ? '' : `  (${names.join(', ')})`
   const id = shortId(version.id)
-  return `${id}${called}  ${when}  ${version.authorName}  ${size}  on ${on}${message}`
+  const state = version.isForgotten ? '  forgotten' : ''
+  return `${id}${called}  ${when}  ${version.authorName}  ${size}  on ${on}${state}${message}`
 }

@@ -302,6 +302,23 @@ async function lookAt(dir: string): Promise<string[]> {
   return [...found.split('\n').toSorted(), ...sums.split('\n')]
 }
 
+test('a prune waits for what reads a version on demand', async (t) => {
+  const place = await Place.make(t)
+  const user = await place.host('a')
+  await place.write('files/a', randomBytes(300_000))
+  await user.ok('add', place.path('files'), '--name', 'files', '--vm', 'folder')
+  await user.ok('suspend', 'files')
+  await place.write('files/a', randomBytes(300_000))
+  await user.ok('suspend', 'files')
+  await user.ok('copies', 'files', '0')
+  await user.ok('forget', 'files', '--keep-last', '1')
+  const { child } = await serve(user, 'nbd', 'files', '--socket', place.path('sock'))
+  onEnd(t, () => end(child))
+  assert.match(await user.fails(1, 'prune', 'files'), /reads a version of it on demand/)
+  await end(child)
+  assert.match(await user.ok('prune', 'files'), /1 version is not on this host any more/)
+})
+
 test('the files of a version are block devices by their paths', CLIENTS, async (t) => {
   const place = await Place.make(t)
   const user = await place.host('a')
