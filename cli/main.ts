@@ -18,6 +18,7 @@ import { inviteVerb, linkVerb } from './verbs/invite.js'
 import { joinVerb } from './verbs/join.js'
 import { passphraseVerb, phraseVerb } from './verbs/keys.js'
 import { membersVerb, revokeVerb, rotateVerb } from './verbs/members.js'
+import { leaseVerb } from './verbs/lease.js'
 import { logVerb } from './verbs/log.js'
 import { lsVerb } from './verbs/ls.js'
 import { mountVerb, nbdVerb } from './verbs/mount.js'
@@ -91,6 +92,7 @@ for (const define of [
   forgetVerb,
   pruneVerb,
   consistencyVerb,
+  leaseVerb,
   resumeVerb,
   attachVerb,
   stopVerb,

@@ -1,4 +1,4 @@
-import type { LossInfo, ParcelInfo, VersionInfo } from '../lib/client.js'
+import type { LeaseInfo, LossInfo, ParcelInfo, VersionInfo } from '../lib/client.js'
 import { bytes } from './terminal.js'
 
 /** Enough of a version's id to name it. */
@@ -41,6 +41,13 @@ export function lossText({ version, path, ranges }: LossInfo): string {
   return `${shortId(version)}: ${path}  ${rangesText(ranges)}`
 }
 
+/** Who has the lease of a parcel, and by whose leave. */
+export function leaseText(lease: LeaseInfo | null): string {
+  if (lease === null) return 'nobody needs a lease'
+  const { number, holderName, isHere, origin } = lease
+  return `lease ${number} is ${isHere ? 'here' : `${holderName}'s`}, ${origin}`
+}
+
 /** A time of the last day as '9:12', else with its date. */
 export function timeText(ms: number, now = Date.now()): string {
   const at = new Date(ms)
@@ -67,6 +74,10 @@ export function versionLine(version: VersionInfo): string {
   const names = [...(version.branch === '' ? [] : [version.branch]), ...version.tags]
   const called = names.length === 0 ? '' : `  (${names.join(', ')})`
   const id = shortId(version.id)
-  const state = version.isForgotten ? '  forgotten' : ''
+  const state = version.isLapsed
+    ? '  made without the lease'
+    : version.isForgotten
+      ? '  forgotten'
+      : ''
   return `${id}${called}  ${when}  ${version.authorName}  ${size}  on ${on}${state}${message}`
 }

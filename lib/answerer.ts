@@ -1,4 +1,4 @@
-import type { Question, Recipe } from './format/recipe.js'
+import type { LeaseAnswer, Question, Recipe } from './format/recipe.js'
 import type { SignedRecord } from './format/wire.js'
 
 /** A connected member that answers questions; null when it has no answer, or is gone. */
@@ -9,6 +9,8 @@ export interface Answerer {
   /** Signed control records, those that it has. */
   records(question: Question & { kind: 'records' }): Promise<SignedRecord[] | null>
   items(question: Question & { kind: 'items' }): Promise<Buffer | null>
+  /** Gives it the lease, or a vote for it. */
+  lease(question: Question & { kind: 'lease' }): Promise<LeaseAnswer>
   /** Which of some versions it holds and will not be without before it has asked itself. */
   held(question: Question & { kind: 'held' }): Promise<boolean[] | null>
 }

@@ -15,7 +15,7 @@ export type Policy = (typeof POLICIES)[number]
 
 /**
  * `available`: what is here is used, and it is said who was not heard. `latest`: a resume waits for
- * every host that was heard in the last days.
+ * every host that was heard in the last days. `lease`: one host at a time runs it.
  */
-export const CONSISTENCIES = ['available', 'latest'] as const
+export const CONSISTENCIES = ['available', 'latest', 'lease'] as const
 export type Consistency = (typeof CONSISTENCIES)[number]

@@ -21,6 +21,7 @@ export type {
   ForgetResult,
   ImagesInfo,
   InviteOptions,
+  LeaseInfo,
   LossInfo,
   MemberInfo,
   Newcomer,

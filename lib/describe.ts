@@ -6,7 +6,14 @@ import type { Home } from './home.js'
 import { branchName, type Known } from './parcel/history.js'
 import type { Parcel } from './parcel/parcel.js'
 import type { PeerStatus } from './peer-status.js'
-import type { ImagesInfo, MemberInfo, ParcelInfo, ParcelState, VersionInfo } from './info.js'
+import type {
+  ImagesInfo,
+  LeaseInfo,
+  MemberInfo,
+  ParcelInfo,
+  ParcelState,
+  VersionInfo
+} from './info.js'
 import type { MachineStatus } from './vmm/machine-process.js'
 
 export async function describeVersion(
@@ -34,6 +41,7 @@ export async function describeVersion(
     branch: branchName(version),
     tags: [...parcel.history.tags.of(id)],
     isHere: await parcel.availability.isHere(known),
+    isLapsed: parcel.history.isHead(id) && parcel.history.isLapsed(known),
     isForgotten: parcel.space.isForgotten(known),
     holders: [...parcel.availability.holders(known)].map(nameOf)
   }
@@ -89,6 +97,7 @@ export async function describeParcel(
     problems: [...parcel.problems],
     rollbacks: [...parcel.rollbacks],
     copies: parcel.copies,
+    lease: leaseInfo(parcel),
     ...parcel.strictness,
     blocks: blocksOf(parcel, head),
     images: imagesOf(parcel, machine, connected)
@@ -152,4 +161,19 @@ function stateOf(parcel: Parcel, machine: MachineStatus | null): ParcelState {
   if (machine !== null) return 'running'
   if (parcel.folder.path === null) return 'not here'
   return parcel.driver === 'folder' || parcel.folder.base === null ? 'files' : 'suspended'
+}
+
+/** Who has the lease; null: nobody needs one. */
+export function leaseInfo(parcel: Parcel): LeaseInfo | null {
+  const { lease, isHere } = parcel.leases
+  if (lease?.holder === null || lease === null) return null
+  const { number, holder, origin, version } = lease
+  return {
+    number,
+    holder,
+    holderName: parcel.hostName(holder),
+    isHere,
+    origin,
+    version: version?.toString('hex') ?? null
+  }
 }

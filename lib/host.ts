@@ -38,9 +38,10 @@ import { ParcelList } from './parcel-list.js'
 import { ParcelMachine } from './parcel-machine.js'
 import { overlaps, requireFolder } from './paths.js'
 import { Task, type Work } from './progress.js'
-import { chooseVersion, resume } from './resume.js'
+import { chooseVersion, requireSuspended, resume, takeLease } from './resume.js'
 import { markClosed, markOpen } from './run-marker.js'
 import { parseBootstrap, type Node } from './swarm/dht.js'
+import { Leases } from './leases.js'
 import { Retention } from './retention.js'
 import { Scrub } from './scrub.js'
 import { Swarm } from './swarm/swarm.js'
@@ -61,6 +62,8 @@ export interface HostOptions {
   clock?: () => number
 }
 
+/** So long a machine that is started waits for its lease, ms. */
+const LEASE_TIMEOUT = 10_000
 const JOIN_TIMEOUT = 60_000
 
 /** This host: owns the store, the identity and the swarm, and lists the parcels. Start reading here. */
@@ -72,6 +75,7 @@ export class Host {
   readonly versions: Versions
   readonly upkeep: Upkeep
   readonly retention: Retention
+  readonly leases: Leases
   /** When a block last went to or came from a peer, by `performance.now`. */
   lastTraffic = performance.now()
   readonly #context: ParcelContext
@@ -89,6 +93,8 @@ export class Host {
     return parcel.lend(known, { prefetch })
   })
   #scrub: Scrub | null = null
+  /** Parcels that are being resumed or run. */
+  readonly #started = new Set<Parcel>()
   /** What is under way on a parcel, so that one thing at a time is. */
   readonly #busy = new Map<Parcel | null, Promise<unknown>>()
 
@@ -108,6 +114,10 @@ export class Host {
       alone: (parcel, work) => this.#alone(parcel, work)
     })
     this.upkeep = new Upkeep({ parcels: this.#parcels, versions: this.versions })
+    this.leases = new Leases({
+      parcels: this.#parcels,
+      alone: (parcel, work) => this.#alone(parcel, work)
+    })
     this.retention = new Retention({ home, parcels: this.#parcels })
     this.#entrance = new Entrance({
       home,
@@ -307,10 +317,12 @@ export class Host {
   }
 
   /** Starts a machine from its folder. Throws RUNNING, CONFLICT when it is suspended. */
-  run(name: string, { cold = false } = {}): Promise<{ screen: string | null }> {
-    const parcel = this.#parcels.named(name)
-    return this.#alone(parcel, () =>
-      this.#andTell(parcel, () => this.#machine(parcel).run({ cold }))
+  run(name: string, { cold = false } = {}): Task<{ screen: string | null }> {
+    return this.#task(name, (parcel, work) =>
+      this.#starting(parcel, async () => {
+        await takeLease(parcel, { timeout: LEASE_TIMEOUT }, work)
+        return this.#andTell(parcel, () => this.#machine(parcel).run({ cold }))
+      })
     )
   }
 
@@ -345,7 +357,7 @@ export class Host {
       outside: this.#outside
     }
     return this.#task(name, (parcel, work) =>
-      this.#andTell(parcel, () => resume(parcel, options, lent, work))
+      this.#starting(parcel, () => this.#andTell(parcel, () => resume(parcel, options, lent, work)))
     )
   }
 
@@ -592,7 +604,30 @@ export class Host {
     }
   }
 
+  /** Meanwhile nobody else gets the lease. */
+  async #starting<T>(parcel: Parcel, work: () => Promise<T>): Promise<T> {
+    this.#started.add(parcel)
+    try {
+      return await work()
+    } finally {
+      this.#started.delete(parcel)
+    }
+  }
+
+  /** Whether a parcel is used here, or its folder has what no version has. */
+  async #isInUse(parcel: Parcel): Promise<boolean> {
+    if (this.#started.has(parcel) || parcel.isLent) return true
+    if ((await this.#machine(parcel).process.status()) !== null) return true
+    const { path } = parcel.folder
+    if (path === null) return false
+    return requireSuspended(parcel, path).then(
+      () => false,
+      () => true
+    )
+  }
+
   #share(parcel: Parcel): void {
+    parcel.leases.isBusy = () => this.#isInUse(parcel)
     this.#parcels.add(parcel)
     this.#swarm.share(parcel)
     const say = async (): Promise<void> => {

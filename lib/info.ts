@@ -1,6 +1,7 @@
 import type { Consistency, Policy, Scan } from './choices.js'
 import type { ImageSpec } from './export/image-process.js'
 import type { MemberRole } from './format/control-record.js'
+import type { LeaseOrigin } from './parcel/leases.js'
 import type { DirtyMap } from './parcel/scan.js'
 import type { Skipped } from './parcel/walk.js'
 import type { PeerStatus } from './peer-status.js'
@@ -28,7 +29,9 @@ export interface VersionInfo {
   tags: string[]
   /** Whether all of it is on this host. */
   isHere: boolean
-  /** Whether it need not be: the next prune lets it go. */
+  /** Whether it was made by who did not have the lease, and nobody has settled it. */
+  isLapsed: boolean
+  /** Whether it need not be here: the next prune lets it go. */
   isForgotten: boolean
   /** Names of the hosts that hold all of it durably. */
   holders: string[]
@@ -124,6 +127,8 @@ export interface ParcelInfo {
   /** When, in ms since 1970, and why this host went on in new logs, until its user has seen it. */
   rollbacks: { at: number; why: string }[]
   consistency: Consistency
+  /** null: nobody needs one. */
+  lease: LeaseInfo | null
   /** With `latest`: hosts that were heard in so many days are waited for. */
   days: number
   /** So many other hosts are to have a version before this one can be without. */
@@ -226,6 +231,19 @@ export interface PruneResult {
   waiting: number
   /** Bytes of chunks that were copied to where they can stay. */
   moved: number
+}
+
+/** Who may run the machine of a parcel. */
+export interface LeaseInfo {
+  /** Counts up. */
+  number: number
+  holder: string
+  holderName: string
+  /** Whether it is this host. */
+  isHere: boolean
+  origin: LeaseOrigin
+  /** What its holder goes on from; null: there was no version. */
+  version: string | null
 }
 
 export interface SuspendResult {

@@ -68,6 +68,8 @@ export async function resume(
   const stopHolding = policy === 'demand' && isLazy ? parcel.hold() : () => {}
   try {
     const heard = offline ? new Set<string>() : await hear(parcel, { swarm, timeout }, work)
+    const isForced = options.force === true
+    await takeLease(parcel, { timeout: offline ? 0 : timeout, isForced }, work)
     const wanted = await chooseVersion(parcel, options.version, offline ? 0 : timeout, work)
     if (offline) await parcel.availability.requireHere(wanted)
     noteRunning(parcel, work)
@@ -75,7 +77,7 @@ export async function resume(
     const name = isName(parcel.name) ? parcel.name : 'parcel'
     const path = await realDestination(resolve(cwd, options.to ?? parcel.folder.path ?? name))
     const mayWrite = (): Promise<void> =>
-      requireWritable(parcel, path, { home, parcels, driver, force: options.force === true })
+      requireWritable(parcel, path, { home, parcels, force: options.force === true })
     await mayWrite()
     // Once more at the end: the user may have gone on working in the folder meanwhile.
     const how = {
@@ -126,12 +128,47 @@ async function hear(
   { signal }: Work
 ): Promise<Set<string>> {
   const { consistency, days } = parcel.strictness
-  if (consistency === 'available') return swarm.hear(parcel, { ...HEAR, signal })
+  if (consistency !== 'latest') return swarm.hear(parcel, { ...HEAR, signal })
   const since = Date.now() - days * DAY
   const until = new Set(
     [...parcel.trusted()].filter((host) => (parcel.lastSeen(host) ?? 0) >= since)
   )
   return swarm.hear(parcel, { ...HEAR, timeout: Math.max(timeout, HEAR.timeout), until, signal })
+}
+
+/**
+ * Gets the lease that whoever runs it needs, if there is one, and waits for the version that it goes on
+ * from. Throws LEASE_HELD, UNREACHABLE.
+ */
+export async function takeLease(
+  parcel: Parcel,
+  { timeout, isForced = false }: { timeout: number; isForced?: boolean },
+  work: Work
+): Promise<void> {
+  const { leases } = parcel
+  const before = leases.lease
+  if (before === null) return
+  const wasHere = leases.isHere
+  await leases.take({ timeout, isForced }, work)
+  const { lease } = leases
+  if (lease === null || wasHere) return
+  if (lease.origin !== 'handed over' && before.holder !== null) {
+    work.note(
+      `the lease was ${parcel.hostName(before.holder)}'s, which was not asked: what it has made and ` +
+        'nobody has seen is a second head'
+    )
+  }
+  const { version } = lease
+  const deadline = performance.now() + timeout
+  while (version !== null && !parcel.knows(version)) {
+    if (performance.now() > deadline) {
+      throw new ParcelError(
+        'UNREACHABLE',
+        'the version that the lease goes on from has not arrived'
+      )
+    }
+    await setTimeout(25, undefined, { signal: work.signal })
+  }
 }
 
 /** Says where its machine runs: who goes on here makes a second head. */
@@ -214,12 +251,7 @@ async function waitForVersion(parcel: Parcel, timeout: number, signal: AbortSign
 async function requireWritable(
   parcel: Parcel,
   path: string,
-  {
-    home,
-    parcels,
-    driver,
-    force
-  }: { home: Home; parcels: readonly Parcel[]; driver: Driver; force: boolean }
+  { home, parcels, force }: { home: Home; parcels: readonly Parcel[]; force: boolean }
 ): Promise<void> {
   if (overlaps(home.dir, path)) {
     throw new ParcelError('USAGE', `cannot resume into the home folder ${home.dir}`)
@@ -234,7 +266,12 @@ async function requireWritable(
   if (parcel.folder.path === null || (await realDestination(parcel.folder.path)) !== path) {
     throw new ParcelError('CONFLICT', `${path} is not empty: choose another folder`)
   }
-  if (force) return
+  if (!force) await requireSuspended(parcel, path)
+}
+
+/** Throws CONFLICT when a parcel's folder has what no version has. */
+export async function requireSuspended(parcel: Parcel, path: string): Promise<void> {
+  const driver = driverNamed(parcel.driver)
   const served = await ParcelMachine.served(parcel, path)
   if (served.isDirty) {
     throw new ParcelError(

@@ -2,7 +2,6 @@ import { EventEmitter, once } from 'node:events'
 import { rm } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { describeVersion } from './describe.js'
-import type { Consistency } from './choices.js'
 import { ParcelError } from './errors.js'
 import { hasOverlays, lockFolder, readMarker } from './export/image-set.js'
 import { printable } from './format/file-table.js'
@@ -293,18 +292,6 @@ export class Versions {
     for (const parcel of this.#parts.parcels.all) {
       if (parcel.rollbacks.length > 0) await parcel.forgetRollbacks()
     }
-  }
-
-  /** Sets how strict a resume is here. Throws USAGE. */
-  async setStrictness(
-    name: string,
-    how: Partial<{ consistency: Consistency; days: number }>
-  ): Promise<void> {
-    const { days = 1 } = how
-    if (!Number.isInteger(days) || days < 1 || days > 3_650) {
-      throw new ParcelError('USAGE', 'a number of days, at most 3,650')
-    }
-    await this.#parts.parcels.named(name).setStrictness(how)
   }
 
   /**

@@ -2,7 +2,7 @@ import type { Command } from 'commander'
 import type { ParcelInfo } from '../../lib/client.js'
 import { verb } from '../context.js'
 import { bytes, duration } from '../terminal.js'
-import { shortId, stateText, timeText, versionLine, whereText } from '../text.js'
+import { leaseText, shortId, stateText, timeText, versionLine, whereText } from '../text.js'
 
 export function statusVerb(program: Command): void {
   const command = program
@@ -47,6 +47,7 @@ function describe(parcel: ParcelInfo, self: string): string {
     const runs = runningSince === null ? '' : `, its machine runs since ${timeText(runningSince)}`
     lines.push(`  ${role} ${name}${name === self ? ' (this host)' : `${there}${runs}`}`)
   }
+  if (parcel.lease !== null) lines.push(`  ${leaseText(parcel.lease)}`)
   const { stall, dirtyBytes } = parcel.images ?? { stall: null, dirtyBytes: 0 }
   if (stall !== null) {
     const from = stall.from.length === 0 ? '' : `, from ${stall.from.join(' or ')}`

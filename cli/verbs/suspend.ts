@@ -87,6 +87,11 @@ function define(program: Command, name: 'suspend' | 'checkpoint', description: s
       `${parcel} ${shortId(version.id)}: here, durable ` +
       `(${bytes(version.stored)} stored of ${bytes(version.bytes)}, ${duration(ms)})`
     context.terminal.result('version', { ...version, skipped, fetched, seconds: ms / 1_000 }, text)
+    if (version.isLapsed) {
+      context.terminal.note(
+        `${parcel} has its lease elsewhere: this version is a second head, 'hyperparcel resolve ${parcel}' settles it`
+      )
+    }
     if (wait !== undefined) {
       await untilSafe(context, parcel, version, (wait === true ? HOUR : wait) * 1_000)
     }

@@ -148,8 +148,10 @@ export const verbs = {
       days: z.number().optional()
     }),
     async ({ name, consistency, days }, { host }) => {
-      if (consistency !== undefined) await host.versions.setStrictness(name, { consistency })
-      if (days !== undefined) await host.versions.setStrictness(name, { days })
+      await host.leases.setConsistency(name, {
+        ...(consistency === undefined ? {} : { consistency }),
+        ...(days === undefined ? {} : { days })
+      })
       const now = await host.status(name)
       return { consistency: now.consistency, days: now.days }
     }
@@ -193,8 +195,16 @@ export const verbs = {
     return {}
   }),
   status: verb(named, ({ name }, { host }) => host.status(name)),
-  run: verb(z.strictObject({ name: text, cold: z.boolean() }), ({ name, cold }, { host }) =>
-    host.run(name, { cold })
+  run: verb(z.strictObject({ name: text, cold: z.boolean() }), ({ name, cold }, context) =>
+    follow(context.host.run(name, { cold }), context)
+  ),
+  lease: verb(named, async ({ name }, { host }) => ({ lease: host.leases.get(name) })),
+  'lease-take': verb(
+    z.strictObject({ name: text, timeout: ms, isForced: z.boolean() }),
+    ({ name, ...options }, context) => follow(context.host.leases.take(name, options), context)
+  ),
+  'lease-give': verb(z.strictObject({ name: text, host: text }), ({ name, host }, context) =>
+    context.host.leases.handOver(name, host)
   ),
   stop: verb(named, async ({ name }, { host }) => {
     await host.stop(name)

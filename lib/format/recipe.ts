@@ -29,8 +29,9 @@ export interface Recipe {
 }
 
 /**
- * A host asks for recipes of blocks, for items of packs, for control records by their ids, or which of
- * some versions another host holds and will not be without before it has asked itself.
+ * A host asks for recipes of blocks, for items of packs, for control records by their ids, which of some
+ * versions another host holds and will not be without before it has asked itself, or for the lease, or a
+ * vote for it, to go on from a version (32 zeros: there is none).
  * `nodes`: how many the proof needs.
  */
 export type Question =
@@ -38,6 +39,11 @@ export type Question =
   | { kind: 'items'; core: Buffer; blocks: { index: number; ordinals: number[] }[] }
   | { kind: 'records'; ids: Buffer[] }
   | { kind: 'held'; ids: Buffer[] }
+  | { kind: 'lease'; number: number; isVote: boolean; version: Buffer }
+
+/** `running`: it cannot be given away now. */
+export type LeaseAnswer = 'refused' | 'given' | 'running'
+const LEASE_ANSWERS: readonly LeaseAnswer[] = ['refused', 'given', 'running']
 
 export const MAX_ASKED = 64
 /** Raw bytes of the items of one answer. */
@@ -48,6 +54,15 @@ const MAX_INDEX = 2 ** 40
 /** `number` comes back with the answer. */
 export function encodeQuestion(number: number, question: Question): Buffer {
   const writer = new Writer(256).varint(number)
+  if (question.kind === 'lease') {
+    const { number: wanted, isVote, version } = question
+    writer
+      .u8(5)
+      .varint(wanted)
+      .u8(isVote ? 1 : 0)
+      .fixed(version, HASH_BYTES)
+    return Buffer.from(writer.bytes())
+  }
   if (question.kind === 'records' || question.kind === 'held') {
     writer
       .u8(question.kind === 'records' ? 3 : 4)
@@ -69,6 +84,14 @@ export function decodeQuestion(bytes: Uint8Array): { number: number; question: Q
   const reader = new Reader(bytes, 'question')
   const number = reader.varint()
   const kind = reader.u8()
+  if (kind === 5) {
+    const wanted = reader.varint(MAX_INDEX)
+    const flag = reader.u8()
+    if (flag > 1) reader.fail('a flag is neither 0 nor 1')
+    const version = Buffer.from(reader.fixed(HASH_BYTES))
+    reader.end()
+    return { number, question: { kind: 'lease', number: wanted, isVote: flag === 1, version } }
+  }
   if (kind === 3 || kind === 4) {
     const ids = reader.list(MAX_ASKED, () => Buffer.from(reader.fixed(HASH_BYTES)))
     reader.end()
@@ -154,6 +177,14 @@ export function decodeHeld(bytes: Uint8Array): boolean[] {
   const held = reader.list(MAX_ASKED, () => reader.u8() === 1)
   reader.end()
   return held
+}
+
+export function encodeLeaseAnswer(answer: LeaseAnswer): Buffer {
+  return Buffer.from([LEASE_ANSWERS.indexOf(answer)])
+}
+
+export function decodeLeaseAnswer(bytes: Uint8Array): LeaseAnswer {
+  return LEASE_ANSWERS[bytes[0] ?? 0] ?? 'refused'
 }
 
 /** The number of the question, and the answer itself. */

@@ -22,6 +22,10 @@ interface Parts {
   faults: Faults
   /** Throws REVOKED, FORBIDDEN when this host must not make versions. */
   requireWriter: () => void
+  /** Throws LEASE_HELD when another host has the lease. */
+  requireLease: () => void
+  /** The lease under which versions are made now; 0: without one. */
+  leaseEpoch: () => number
   /** One thing at a time appends to this host's logs or changes its folder. */
   exclusive: <T>(work: () => Promise<T>) => Promise<T>
   /** Called when a version was made. */
@@ -76,6 +80,7 @@ export class Author {
         data: own.require().data,
         context,
         faults,
+        leaseEpoch: this.#parts.leaseEpoch(),
         onFailure: (error, from, ended) => this.#abandon(error, from, ended),
         work
       })
@@ -104,6 +109,7 @@ export class Author {
     const { context, set, own, requireWriter, exclusive, onMade } = this.#parts
     return exclusive(async () => {
       requireWriter()
+      this.#parts.requireLease()
       const { history } = set
       const made = wanted.map(({ known, parents, branch, message }) => {
         const version: Version = {
@@ -114,7 +120,7 @@ export class Author {
           created: context.clock(),
           totals: { ...known.version.totals, stored: 0 },
           message,
-          leaseEpoch: 0,
+          leaseEpoch: this.#parts.leaseEpoch(),
           extensions: onBranch(branch)
         }
         return {

@@ -12,6 +12,7 @@ import { decodeAnnouncements, encodeAnnouncements, type SignedRecord } from '../
 import { keyedHash } from '../keys/hash.js'
 import { verifySignature, type Identity } from '../keys/identity.js'
 import { NS } from '../keys/namespaces.js'
+import { isForced, leaseOf, type Claim, type Lease } from './leases.js'
 import { Membership, type Members } from './membership.js'
 
 export interface Signed extends SignedRecord {
@@ -24,6 +25,9 @@ export interface Announced {
   incarnation: Incarnation
   signed: SignedRecord
 }
+
+/** Leases with larger numbers are nobody's. */
+const MAX_LEASE = 2 ** 40
 
 /** The logs that a host writes now: those that it announced last. */
 interface Current {
@@ -71,6 +75,9 @@ export class Control {
   /** By core, in hex. */
   readonly #drops = new Map<string, Drop[]>()
   readonly #epochs: Signed[] = []
+  readonly #claims: Claim[] = []
+  /** As it follows from so many claims and from these members. */
+  #lease: { lease: Lease | null; claims: number; members: Members } | null = null
   /** By host, in hex: the newest `recovery` record of each. */
   readonly #recoveries = new Map<string, Signed>()
   /** Announcements of hosts that were no members when they came. */
@@ -147,6 +154,12 @@ export class Control {
       hosts.set(author, Math.max(hosts.get(author) ?? 0, record.sequence))
     }
     if (record.body.type === 'epoch') this.#epochs.push(verified)
+    if (record.body.type === 'lease' && record.body.number <= MAX_LEASE) {
+      const { number, holder, version } = record.body
+      const { sequence, extensions } = record
+      const claim = { id, author, sequence, number, holder: holder.toString('hex'), version }
+      this.#claims.push({ ...claim, isForced: isForced(extensions) })
+    }
     if (record.body.type === 'recovery' && isLater(verified, this.#recoveries.get(author))) {
       this.#recoveries.set(author, verified)
     }
@@ -217,6 +230,40 @@ export class Control {
     const { roles, revoked } = this.members
     if (roles.size === 0 && revoked.size === 0) return true
     return this.inviter !== null && !roles.has(this.inviter) && !revoked.has(this.inviter)
+  }
+
+  /** Who may run the machine; null when nobody needs a lease for it. The same object as long as nothing changed. */
+  get lease(): Lease | null {
+    const { members } = this
+    const claims = this.#claims.length
+    if (this.#lease?.claims !== claims || this.#lease.members !== members) {
+      const counted = this.#claims.filter((claim) => this.countsDrop(claim))
+      const found = leaseOf(counted, members.roles)
+      const before = this.#lease?.lease ?? null
+      this.#lease = { lease: isSameLease(before, found) ? before : found, claims, members }
+    }
+    return this.#lease.lease
+  }
+
+  /** The greatest number of a lease that a host, in hex, has said something about; 0: none. */
+  votedUpTo(host: string): number {
+    return Math.max(
+      0,
+      ...this.#claims.flatMap(({ author, number }) => (author === host ? number : []))
+    )
+  }
+
+  /** The greatest number of a lease that anybody has said is a host's, in hex; 0: none. */
+  lastClaimFor(host: string): number {
+    return Math.max(
+      0,
+      ...this.#claims.flatMap(({ holder, number }) => (holder === host ? number : []))
+    )
+  }
+
+  /** For a lease after all that anybody has said something about. */
+  get nextLease(): number {
+    return 1 + Math.max(0, ...this.#claims.map(({ number }) => number))
   }
 
   /** All records of key epochs, of whoever: which of them count, `members` says. */
@@ -315,7 +362,7 @@ export class Control {
   }
 
   /** Whether a drop is the word of a host that belongs to the parcel, or did when it said so. */
-  countsDrop({ id, author }: Drop): boolean {
+  countsDrop({ id, author }: Pick<Drop, 'id' | 'author'>): boolean {
     const { roles, revoked } = this.members
     const end = revoked.get(author)
     return roles.has(author) || (end !== undefined && this.#membership.isBefore(id, end))
@@ -362,9 +409,9 @@ export function mayWrite(role: MemberRole): boolean {
 /** Signs a record. Its id is the hash of its bytes. */
 export function signControl(
   identity: Identity,
-  fields: Omit<ControlRecord, 'author' | 'extensions'>
+  fields: Omit<ControlRecord, 'author' | 'extensions'> & Partial<Pick<ControlRecord, 'extensions'>>
 ): Signed {
-  const record = { ...fields, author: identity.publicKey, extensions: [] }
+  const record = { extensions: [], ...fields, author: identity.publicKey }
   const bytes = encodeControlRecord(record)
   const signature = identity.sign(NS.controlSignature, bytes)
   return { record, bytes, signature, id: keyedHash(NS.control, bytes) }
@@ -386,6 +433,13 @@ export function decodeSigned(block: Buffer): SignedRecord {
   const [record] = decodeAnnouncements(block)
   if (record === undefined) throw new ParcelError('INTEGRITY', 'an empty control record')
   return record
+}
+
+function isSameLease(a: Lease | null, b: Lease | null): boolean {
+  if (a === null || b === null) return a === b
+  const isSameVersion =
+    a.version === null || b.version === null ? a.version === b.version : a.version.equals(b.version)
+  return a.number === b.number && a.holder === b.holder && a.origin === b.origin && isSameVersion
 }
 
 /** Throws INTEGRITY when a record is not its author's. */

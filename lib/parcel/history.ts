@@ -11,6 +11,7 @@ import { keyedHash } from '../keys/hash.js'
 import { verifySignature, type Identity } from '../keys/identity.js'
 import { NS } from '../keys/namespaces.js'
 import { isIdPrefix, isLabel } from '../names.js'
+import type { Lease } from './leases.js'
 import { Tags } from './tags.js'
 
 export interface Known {
@@ -70,9 +71,19 @@ export class History {
   /** By version and host, like the places. */
   readonly #traces = new Map<string, At<Trace>[]>()
   #heads: Known[] | null = null
+  #headsUnder: Lease | null = null
+  readonly #lease: () => Lease | null
+  /** What the lease goes on from, in hex, and how much was known then. */
+  #settled: { lease: Lease; size: number; ids: ReadonlySet<string> } | null = null
   readonly #children = new Map<string, string[]>()
 
-  constructor(parcel: Buffer, counts: Counts = () => true, standing: Standing = () => 0) {
+  constructor(
+    parcel: Buffer,
+    counts: Counts = () => true,
+    standing: Standing = () => 0,
+    lease: () => Lease | null = () => null
+  ) {
+    this.#lease = lease
     this.#parcel = parcel
     this.#counts = counts
     this.#standing = standing
@@ -237,7 +248,7 @@ export class History {
    * time, one is a head, if none of them is continued.
    */
   heads(): Known[] {
-    if (this.#heads !== null) return this.#heads
+    if (this.#heads !== null && this.#headsUnder === this.#lease()) return this.#heads
     const ends = [...this.all()].filter(({ id }) => !this.#children.has(id.toString('hex')))
     const found = ends.filter((end) => {
       const twins = this.#twins(end)
@@ -245,8 +256,60 @@ export class History {
         ({ id }) => Buffer.compare(end.id, id) < 0 && ends.some((one) => one.id === id)
       )
     })
-    this.#heads = found.toSorted((a, b) => byAge(b, a))
+    this.#heads = [...found, ...this.#left()].toSorted((a, b) => byAge(b, a))
+    this.#headsUnder = this.#lease()
     return this.#heads
+  }
+
+  /**
+   * Whether a version was made by who did not have the lease: behind what the lease goes on from, by
+   * another host than its holder, or under an earlier one.
+   */
+  isLapsed({ id, version }: Known): boolean {
+    const lease = this.#lease()
+    if (lease === null || lease.holder === null) return false
+    if (version.leaseEpoch === lease.number && version.author.toString('hex') === lease.holder)
+      return false
+    return !this.#settledBy(lease).has(id.toString('hex'))
+  }
+
+  /** The version that a lease goes on from, and all that it continues. */
+  #settledBy(lease: Lease): ReadonlySet<string> {
+    if (this.#settled?.lease === lease && this.#settled.size === this.size) return this.#settled.ids
+    const ids = new Set<string>()
+    const next = lease.version === null ? [] : [lease.version]
+    for (let id = next.pop(); id !== undefined; id = next.pop()) {
+      const name = id.toString('hex')
+      if (ids.has(name)) continue
+      ids.add(name)
+      next.push(...(this.get(id)?.version.parents ?? []))
+    }
+    this.#settled = { lease, size: this.size, ids }
+    return ids
+  }
+
+  /** What the lease goes on from, where only others did: nobody takes that for its continuation. */
+  #left(): Known[] {
+    const lease = this.#lease()
+    const from =
+      lease?.version === undefined || lease.version === null ? null : this.get(lease.version)
+    if (from === null) return []
+    const children = (known: Known): Known[] =>
+      (this.#children.get(known.id.toString('hex')) ?? []).flatMap(
+        (name) => this.#versions.get(name) ?? []
+      )
+    const next = children(from)
+    const isContinued = next.length > 0
+    const seen = new Set(next)
+    for (let one = next.pop(); one !== undefined; one = next.pop()) {
+      if (!this.isLapsed(one)) return []
+      for (const child of children(one)) {
+        if (seen.has(child)) continue
+        seen.add(child)
+        next.push(child)
+      }
+    }
+    return isContinued ? [from] : []
   }
 
   /** Other versions with the same parents, contents and branch. */
@@ -291,6 +354,7 @@ export class History {
       const copies = (this.#children.get(known.id.toString('hex')) ?? [])
         .map((name) => this.#versions.get(name))
         .filter((child) => child !== undefined && isSame(child.version.table, table))
+        .filter((child) => child !== undefined && !this.isLapsed(child))
         .toSorted((a, b) => (a && b ? Buffer.compare(a.id, b.id) : 0))
       const next = copies[0]
       if (next === undefined) return known.id

@@ -1,4 +1,5 @@
 import { encodeCoreHeader, type CoreKind } from '../format/core-header.js'
+import type { Extension } from '../format/extension.js'
 import type { ControlBody, Incarnation as CoreKeys } from '../format/control-record.js'
 import { encodeMetaRecord } from '../format/meta-record.js'
 import { MAX_PARENTS } from '../format/limits.js'
@@ -92,7 +93,8 @@ export class Incarnation {
     { identity, clock }: ParcelContext,
     keyring: Keyring,
     control: Control,
-    body: ControlBody
+    body: ControlBody,
+    extensions: readonly Extension[] = []
   ): Promise<void> {
     const record = signControl(identity, {
       parcel: control.parcel,
@@ -104,7 +106,8 @@ export class Incarnation {
         body.type === 'cores'
           ? Math.max(clock(), 1 + control.lastAnnounced(identity.publicKey.toString('hex')))
           : clock(),
-      body
+      body,
+      extensions: [...extensions]
     })
     await this.control.append([[encodeSigned(record)]])
     control.add(record, this.control.key)

@@ -74,6 +74,8 @@ export interface NewVersionOptions {
   /** This host's own `data` log. */
   data: Log
   context: ParcelContext
+  /** 0: without a lease. */
+  leaseEpoch: number
   /** Waits for what is not on this host. */
   faults: Faults
   /** Called when it fails with packs in the log from block `from` on, and maybe more until `ended` settles. */
@@ -84,7 +86,18 @@ export interface NewVersionOptions {
 /** Puts a folder's contents into the log; nothing refers to them yet. */
 export async function storeVersion(
   request: CommitRequest,
-  { parcel, driver, base, set, data, context, faults, onFailure, work }: NewVersionOptions
+  {
+    parcel,
+    driver,
+    base,
+    set,
+    data,
+    context,
+    faults,
+    leaseEpoch,
+    onFailure,
+    work
+  }: NewVersionOptions
 ): Promise<NewVersion> {
   const { index, pool, identity, clock, store } = context
   // A parent need not be known here, nor be where its author says; it only helps to store less.
@@ -134,7 +147,7 @@ export async function storeVersion(
     table: { size: stored.table.size, root: stored.table.root },
     totals: { files: stored.files, bytes: stored.bytes, stored: writer.stored },
     message: request.message,
-    leaseEpoch: 0,
+    leaseEpoch,
     cores: cores.keys.flatMap((key) => heads.get(prefix(key)) ?? []),
     extensions: continued === null ? [] : onBranch(branchName(continued.version))
   }

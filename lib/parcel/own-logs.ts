@@ -2,6 +2,7 @@ import { chunkId } from '../chunk/id.js'
 import { ParcelError } from '../errors.js'
 import type { ControlBody } from '../format/control-record.js'
 import { decodeCoreHeader, encodeCoreHeader } from '../format/core-header.js'
+import type { Extension } from '../format/extension.js'
 import { encodePackHeader } from '../format/pack.js'
 import {
   encodeFacts,
@@ -89,10 +90,10 @@ export class OwnLogs {
   }
 
   /** Appends control records and makes them durable. */
-  async say(bodies: readonly ControlBody[]): Promise<void> {
+  async say(bodies: readonly ControlBody[], extensions: readonly Extension[] = []): Promise<void> {
     const own = this.require()
     for (const body of bodies) {
-      await own.say(this.#context, this.#keyring, this.#set.control, body)
+      await own.say(this.#context, this.#keyring, this.#set.control, body, extensions)
     }
     await this.#context.store.flush()
     await this.saveMarks()

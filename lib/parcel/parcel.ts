@@ -2,7 +2,7 @@ import type { Consistency } from '../choices.js'
 import { ParcelError } from '../errors.js'
 import type { MemberRole } from '../format/control-record.js'
 import type { EpochKeys } from '../format/epoch-keys.js'
-import type { Question, Recipe } from '../format/recipe.js'
+import type { LeaseAnswer, Question, Recipe } from '../format/recipe.js'
 import { MAX_INTRODUCED, MAX_INTRODUCED_BYTES, type RecoveryAnswer } from '../format/recovery.js'
 import type { SignedRecord } from '../format/wire.js'
 import { contents } from '../image/contents.js'
@@ -30,6 +30,7 @@ import {
   removeState,
   type LocalState
 } from './local-state.js'
+import { LeaseKeeper } from './lease-keeper.js'
 import { LogSet } from './log-set.js'
 import { MissingRecords } from './missing-records.js'
 import { OwnLogs } from './own-logs.js'
@@ -71,6 +72,7 @@ export class Parcel {
   readonly says: OwnRecords
   readonly author: Author
   readonly space: Space
+  readonly leases: LeaseKeeper
   readonly #context: ParcelContext
   readonly #set: LogSet
   readonly #saved: SavedState
@@ -95,7 +97,8 @@ export class Parcel {
     this.history = new History(
       this.id,
       (...where) => this.control.countsVersion(...where),
-      (heads) => this.availability.standing(heads)
+      (heads) => this.availability.standing(heads),
+      () => this.control.lease
     )
     this.keyring = new Keyring(this.id, epochKeysOf(state))
     for (const record of announcementsOf(state)) this.control.add(record)
@@ -142,8 +145,18 @@ export class Parcel {
       folder: this.folder,
       faults: this.faults,
       requireWriter: () => this.requireWriter(),
+      requireLease: () => this.leases.requireHere(),
+      leaseEpoch: () => this.leases.epoch,
       exclusive: (work) => this.#exclusive(work),
       onMade: (known) => this.#signFor(known)
+    })
+    this.leases = new LeaseKeeper({
+      set: this.#set,
+      own: this.#own,
+      self: this.#self,
+      answerers: () => this.synthesis.answerers(),
+      requireWriter: () => this.requireWriter(),
+      exclusive: (work) => this.#exclusive(work)
     })
     this.space = new Space({
       context,
@@ -224,7 +237,7 @@ export class Parcel {
   /** How strict a resume is, and of how many days hosts are waited for. */
   get strictness(): { consistency: Consistency; days: number } {
     const { consistency, days } = this.#saved.value
-    return { consistency, days }
+    return { consistency: this.leases.lease === null ? consistency : 'lease', days }
   }
 
   async setStrictness(how: Partial<{ consistency: Consistency; days: number }>): Promise<void> {
@@ -406,6 +419,13 @@ export class Parcel {
     }
     if (others.length === 0) return head
     const ids = heads.map(({ id }) => id.toString('hex', 0, 6)).join(', ')
+    if (heads.some((each) => history.isLapsed(each))) {
+      throw new ParcelError(
+        'CONFLICT',
+        `a version was made without the lease: choose with --version one of ${ids}, or settle it ` +
+          `with 'hyperparcel resolve ${this.name}'`
+      )
+    }
     if (history.isInConflict) {
       throw new ParcelError(
         'CONFLICT',
@@ -497,6 +517,10 @@ export class Parcel {
 
   async items(question: Question & { kind: 'items' }, host: string): Promise<Buffer> {
     return this.#mayRead(host) ? itemsFor(question, this.#set) : Buffer.alloc(0)
+  }
+
+  lease(question: Question & { kind: 'lease' }, host: string): Promise<LeaseAnswer> {
+    return this.leases.answer(question, host)
   }
 
   async held(question: Question & { kind: 'held' }, host: string): Promise<boolean[]> {

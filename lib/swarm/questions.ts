@@ -2,12 +2,15 @@ import type { Answerer } from '../answerer.js'
 import {
   decodeAnswer,
   decodeHeld,
+  decodeLeaseAnswer,
   decodeQuestion,
   decodeRecipes,
   encodeHeld,
   encodeItems,
+  encodeLeaseAnswer,
   encodeQuestion,
   encodeRecipes,
+  type LeaseAnswer,
   type Question,
   type Recipe
 } from '../format/recipe.js'
@@ -60,6 +63,11 @@ export class Questions implements Answerer {
     return this.#put(question)
   }
 
+  async lease(question: Question & { kind: 'lease' }): Promise<LeaseAnswer> {
+    const body = await this.#put(question)
+    return body === null ? 'refused' : decodeLeaseAnswer(body)
+  }
+
   async held(question: Question & { kind: 'held' }): Promise<boolean[] | null> {
     const body = await this.#put(question)
     return body === null ? null : decodeHeld(body)
@@ -103,6 +111,10 @@ export class Questions implements Answerer {
   async #answerTo(number: number, question: Question): Promise<Buffer> {
     if (question.kind === 'items')
       return encodeItems(number, await this.#parcel.items(question, this.host))
+    if (question.kind === 'lease') {
+      const answer = await this.#parcel.lease(question, this.host)
+      return encodeItems(number, encodeLeaseAnswer(answer))
+    }
     if (question.kind === 'held')
       return encodeItems(number, encodeHeld(await this.#parcel.held(question, this.host)))
     if (question.kind === 'records') {

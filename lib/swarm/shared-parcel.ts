@@ -1,5 +1,5 @@
 import type { Answerer } from '../answerer.js'
-import type { Question, Recipe } from '../format/recipe.js'
+import type { LeaseAnswer, Question, Recipe } from '../format/recipe.js'
 import type { RecoveryAnswer } from '../format/recovery.js'
 import type { SignedRecord } from '../format/wire.js'
 import type { Log } from '../log/log.js'
@@ -26,6 +26,7 @@ export interface SharedParcel {
   recipes(question: Question & { kind: 'recipes' }, host: string): Promise<(Recipe | null)[]>
   items(question: Question & { kind: 'items' }, host: string): Promise<Buffer>
   records(question: Question & { kind: 'records' }, host: string): SignedRecord[]
+  lease(question: Question & { kind: 'lease' }, host: string): Promise<LeaseAnswer>
   held(question: Question & { kind: 'held' }, host: string): Promise<boolean[]>
   /** Told whom it can ask itself. */
   readonly synthesis: { answerers: () => readonly Answerer[] }

@@ -81,3 +81,44 @@ test('where a machine runs is told to the others, and that it does no more', asy
   await desk.ok('stop', 'vm')
   await eventually(async () => (/its machine runs/.test(await told()) ? null : true), 'it is over')
 })
+
+test('a lease is one host\u2019s: exit 11 for another while it is in use, and --force at a cost', async (t) => {
+  const place = await Place.make(t)
+  const [laptop, desk] = [await place.host('laptop'), await place.host('desk')]
+  await place.write('work/file', 'first')
+  await laptop.ok('add', place.path('work'), '--name', 'work', '--vm', 'folder')
+  await laptop.ok('suspend', 'work')
+  const { invite } = await laptop.result('invite', 'work')
+  await desk.ok('join', String(invite))
+  assert.match(await laptop.ok('lease', 'work'), /nobody needs a lease/)
+  await desk.fails(2, 'lease', 'work', '--take')
+  assert.match(await laptop.ok('consistency', 'work', 'lease'), /one host at a time/)
+  assert.match(await laptop.ok('status', 'work'), /lease 1 is here, begun/)
+  await place.write('work/file', 'in the middle of it')
+  await eventually(
+    async () => (/laptop's/.test(await desk.ok('lease', 'work')) ? true : null),
+    'the desk knows of the lease'
+  )
+  const at = place.path('on-desk')
+  assert.match(await desk.fails(11, 'resume', 'work', '--to', at), /it is in use there/)
+  await laptop.ok('suspend', 'work', '--scan', 'full')
+  assert.match(await laptop.ok('lease', 'work', '--to', 'desk'), /lease 2 is desk's, handed over/)
+  await laptop.fails(11, 'lease', 'work', '--to', 'desk')
+  await laptop.fails(11, 'consistency', 'work', 'available')
+  await desk.ok('resume', 'work', '--to', at)
+  await place.write('on-desk/file', 'on the desk')
+  await laptop.fails(11, 'lease', 'work', '--take')
+  const [lease] = objects(await laptop.ok('lease', 'work', '--force', '--json')).slice(-1)
+  assert.deepEqual([lease?.['isHere'], lease?.['origin']], [true, 'forced'])
+  await eventually(
+    async () => (/laptop's/.test(await desk.ok('lease', 'work')) ? true : null),
+    'the desk knows that it has lost it'
+  )
+  const said = await desk.run('suspend', 'work', '--scan', 'full')
+  assert.equal(said.code, 0)
+  assert.match(said.stderr, /lease elsewhere: this version is a second head/)
+  assert.match(await desk.ok('log', 'work'), /made without the lease/)
+  const refused = await desk.run('resume', 'work', '--to', place.path('x'), '--force')
+  assert.equal(refused.code, 4)
+  assert.match(refused.stderr, /made without the lease: choose/)
+})

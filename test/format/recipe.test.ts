@@ -32,6 +32,12 @@ const question: fc.Arbitrary<Question> = fc.oneof(
     })
   }),
   record({ kind: fc.constant('records' as const), ids: fc.array(bytes(32), { maxLength: 64 }) }),
+  record({
+    kind: fc.constant('lease' as const),
+    number: index,
+    isVote: fc.boolean(),
+    version: bytes(32)
+  }),
   record({ kind: fc.constant('held' as const), ids: fc.array(bytes(32), { maxLength: 64 }) })
 )
 const recipe: fc.Arbitrary<Recipe> = record({
