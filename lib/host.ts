@@ -28,6 +28,7 @@ import { Quota } from './log/quota.js'
 import { Store } from './log/store.js'
 import { memberNamed, requireName } from './names.js'
 import { commitMounted } from './mounted.js'
+import { readMarker } from './export/image-set.js'
 import { homeOverlays, placeOf } from './open-images.js'
 import type { ParcelContext } from './parcel/context.js'
 import { Lookaside } from './parcel/lookaside.js'
@@ -62,6 +63,10 @@ export interface HostOptions {
   clock?: () => number
 }
 
+/** So long an image server may take to come for what was opened for it, ms. */
+const OPENING = 60_000
+/** So long other hosts may take to say what they have before a parcel is removed here, ms. */
+const LEAVING = 5_000
 /** So long a machine that is started waits for its lease, ms. */
 const LEASE_TIMEOUT = 10_000
 const JOIN_TIMEOUT = 60_000
@@ -299,20 +304,22 @@ export class Host {
       if (parcel.isLent) {
         throw new ParcelError('RUNNING', `a version of "${name}" is mounted: end that first`)
       }
-      const lonely = force ? [] : await this.#lonelyVersions(parcel)
-      if (lonely.length > 0) {
-        const ids = lonely.slice(0, 3).join(', ')
-        throw new ParcelError(
-          'TOO_FEW_COPIES',
-          `no other host is known to have all of ${lonely.length} versions (${ids}): let one fetch ` +
-            'them first, or give --force to lose them'
-        )
+      const remove = async (): Promise<void> => {
+        await this.#entrance.removed.add(parcel.id)
+        this.#parcels.remove(parcel)
+        await this.#swarm.unshare(parcel)
+        await parcel.remove()
+        await rm(homeOverlays(this.home, parcel), { recursive: true, force: true })
       }
-      await this.#entrance.removed.add(parcel.id)
-      this.#parcels.remove(parcel)
-      await this.#swarm.unshare(parcel)
-      await parcel.remove()
-      await rm(homeOverlays(this.home, parcel), { recursive: true, force: true })
+      if (force) return remove()
+      const lonely = await parcel.space.leave(LEAVING, quiet(), remove)
+      if (lonely.length === 0) return
+      const ids = lonely.slice(0, 3).map(({ id }) => id.toString('hex', 0, 6))
+      throw new ParcelError(
+        'TOO_FEW_COPIES',
+        `no other host says now that it has all of ${lonely.length} versions (${ids.join(', ')}): bring ` +
+          'one online that has, let one fetch them, or give --force to lose them'
+      )
     })
   }
 
@@ -371,6 +378,9 @@ export class Host {
   ): Task<ImagePlace> {
     return this.#task(name, async (parcel, work) => {
       const known = await chooseVersion(parcel, version, timeout, work)
+      const release = await parcel.space.hold(known)
+      // From then on it is lent, or nobody came for it.
+      setTimeout(release, OPENING).unref()
       return placeOf(this.home, parcel, known)
     })
   }
@@ -539,17 +549,6 @@ export class Host {
     return this.#scrub
   }
 
-  /** Versions that are here and, as far as is known, nowhere else. A vault has others' alone. */
-  async #lonelyVersions(parcel: Parcel): Promise<string[]> {
-    const lonely: string[] = []
-    for (const known of parcel.history.list()) {
-      const others = [...parcel.availability.holders(known)].filter((host) => host !== this.id)
-      if (others.length > 0 || !(await parcel.availability.isHere(known))) continue
-      lonely.push(known.id.toString('hex', 0, 6))
-    }
-    return lonely
-  }
-
   #task<T>(name: string, work: (parcel: Parcel, work: Work) => Promise<T>): Task<T> {
     return new Task(async (task) => {
       const parcel = this.#parcels.named(name)
@@ -628,6 +627,8 @@ export class Host {
 
   #share(parcel: Parcel): void {
     parcel.leases.isBusy = () => this.#isInUse(parcel)
+    parcel.mountedVersion = async () =>
+      (await readMarker(homeOverlays(this.home, parcel)))?.version ?? null
     this.#parcels.add(parcel)
     this.#swarm.share(parcel)
     const say = async (): Promise<void> => {
@@ -644,4 +645,9 @@ export class Host {
 
 function isBlindState({ path, pending, epochs }: LocalState): boolean {
   return path === null && pending === null && epochs.every(({ epochKey }) => epochKey === null)
+}
+
+/** Of what nobody watches. */
+function quiet(): Work {
+  return { report: () => {}, note: () => {}, signal: new AbortController().signal }
 }

@@ -66,11 +66,13 @@ export async function resume(
   // memory is, and most of what comes is wanted.
   const isLazy = !prefetch || roles.length === driver.imageRoles.length
   const stopHolding = policy === 'demand' && isLazy ? parcel.hold() : () => {}
+  let release = (): void => {}
   try {
     const heard = offline ? new Set<string>() : await hear(parcel, { swarm, timeout }, work)
     const isForced = options.force === true
     await takeLease(parcel, { timeout: offline ? 0 : timeout, isForced }, work)
     const wanted = await chooseVersion(parcel, options.version, offline ? 0 : timeout, work)
+    release = await parcel.space.hold(wanted)
     if (offline) await parcel.availability.requireHere(wanted)
     noteRunning(parcel, work)
     await requireFit(driver, wanted.version.facts)
@@ -117,6 +119,7 @@ export async function resume(
       )
     }
   } finally {
+    release()
     stopHolding()
   }
 }
@@ -224,9 +227,7 @@ export async function chooseVersion(
 ): Promise<Known> {
   await waitForVersion(parcel, timeout, work.signal)
   if (version !== undefined) {
-    const known = parcel.history.resolve(version)
-    await parcel.space.recall(known)
-    return known
+    return parcel.history.resolve(version)
   }
   // To take an older version in its place would fork the history without a word.
   if (parcel.newerFormat !== null) throw parcel.newerFormat

@@ -57,7 +57,7 @@ export class Retention {
   ): Promise<ForgetResult> {
     const parcel = this.#parts.parcels.named(name)
     const named = versions.map((each) => parcel.history.resolve(each))
-    const pinned = new Set(parcel.space.pinned().map(({ id }) => id.toString('hex')))
+    const pinned = new Set((await parcel.space.pinned()).map(({ id }) => id.toString('hex')))
     const bad = named.find(({ id }) => pinned.has(id.toString('hex')))
     if (bad !== undefined) {
       throw new ParcelError(
@@ -66,7 +66,7 @@ export class Retention {
       )
     }
     const chosen = [...named, ...(policy === null ? [] : unkept(parcel, policy))]
-    const news = isDry ? parcel.space.unforgotten(chosen) : await parcel.space.forget(chosen)
+    const news = isDry ? await parcel.space.unforgotten(chosen) : await parcel.space.forget(chosen)
     const { home } = this.#parts
     return {
       forgotten: await Promise.all(news.map((known) => describeVersion(parcel, known, home))),
@@ -114,7 +114,7 @@ export class Retention {
       const { policy } = parcel.space
       if (policy === null || this.#abort.signal.aborted) continue
       const news = await parcel.space.forget(unkept(parcel, policy))
-      if (news.length === 0) continue
+      if (news.length === 0 && !parcel.space.isUnreclaimed) continue
       await this.#prune(parcel, TIMEOUT, work).catch((error: unknown) => {
         const { code, message } = ParcelError.from(error)
         // It is tried again with the next version that is forgotten.

@@ -71,11 +71,15 @@ export class Versions {
   ): Task<{ from: VersionInfo; to: VersionInfo }> {
     return this.#read(name, timeout, to, async (parcel, after, work) => {
       const before = parcel.history.resolve(from)
-      await parcel.space.recall(before)
-      await parcel.availability.watch(before, { timeout }, work, async (each) => {
-        const sides = [parcel.side(before, each), parcel.side(after, each)] as const
-        for await (const change of differences(...sides)) await onChange(change)
-      })
+      const release = await parcel.space.hold(before)
+      try {
+        await parcel.availability.watch(before, { timeout }, work, async (each) => {
+          const sides = [parcel.side(before, each), parcel.side(after, each)] as const
+          for await (const change of differences(...sides)) await onChange(change)
+        })
+      } finally {
+        release()
+      }
       return {
         from: await this.#describe(parcel, before),
         to: await this.#describe(parcel, after)
@@ -419,7 +423,14 @@ export class Versions {
     return new Task(async (work) => {
       const parcel = this.#parts.parcels.named(name)
       const known = await chooseVersion(parcel, version, timeout, work)
-      return parcel.availability.watch(known, { timeout }, work, (each) => run(parcel, known, each))
+      const release = await parcel.space.hold(known)
+      try {
+        return await parcel.availability.watch(known, { timeout }, work, (each) =>
+          run(parcel, known, each)
+        )
+      } finally {
+        release()
+      }
     })
   }
 }

@@ -189,6 +189,7 @@ export function decodeMetaRecord(bytes: Uint8Array): MetaRecord {
   } else if (type === MOVED) {
     const places = readPlaces(reader)
     const heads = reader.list(MAX_CORES, () => readCoreHead(reader))
+    if (heads.length === 0) reader.fail('it names no core')
     const isOther = heads.some(({ key }) => !places.cores.some((core) => core.equals(key)))
     if (isOther) reader.fail('it names a core that is not in its table')
     record = { type: 'moved', moved: { places, heads } }

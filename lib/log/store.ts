@@ -108,6 +108,12 @@ export class Store {
     }
   }
 
+  /** Takes a `data` log off the disk that may be there still, by its key. */
+  async discard(key: Buffer, keyring: Keyring): Promise<void> {
+    if (!(await this.#storage.hasCore(Hypercore.discoveryKey(key)))) return
+    await this.forget(await this.mirror('data', key, keyring))
+  }
+
   /** Gives the space of cleared blocks back to the disk. */
   async reclaim(): Promise<void> {
     try {

@@ -158,6 +158,13 @@ export class Author {
     })
     // Parents before children.
     await this.#append(made.toReversed())
+    // Where what others made is here, of which the logs that they name may be gone.
+    const moved = history.list().flatMap(({ id, version }) => {
+      const [own] = history.placements(id)
+      if (version.author.equals(self) || own?.host !== self.toString('hex')) return []
+      return [[encodeMetaRecord({ type: 'moved', moved: { ...own, heads: [...own.heads] } })]]
+    })
+    if (moved.length > 0) await own.require().meta.append(moved)
     const tags = history.tags
       .list()
       .map(({ name, version }) =>

@@ -125,7 +125,8 @@ export class Availability {
       work.report(progress)
     }
     const timer = setInterval(() => {
-      if (!this.#set.logs().some((log) => log.isRead)) last = performance.now()
+      const isWaiting = this.#set.missingLogs > 0 || this.#set.logs().some((log) => log.isRead)
+      if (!isWaiting) last = performance.now()
       if (performance.now() - Math.max(last, this.#set.lastDownload) <= timeout) return
       isLost = true
       stop.abort()
@@ -147,7 +148,9 @@ export class Availability {
     return new ParcelError(
       'UNREACHABLE',
       `${here} of ${total} blocks of this version are here and no host sends the rest: ` +
-        `bring one of ${holders.join(', ')} online and do it again`
+        (holders.length === 0
+          ? 'no host is known to have all of it'
+          : `bring one of ${holders.join(', ')} online and do it again`)
     )
   }
 }

@@ -29,6 +29,12 @@ export interface Announced {
 /** Leases with larger numbers are nobody's. */
 const MAX_LEASE = 2 ** 40
 
+/** A `data` core that a host had announced in place of those that it has now. */
+export interface FormerData {
+  host: Buffer
+  key: Buffer
+}
+
 /** The logs that a host writes now: those that it announced last. */
 interface Current {
   /** `control`, in hex. */
@@ -67,6 +73,8 @@ export class Control {
   readonly #membership: Membership
   readonly #counts = new Map<string, number>()
   /** Receipts by version, each with the `control` core in which its author has it, in hex. */
+  /** Who has signed for a core, in hex. */
+  readonly #signers = new Map<string, Set<string>>()
   /** By version and host, in hex: the last record of the host that says that it is without. */
   readonly #letGo = new Map<string, Map<string, number>>()
   readonly #receipts = new Map<string, Map<string, { receipt: Signed; cores: Set<string> }>>()
@@ -82,7 +90,7 @@ export class Control {
   readonly #recoveries = new Map<string, Signed>()
   /** Announcements of hosts that were no members when they came. */
   readonly #early = new Map<string, SignedRecord>()
-  #incarnations: Announced[] | null = null
+  #incarnations: { current: Announced[]; formerData: FormerData[] } | null = null
 
   /** `inviter`: whoever let this host in, in hex; null for a parcel of its own. */
   constructor(parcel: Buffer, inviter: string | null = null) {
@@ -272,12 +280,18 @@ export class Control {
   }
 
   /**
-   * The cores that members announced, and hosts that were members before they were no more. A host
+   * The cores that members announced, of each incarnation as last announced, and hosts that were members before they were no more. A host
    * that has just joined takes the announcement that came with its invite, the only record it has.
    */
   incarnations(): readonly Announced[] {
     this.#incarnations ??= this.#findIncarnations()
-    return this.#incarnations
+    return this.#incarnations.current
+  }
+
+  /** `data` cores that were announced in them before: what is still needed of them versions name. */
+  formerData(): readonly FormerData[] {
+    this.#incarnations ??= this.#findIncarnations()
+    return this.#incarnations.formerData
   }
 
   /**
@@ -311,6 +325,22 @@ export class Control {
     for (const version of this.#receipts.keys()) yield Buffer.from(version, 'hex')
   }
 
+  /** Hosts, in hex, that have ever signed for a core, in hex. */
+  signersOf(core: string): ReadonlySet<string> {
+    return this.#signers.get(core) ?? new Set()
+  }
+
+  /** Cores, in hex, that hosts have signed for. */
+  coresInReceipts(): Set<string> {
+    const named = new Set<string>()
+    for (const version of this.receiptVersions()) {
+      for (const { cores } of this.receipts(version)) {
+        for (const { head } of cores) named.add(head.key.toString('hex'))
+      }
+    }
+    return named
+  }
+
   /** When a host announced the logs that it writes now, ms since 1970; -1: never. */
   lastAnnounced(host: string): number {
     return this.#current.get(host)?.created ?? -1
@@ -339,6 +369,13 @@ export class Control {
     const known = all.get(id) ?? { receipt, cores: new Set<string>() }
     all.set(id, known)
     known.cores.add(core.toString('hex'))
+    const { body, author } = receipt.record
+    if (body.type !== 'receipt') return
+    for (const { head } of body.cores) {
+      const name = head.key.toString('hex')
+      const signers = this.#signers.get(name) ?? new Set()
+      this.#signers.set(name, signers.add(author.toString('hex')))
+    }
   }
 
   /** Who said which blocks of a core, in hex, are not needed any more; it only ever grows. */
@@ -368,22 +405,35 @@ export class Control {
     return roles.has(author) || (end !== undefined && this.#membership.isBefore(id, end))
   }
 
-  #findIncarnations(): Announced[] {
+  #findIncarnations(): { current: Announced[]; formerData: FormerData[] } {
     const { isBlank } = this
     const { revoked } = this.members
-    const found: Announced[] = []
+    const found = new Map<string, Announced & { created: number }>()
+    const data = new Map<string, FormerData>()
     for (const { record, bytes, signature, id } of this.#records.values()) {
       if (record.body.type !== 'cores') continue
-      const end = revoked.get(record.author.toString('hex'))
+      const host = record.author
+      const end = revoked.get(host.toString('hex'))
       const counts =
-        isBlank ||
-        this.isMember(record.author) ||
-        (end !== undefined && this.#membership.isBefore(id, end))
+        isBlank || this.isMember(host) || (end !== undefined && this.#membership.isBefore(id, end))
       if (!counts) continue
       const { incarnation } = record.body
-      found.push({ host: record.author, incarnation, signed: { bytes, signature } })
+      const { created } = record
+      for (const key of incarnation.data) {
+        data.set(`${host.toString('hex')} ${key.toString('hex')}`, { host, key })
+      }
+      const name = `${host.toString('hex')} ${incarnation.id.toString('hex')}`
+      const known = found.get(name)
+      if (known !== undefined && known.created > created) continue
+      found.set(name, { host, incarnation, signed: { bytes, signature }, created })
     }
-    return found
+    const current = [...found.values()]
+    for (const { host, incarnation } of current) {
+      for (const key of incarnation.data) {
+        data.delete(`${host.toString('hex')} ${key.toString('hex')}`)
+      }
+    }
+    return { current, formerData: [...data.values()] }
   }
 }
 

@@ -65,14 +65,15 @@ export class History {
   readonly #versions = new Map<string, Known>()
   /** By version and host that said so; only its author's word is asked for. */
   readonly #places = new Map<string, At<Places>[]>()
-  /** By version and host, and which hosts have said something of a version. */
+  /** By version and host, like the places. */
   readonly #moved = new Map<string, At<Moved>[]>()
-  readonly #movers = new Map<string, Set<string>>()
   /** By version and host, like the places. */
   readonly #traces = new Map<string, At<Trace>[]>()
   #heads: Known[] | null = null
   #headsUnder: Lease | null = null
   readonly #lease: () => Lease | null
+  /** In hex. */
+  readonly #self: string
   /** What the lease goes on from, in hex, and how much was known then. */
   #settled: { lease: Lease; size: number; ids: ReadonlySet<string> } | null = null
   readonly #children = new Map<string, string[]>()
@@ -81,9 +82,11 @@ export class History {
     parcel: Buffer,
     counts: Counts = () => true,
     standing: Standing = () => 0,
-    lease: () => Lease | null = () => null
+    lease: () => Lease | null = () => null,
+    self = ''
   ) {
     this.#lease = lease
+    this.#self = self
     this.#parcel = parcel
     this.#counts = counts
     this.#standing = standing
@@ -143,11 +146,7 @@ export class History {
 
   /** What a host says of where a version is now, whoever made it. */
   addMoved(moved: Moved, host: Buffer, where: Where = NOWHERE): void {
-    const { version } = moved.places
-    const name = version.toString('hex')
-    const movers = this.#movers.get(name) ?? new Set()
-    this.#movers.set(name, movers.add(host.toString('hex')))
-    put(this.#moved, placesKey(version, host), { value: moved, ...where })
+    put(this.#moved, placesKey(moved.places.version, host), { value: moved, ...where })
   }
 
   /** What a host says that a resume of a version wants first. */
@@ -173,12 +172,14 @@ export class History {
     return this.placements(id).length > 0
   }
 
-  /** All that is known of where a version is: what its author moved, where it was made, what others moved. */
+  /**
+   * Where a version is, in words that count: what this host has moved, what its author has, and where it
+   * was made. What others say of it leads nobody: they could say anything.
+   */
   placements(id: Buffer): Placement[] {
     const version = this.get(id)?.version
     if (version === undefined) return []
     const author = version.author.toString('hex')
-    const movers = this.#movers.get(id.toString('hex')) ?? new Set()
     const moved = (host: string): Placement[] => {
       const found = this.#newest(this.#moved, id, Buffer.from(host, 'hex'))
       return found === null ? [] : [{ places: found.places, heads: found.heads, host }]
@@ -186,13 +187,17 @@ export class History {
     const places = this.#newest(this.#places, id, version.author)
     const isGood = places !== null && areOf(version, places)
     const original = isGood ? [{ places, heads: version.cores, host: author }] : []
-    const others = [...movers].filter((host) => host !== author).toSorted()
-    return [...moved(author), ...original, ...others.flatMap(moved)]
+    const own = this.#self === author || this.#self === '' ? [] : moved(this.#self)
+    return [...own, ...moved(author), ...original]
   }
 
   /** The best of them; null when nobody has said where a version is. */
   placement(id: Buffer): Placement | null {
-    const [first, ...others] = this.placements(id)
+    return this.best(this.placements(id))
+  }
+
+  /** The best of some; null when there are none. */
+  best([first, ...others]: readonly Placement[]): Placement | null {
     if (first === undefined) return null
     if (others.length === 0) return first
     let [best, standing] = [first, this.#standing(first.heads)]
@@ -236,6 +241,18 @@ export class History {
 
   get size(): number {
     return this.#versions.size
+  }
+
+  /** Cores, in hex, that any version is in. */
+  cores(): Set<string> {
+    const named = new Set<string>()
+    for (const { id, version } of this.all()) {
+      for (const { key } of version.cores) named.add(key.toString('hex'))
+      for (const { heads } of this.placements(id)) {
+        for (const { key } of heads) named.add(key.toString('hex'))
+      }
+    }
+    return named
   }
 
   isHead(id: Buffer): boolean {

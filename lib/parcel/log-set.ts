@@ -7,7 +7,7 @@ import type { Log } from '../log/log.js'
 import { Mirror } from '../log/mirror.js'
 import { Pace } from '../log/pace.js'
 import type { ParcelContext } from './context.js'
-import { decodeSigned, type Control } from './control.js'
+import { decodeSigned, mayWrite, type Control, type FormerData } from './control.js'
 import type { Members } from './membership.js'
 import { SaidByHosts } from './said-by-hosts.js'
 import type { History } from './history.js'
@@ -36,6 +36,8 @@ interface OpenLog {
 }
 
 interface Callbacks {
+  /** This host, a vault, need not keep these `data` logs, in hex. */
+  onAbandoned: (cores: ReadonlySet<string>) => void
   /** Whether this host is to be without a `data` log, in hex. */
   isLetGo: (core: string) => boolean
   /** Records or logs were added. */
@@ -71,6 +73,8 @@ export class LogSet {
   readonly running = new Map<string, Running>()
   /** The last version record that this software is too old to read; null when there is none. */
   newerFormat: ParcelError | null = null
+  /** How many wait for a log that is not known here. */
+  missingLogs = 0
   /** When a block last came from a peer, by `performance.now`. */
   lastDownload = 0
   readonly #keyring: Keyring
@@ -81,6 +85,8 @@ export class LogSet {
   readonly #rivals = new Map<string, OpenLog>()
   #refreshing: Promise<void> | null = null
   #isStale = false
+  /** `data` logs, in hex, and who says that nobody has to have them: for who keeps what it cannot read. */
+  readonly #abandoned = new Map<string, Set<string>>()
   #unlockedWith = 0
   /** As they were when versions were judged. */
   #members: Members | null = null
@@ -223,6 +229,7 @@ export class LogSet {
   async #openAnnounced(): Promise<boolean> {
     const perHost = new Map<string, number>()
     let grew = false
+    const former = this.#formerData()
     for (const { host, incarnation } of this.control.incarnations()) {
       const name = host.toString('hex')
       const count = (perHost.get(name) ?? 0) + 1
@@ -237,7 +244,10 @@ export class LogSet {
       const cores: [CoreKind, Buffer][] = [
         ['control', incarnation.control],
         ['meta', incarnation.meta],
-        ...incarnation.data.map((key): [CoreKind, Buffer] => ['data', key])
+        ...incarnation.data.map((key): [CoreKind, Buffer] => ['data', key]),
+        ...former.flatMap((each): [CoreKind, Buffer][] =>
+          each.host.equals(host) ? [['data', each.key]] : []
+        )
       ]
       for (const [kind, key] of cores) {
         const known = this.#logs.get(key.toString('hex'))
@@ -257,6 +267,17 @@ export class LogSet {
     return grew
   }
 
+  /** `data` cores of before that are not open, and that a version is still in. */
+  #formerData(): FormerData[] {
+    const closed = this.control
+      .formerData()
+      .filter(({ key }) => !this.#logs.has(key.toString('hex')))
+      .filter(({ key }) => !this.#callbacks.isLetGo(key.toString('hex')))
+    if (closed.length === 0) return []
+    const named = this.#keyring.isBlind ? this.control.coresInReceipts() : this.history.cores()
+    return closed.filter(({ key }) => named.has(key.toString('hex')))
+  }
+
   /** What a host's control log says of its data logs, and of nobody else's. */
   async #heedDrops(): Promise<void> {
     // A vault keeps nothing for itself: what the writer does not need it does not keep.
@@ -270,25 +291,57 @@ export class LogSet {
       if (!(isBlind ? this.#isOnlyWriter(open) : await this.#isHeaderRead(open))) continue
       for (; open.drops < drops.length; open.drops++) {
         const drop = drops[open.drops]
-        const counts = drop?.author === open.host && this.control.countsDrop(drop)
-        // Of a log that its writer is without altogether each host knows itself what it needs.
-        const isAll = drop?.ranges.some(({ start }) => start === 0) === true && !isBlind
-        if (drop === undefined || !counts || isAll) continue
+        if (drop === undefined || !this.control.countsDrop(drop)) continue
+        // Of a whole log each host knows itself what it needs; for who does not, see `#heedAbandoned`.
+        const isAll = drop.ranges.some(({ start }) => start === 0)
+        if (isAll && isBlind) {
+          const authors = this.#abandoned.get(key) ?? new Set()
+          this.#abandoned.set(key, authors.add(drop.author))
+        }
+        if (isAll || drop.author !== open.host) continue
         cleared += await open.log.drop(drop.ranges, isCleared)
       }
     }
     if (isBlind && cleared > 0) await this.#context.store.reclaim()
+    this.#heedAbandoned()
+  }
+
+  /** Hosts that have said that a `data` log is their own. */
+  #announcers(core: Buffer): Buffer[] {
+    const now = this.control
+      .incarnations()
+      .flatMap(({ host, incarnation }) =>
+        incarnation.data.some((key) => key.equals(core)) ? [host] : []
+      )
+    const before = this.control
+      .formerData()
+      .flatMap(({ host, key }) => (key.equals(core) ? [host] : []))
+    return [...now, ...before]
+  }
+
+  /**
+   * Logs that nobody has to have: its writer says so, and everybody who makes versions and has ever signed
+   * for it. Who has signed and says nothing may have let go of it since because it is here.
+   */
+  #heedAbandoned(): void {
+    const gone = new Set<string>()
+    for (const [core, authors] of this.#abandoned) {
+      const open = this.#logs.get(core)
+      if (open === undefined || !authors.has(open.host)) continue
+      const { roles } = this.control.members
+      const isWanted = [...this.control.signersOf(core)].some((host) => {
+        const role = roles.get(host)
+        return role !== undefined && mayWrite(role) && !authors.has(host)
+      })
+      if (!isWanted) gone.add(core)
+    }
+    if (gone.size > 0) this.#callbacks.onAbandoned(gone)
   }
 
   /** For who cannot read a log: whether nobody but one host says that it is its own. */
   #isOnlyWriter(open: OpenLog): boolean {
     const { key } = open.log
-    const isOthers = this.control
-      .incarnations()
-      .some(
-        ({ host, incarnation }) =>
-          host.toString('hex') !== open.host && incarnation.data.some((data) => data.equals(key))
-      )
+    const isOthers = this.#announcers(key).some((host) => host.toString('hex') !== open.host)
     if (!isOthers) return true
     this.problem(open.host, 'two hosts say that a log is theirs: nothing of it is dropped')
     if (open.drops > 0) open.log.undrop()
@@ -436,15 +489,16 @@ export class LogSet {
     const host = header.host.toString('hex')
     open.isProven = true
     if (host === open.host) return
-    const isSaid = this.control
-      .incarnations()
-      .some(
-        ({ host: by, incarnation: { control, meta, data } }) =>
-          by.equals(header.host) &&
-          (open.log.kind === 'data' ? data : open.log.kind === 'meta' ? [meta] : [control]).some(
-            (key) => key.equals(open.log.key)
-          )
-      )
+    const { key, kind } = open.log
+    const isSaid =
+      kind === 'data'
+        ? this.#announcers(key).some((by) => by.equals(header.host))
+        : this.control
+            .incarnations()
+            .some(
+              ({ host: by, incarnation: { control, meta } }) =>
+                by.equals(header.host) && (kind === 'meta' ? meta : control).equals(key)
+            )
     if (isSaid) {
       open.host = host
       return

@@ -79,7 +79,6 @@ export class Move {
     const { set, work, from, to, context } = this.#options
     const { keys, done } = this.#table(places.cores)
     const others = heads.filter(({ key }) => !from.has(key.toString('hex')) && !key.equals(to.key))
-    const lengths = new Map(others.map((head) => [prefix(head.key), head.length]))
     const cores = new CoreTable(keys)
     const writer = new PackWriter({
       log: to,
@@ -87,11 +86,8 @@ export class Move {
       parcel: set.parcel,
       index: context.index,
       cores,
-      mayRefer: (core, block) =>
-        block <
-        (core.equals(to.key.subarray(0, CORE_PREFIX))
-          ? to.length
-          : (lengths.get(prefix(core)) ?? 0)),
+      // Nowhere else: what one version refers to another may not.
+      mayRefer: (core, block) => core.equals(to.key.subarray(0, CORE_PREFIX)) && block < to.length,
       compress: true,
       flush: () => context.store.flush(),
       requireRoom: (bytes) => context.store.requireRoom(bytes)
@@ -329,8 +325,4 @@ function isMoved(place: Place | undefined, isFrom: (place: Place) => boolean): b
 function asLevel(level: number): Exclude<PlacePage['level'], 0> {
   if (level === 1 || level === 2 || level === 3 || level === 4 || level === 5) return level
   throw new RangeError(`a tree of height ${level}`)
-}
-
-function prefix(key: Buffer): string {
-  return key.toString('hex', 0, CORE_PREFIX)
 }

@@ -126,7 +126,7 @@ export async function storeVersion(
   })
   const { roles, exclude, scan = 'mtime', dirty = {} } = request
   const files = parent === null ? null : await baseFiles(parent, set, context)
-  const images = imagesOf(request, set, faults, work)
+  const images = imagesOf(request, cores, { set, faults, work })
   const options = { writer, pool, roles, exclude, base: files, scan, dirty, images, work }
   const stored = await commitFolder(request.path, options).catch(async (error: unknown) => {
     await onFailure(ParcelError.from(error), from, writer.end()).catch(() => {})
@@ -198,15 +198,25 @@ async function traceFor({
 
 function imagesOf(
   { images, offline = false }: CommitRequest,
-  set: LogSet,
-  faults: Faults,
-  { signal }: Work
+  cores: CoreTable,
+  { set, faults, work: { signal } }: { set: LogSet; faults: Faults; work: Work }
 ): (Images & { anywhere: ItemSource & { readonly fetched: number } }) | null {
   if (images === undefined) return null
-  // Its core table is the beginning of the parent's: images stay open over checkpoints.
   const of = set.history.get(images.version)
   if (of === null) throw new ParcelError('UNREACHABLE', 'the version of the images is not here')
-  const places = set.history.places(of.id)
+  // Images stay open over checkpoints: numbers of cores must mean in them what they do in the parent,
+  // whatever was moved meanwhile.
+  const fitting = set.history
+    .placements(of.id)
+    .filter(({ places }) => places.cores.every((key, n) => cores.keys[n]?.equals(key) === true))
+  const best = set.history.best(fitting)
+  if (best === null && cores.keys.length > 0) {
+    throw new ParcelError(
+      'UNREACHABLE',
+      'where the images were is not known any more: suspend it cold'
+    )
+  }
+  const places = best?.places ?? set.history.places(of.id)
   const here = packsOf(new CoreTable(places.cores), set)
   const anywhere = offline
     ? { read: here.read.bind(here), fetched: 0 }

@@ -167,10 +167,10 @@ export class OwnLogs {
   }
 
   /**
-   * From now on this host writes into the log of a move, and `stays` of before hold things still; what was
-   * appended before becomes durable with that.
+   * From now on this host writes into the log of a move, and `stays` of before hold things still. `records`
+   * say in its `meta` log what is where: they are durable no earlier than that it writes there.
    */
-  async endMove(log: Log, stays: readonly Log[]): Promise<void> {
+  async endMove(log: Log, stays: readonly Log[], records: readonly Buffer[]): Promise<void> {
     const seed = this.#saved.value.moving
     if (seed === null) throw new ParcelError('FAILED', 'there is no move to end')
     const own = this.require().withData(log, seed)
@@ -178,6 +178,7 @@ export class OwnLogs {
       type: 'cores',
       incarnation: { ...own.keys, data: [log.key, ...stays.map(({ key }) => key)] }
     })
+    if (records.length > 0) await own.meta.append(records.map((bytes) => [bytes]))
     await this.#context.store.flush()
     await this.#goOnIn(own)
   }

@@ -52,6 +52,8 @@ import { WorkingFolder } from './working-folder.js'
 
 /** Hosts of which it is kept when they were heard, and how exactly, ms. */
 const [MOST_SEEN, SEEN_EVERY] = [1_024, 600_000]
+/** A machine that has said that it runs, and was heard so lately, may still run. */
+const READER_DAYS = 7
 /** Records in one answer, bytes; one alone may be larger. */
 const MOST_RECORDS = 1_048_576
 
@@ -98,7 +100,8 @@ export class Parcel {
       this.id,
       (...where) => this.control.countsVersion(...where),
       (heads) => this.availability.standing(heads),
-      () => this.control.lease
+      () => this.control.lease,
+      this.#self
     )
     this.keyring = new Keyring(this.id, epochKeysOf(state))
     for (const record of announcementsOf(state)) this.control.add(record)
@@ -113,7 +116,8 @@ export class Parcel {
       onWhole: (log) => this.#mirrored(log),
       onMissing: (log, blocks) => this.synthesis.fill(log, blocks),
       onRollback: (why) => this.#rolledBack(why),
-      isLetGo: (core) => this.space.isLetGo(core)
+      isLetGo: (core) => this.space.isLetGo(core),
+      onAbandoned: (cores) => this.#abandon(cores)
     })
     this.synthesis = new Synthesis(this.#set, keyring, context.pool, context.lookaside)
     context.lookaside.add(this.#set)
@@ -167,7 +171,9 @@ export class Parcel {
       answerers: () => this.synthesis.answerers(),
       pinned: () => this.#pinned(),
       isLent: () => this.isLent,
+      readers: () => this.#readers(),
       mayWrite: () => this.role !== null && mayWrite(this.role),
+      keyring,
       exclusive: (work) => this.#exclusive(work),
       onChange: () => this.#changed()
     })
@@ -714,6 +720,9 @@ export class Parcel {
     return () => change(-1)
   }
 
+  /** The version of what was mounted and written to, in hex; null: there is none. */
+  mountedVersion: () => Promise<string | null> = async () => null
+
   /** Takes all that this host has of it off the disk, but for its folder. Nobody may use it any more. */
   async remove(): Promise<void> {
     const { lookaside, stateDir } = this.#context
@@ -748,10 +757,29 @@ export class Parcel {
     return run
   }
 
-  /** Versions that this host goes on from, or that others must be able to: its folder's, and the heads. */
-  #pinned(): Known[] {
+  /** Other hosts, in hex, whose machine runs, as far as they were heard lately: on demand, perhaps. */
+  #readers(): string[] {
+    const since = this.#context.clock() - READER_DAYS * 86_400_000
+    return [...this.trusted()].filter(
+      (host) => this.runningSince(host) !== null && (this.lastSeen(host) ?? 0) > since
+    )
+  }
+
+  #abandon(cores: ReadonlySet<string>): void {
+    this.space.abandon(cores).catch((error: unknown) => {
+      if (!this.#isClosed) this.#set.problem('', ParcelError.from(error).message)
+    })
+  }
+
+  /**
+   * Versions that this host goes on from, or that others must be able to: its folder's, that of a mount
+   * that was written to, and the heads.
+   */
+  async #pinned(): Promise<Known[]> {
     const { base } = this.folder
+    const mounted = await this.mountedVersion()
     const ids = base === null ? [] : [base, this.history.continued(base)]
+    if (mounted !== null) ids.push(Buffer.from(mounted, 'hex'))
     return [...this.history.heads(), ...ids.flatMap((id) => this.history.get(id) ?? [])]
   }
 
@@ -778,6 +806,7 @@ export class Parcel {
     await this.#set.refresh()
     if (!isUsable) await this.#own.start([])
     await this.#own.recoverMove()
+    await this.space.recover()
     await this.folder.recover()
   }
 

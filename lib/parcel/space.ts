@@ -4,6 +4,7 @@ import { ParcelError } from '../errors.js'
 import type { ControlBody } from '../format/control-record.js'
 import { encodeMetaRecord } from '../format/meta-record.js'
 import { MAX_ASKED, type Question } from '../format/recipe.js'
+import type { Keyring } from '../keys/keyring.js'
 import type { Log } from '../log/log.js'
 import type { Work } from '../progress.js'
 import type { Availability } from './availability.js'
@@ -20,7 +21,9 @@ import { survey } from './survey.js'
 const [WORTH, WORTH_SMALL, LARGE] = [0.08, 0.01, 256 * 1_048_576]
 /** With more logs of its own than this the host makes one of them. */
 const MOST_LOGS = 32
-const POLL = 250
+const [POLL, ASK_AGAIN] = [250, 1_000]
+/** So long other hosts may take to confirm once more, ms. */
+const AGAIN = 10_000
 
 interface Parts {
   context: ParcelContext
@@ -30,13 +33,16 @@ interface Parts {
   availability: Availability
   answerers: () => readonly Answerer[]
   /** Versions that this host cannot be without, whatever the user forgot. */
-  pinned: () => Known[]
+  pinned: () => Promise<Known[]>
+  /** Other hosts, in hex, that may read a version on demand, by places as they are. */
+  readers: () => string[]
   /** Whether somebody reads a version now, by places as they are. */
   isLent: () => boolean
   /** Whether this host may write records of versions. */
   mayWrite: () => boolean
   /** One thing at a time appends to this host's logs. */
   exclusive: <T>(work: () => Promise<T>) => Promise<T>
+  keyring: Keyring
   onChange: () => void
 }
 
@@ -62,6 +68,8 @@ export class Space {
   #pruning: Promise<unknown> = Promise.resolve()
   readonly #stopping = new AbortController()
   #looked = -1
+  /** Versions that somebody reads now, or is about to. */
+  readonly #wanted: Known[] = []
 
   constructor(parts: Parts) {
     this.#parts = parts
@@ -79,8 +87,13 @@ export class Space {
   }
 
   /** Versions that this host cannot be without. */
-  pinned(): Known[] {
+  pinned(): Promise<Known[]> {
     return this.#parts.pinned()
+  }
+
+  /** Whether space was freed that has not been given back to the disk. */
+  get isUnreclaimed(): boolean {
+    return this.#parts.saved.value.isUnreclaimed
   }
 
   /** How many versions are forgotten. */
@@ -90,9 +103,9 @@ export class Space {
   }
 
   /** Those of some versions that `forget` would forget. */
-  unforgotten(versions: readonly Known[]): Known[] {
+  async unforgotten(versions: readonly Known[]): Promise<Known[]> {
     const not = new Set(this.#parts.saved.value.forgotten)
-    for (const { id } of this.pinned()) not.add(id.toString('hex'))
+    for (const { id } of await this.pinned()) not.add(id.toString('hex'))
     const news = new Map(versions.map((known) => [known.id.toString('hex'), known]))
     return [...news].flatMap(([name, known]) => (not.has(name) ? [] : [known]))
   }
@@ -117,7 +130,7 @@ export class Space {
   /** What need not be on this host any more; it stays until a prune. Returns what was not forgotten before. */
   async forget(versions: readonly Known[]): Promise<Known[]> {
     const { saved, onChange } = this.#parts
-    const news = this.unforgotten(versions)
+    const news = await this.unforgotten(versions)
     if (news.length === 0) return []
     saved.value.forgotten.push(...news.map(({ id }) => id.toString('hex')))
     await saved.save()
@@ -131,14 +144,37 @@ export class Space {
     const names = new Set(versions.map(({ id }) => id.toString('hex')))
     saved.value.forgotten = saved.value.forgotten.filter((name) => !names.has(name))
     await saved.save()
-    for (const known of versions) await this.recall(known)
+    for (const known of versions) await this.#parts.exclusive(() => this.#recall(known))
     onChange()
   }
 
-  /** Sees to it that a version is fetched, also when this host was to be without it. */
-  async recall({ id }: Known): Promise<void> {
+  /**
+   * Sees to it that a version is fetched, also when this host was to be without it, and stays until the
+   * returned function is called.
+   */
+  async hold(known: Known): Promise<() => void> {
+    this.#wanted.push(known)
+    const release = (): void => {
+      const at = this.#wanted.indexOf(known)
+      if (at >= 0) this.#wanted.splice(at, 1)
+    }
+    try {
+      await this.#parts.exclusive(() => this.#recall(known))
+    } catch (error) {
+      release()
+      throw error
+    }
+    return release
+  }
+
+  async #recall({ id }: Known): Promise<void> {
+    const { set } = this.#parts
+    await this.#bringBack(new Set(set.history.coresOf(id).map(({ key }) => key.toString('hex'))))
+  }
+
+  /** Fetches `data` logs again, in hex. */
+  async #bringBack(cores: ReadonlySet<string>): Promise<void> {
     const { saved, set } = this.#parts
-    const cores = new Set(set.history.coresOf(id).map(({ key }) => key.toString('hex')))
     const left = saved.value.letGo.filter((core) => !cores.has(core))
     if (left.length === saved.value.letGo.length) return
     saved.value.letGo = left
@@ -148,18 +184,51 @@ export class Space {
 
   /** Fetches again what a version needs that nobody has forgotten: somebody has gone on from it elsewhere. */
   async heed(): Promise<void> {
-    const { saved, set } = this.#parts
+    const { saved, set, exclusive } = this.#parts
     if (saved.value.letGo.length === 0 || this.#looked === set.history.size) return
     this.#looked = set.history.size
-    const forgotten = new Set(saved.value.forgotten)
-    const letGo = new Set(saved.value.letGo)
-    for (const known of set.history.all()) {
-      if (forgotten.has(known.id.toString('hex'))) continue
-      const placements = set.history.placements(known.id)
-      const isWithout = placements.every(({ heads }) =>
-        heads.some(({ key }) => letGo.has(key.toString('hex')))
-      )
-      if (placements.length > 0 && isWithout) await this.recall(known)
+    await exclusive(async () => {
+      const forgotten = new Set(saved.value.forgotten)
+      const letGo = new Set(saved.value.letGo)
+      for (const known of set.history.all()) {
+        if (forgotten.has(known.id.toString('hex'))) continue
+        const placements = set.history.placements(known.id)
+        const isWithout = placements.every(({ heads }) =>
+          heads.some(({ key }) => letGo.has(key.toString('hex')))
+        )
+        if (placements.length > 0 && isWithout) await this.#recall(known)
+      }
+    })
+  }
+
+  /** A vault: is without logs, in hex, that no host needs any more. */
+  async abandon(cores: ReadonlySet<string>): Promise<void> {
+    const { set, saved, own, exclusive, context } = this.#parts
+    await exclusive(async () => {
+      const bodies: ControlBody[] = []
+      for (const version of set.control.receiptVersions()) {
+        const isOfThem = set.control
+          .receipts(version)
+          .some(
+            (receipt) =>
+              receipt.host === this.#self &&
+              receipt.cores.some(({ head }) => cores.has(head.key.toString('hex')))
+          )
+        if (isOfThem) bodies.push({ type: 'pin', version, pinned: false })
+      }
+      if (bodies.length > 0 && own.current !== null) await own.say(bodies)
+      await this.#letGo(cores)
+    })
+    await context.store.reclaim()
+    saved.value.isUnreclaimed = false
+  }
+
+  /** Takes off the disk what was to be when this host died. */
+  async recover(): Promise<void> {
+    const { saved, context } = this.#parts
+    if (!saved.value.isUnreclaimed) return
+    for (const core of saved.value.letGo) {
+      await context.store.discard(Buffer.from(core, 'hex'), this.#parts.keyring)
     }
   }
 
@@ -195,96 +264,153 @@ export class Space {
   }
 
   async #prune(timeout: number, work: Work): Promise<Pruned> {
-    const { set, saved, own, exclusive, onChange } = this.#parts
+    const { set, saved, own, exclusive, onChange, availability, context } = this.#parts
     this.#requireUnread()
-    const pinned = new Set(this.#parts.pinned().map(({ id }) => id.toString('hex')))
-    const doomed = [...set.history.all()].filter(
-      (known) => this.isForgotten(known) && !pinned.has(known.id.toString('hex'))
-    )
-    // Before anybody is asked: whoever asks us meanwhile must not rely on them.
-    for (const { id } of doomed) this.#leaving.add(id.toString('hex'))
-    try {
+    return this.#leavingWhile(await this.#doomed(), async (doomed) => {
       const { gone, kept, silent } = await this.#confirm(doomed, timeout, work)
-      for (const { id } of kept) this.#leaving.delete(id.toString('hex'))
-      const dropped = new Set(gone.map(({ id }) => id.toString('hex')))
-      const isNeeded = ({ id }: Known): boolean => !dropped.has(id.toString('hex'))
-      const moved = await this.#move(isNeeded, work)
-      const letGo = this.#unneeded(isNeeded)
-      // What it would not pay to copy the rest for stays, and others may go on relying on it.
-      const held = gone.filter((known) => this.#isHereIn(known, letGo))
-      await exclusive(async () => {
+      const moved = await this.#move(isOther(gone), work)
+      // Copying may have taken long: whoever has confirmed it may be without it by now.
+      const again = await this.#confirm(gone, Math.min(timeout, AGAIN), work)
+      const dropped = await exclusive(async () => {
+        this.#requireUnread()
+        // Somebody may want it after all.
+        const still = new Set(await this.#doomed())
+        const going = again.gone.filter((known) => still.has(known))
+        const letGo = this.#unneeded(isOther(going))
+        // What it would not pay to copy the rest for stays, and others may go on relying on it.
+        const held = going.filter((known) => this.#isHereIn(known, letGo))
         await this.#sayLetGo(held, letGo)
-        saved.value.letGo = [...new Set([...saved.value.letGo, ...letGo])]
-        saved.value.isUnreclaimed ||= letGo.size > 0
-        await saved.save()
-        await set.letGo(letGo)
+        await this.#letGo(letGo)
+        return held
       })
+      this.#looked = -1
+      await this.heed()
       // Also what an earlier one was interrupted at.
-      if (saved.value.isUnreclaimed) await this.#parts.context.store.reclaim()
+      if (saved.value.isUnreclaimed) await context.store.reclaim()
       saved.value.isUnreclaimed = false
       if (own.current !== null) await own.saveMarks()
+      const stay = [...kept, ...again.kept]
+      const isStaying = new Set([...stay, ...dropped])
+      const here = await Promise.all(
+        gone.map(async (known) => !isStaying.has(known) && (await availability.isHere(known)))
+      )
+      await set.refresh()
       onChange()
-      const here = await Promise.all(gone.map((known) => this.#parts.availability.isHere(known)))
       const waiting = here.filter(Boolean).length
-      return { dropped: held, waiting, kept, silent, moved }
+      return {
+        dropped,
+        waiting,
+        kept: stay,
+        silent: [...new Set([...silent, ...again.silent])],
+        moved
+      }
+    })
+  }
+
+  /** Forgotten versions that may go. */
+  async #doomed(): Promise<Known[]> {
+    const { set, saved } = this.#parts
+    const stays = new Set((await this.pinned()).map(({ id }) => id.toString('hex')))
+    for (const { id } of this.#wanted) stays.add(id.toString('hex'))
+    const forgotten = new Set(saved.value.forgotten)
+    return [...set.history.all()].filter(({ id }) => {
+      const name = id.toString('hex')
+      return forgotten.has(name) && !stays.has(name)
+    })
+  }
+
+  /** Meanwhile no other host is told that it can rely on these versions here. */
+  async #leavingWhile<T>(
+    versions: readonly Known[],
+    work: (versions: readonly Known[]) => Promise<T>
+  ): Promise<T> {
+    for (const { id } of versions) this.#leaving.add(id.toString('hex'))
+    try {
+      return await work(versions)
     } finally {
-      this.#leaving.clear()
+      for (const { id } of versions) this.#leaving.delete(id.toString('hex'))
     }
+  }
+
+  /**
+   * Runs work that takes all versions off this host, if at least one other holds each that is whole here
+   * and confirms it within `timeout` ms; returns those that nobody does, and then does not run it.
+   */
+  leave(timeout: number, work: Work, run: () => Promise<void>): Promise<Known[]> {
+    return this.#leavingWhile([...this.#parts.set.history.all()], async (versions) => {
+      const { availability } = this.#parts
+      const here = await Promise.all(versions.map((known) => availability.isHere(known)))
+      const whole = versions.filter((_, i) => here[i])
+      const { kept } = await this.#confirm(whole, timeout, work, 1)
+      if (kept.length === 0) await run()
+      return kept
+    })
+  }
+
+  async #letGo(cores: ReadonlySet<string>): Promise<void> {
+    const { saved, set } = this.#parts
+    if (cores.size === 0) return
+    saved.value.letGo = [...new Set([...saved.value.letGo, ...cores])]
+    saved.value.isUnreclaimed = true
+    await saved.save()
+    await set.letGo(cores)
   }
 
   /** Which versions may go. A host counts that has signed for one and says now that it holds it. */
   async #confirm(
-    doomed: readonly Known[],
+    versions: readonly Known[],
     timeout: number,
-    work: Work
+    work: Work,
+    copies = this.#parts.saved.value.copies
   ): Promise<{ gone: Known[]; kept: Known[]; silent: string[] }> {
-    const { availability, answerers, saved } = this.#parts
-    const { copies } = saved.value
-    const began = performance.now()
-    const confirmed = new Map(doomed.map(({ id }) => [id.toString('hex'), new Set<string>()]))
-    const asked = new Set<Answerer>()
+    const { availability, answerers } = this.#parts
+    const limit = AbortSignal.any([work.signal, AbortSignal.timeout(Math.max(timeout, 1))])
+    const confirmed = new Map(versions.map((known) => [known, new Set<string>()]))
+    const asked = new Map<Answerer, number>()
     const isEnough = (known: Known): boolean =>
-      availability.blocksOf(known).here === 0 ||
-      (confirmed.get(known.id.toString('hex'))?.size ?? 0) >= copies
+      availability.blocksOf(known).here === 0 || (confirmed.get(known)?.size ?? 0) >= copies
     for (;;) {
       work.signal.throwIfAborted()
-      for (const answerer of answerers()) {
-        if (asked.has(answerer)) continue
-        asked.add(answerer)
-        for (const held of await this.#ask(
-          answerer,
-          doomed.filter((known) => !isEnough(known))
-        )) {
-          confirmed.get(held.id.toString('hex'))?.add(answerer.host)
-        }
-      }
-      const kept = doomed.filter((known) => !isEnough(known))
-      if (kept.length === 0 || performance.now() - began >= timeout) {
-        const heard = new Set([...asked].map(({ host }) => host))
+      const now = performance.now()
+      // What a host does not vouch for now, as it may go itself, it may a moment later.
+      const due = answerers().filter((each) => now - (asked.get(each) ?? -ASK_AGAIN) >= ASK_AGAIN)
+      const open = versions.filter((known) => !isEnough(known))
+      await Promise.all(
+        due.map(async (answerer) => {
+          asked.set(answerer, now)
+          for (const known of await this.#ask(answerer, open, limit)) {
+            confirmed.get(known)?.add(answerer.host)
+          }
+        })
+      )
+      const kept = versions.filter((known) => !isEnough(known))
+      if (kept.length === 0 || limit.aborted) {
+        work.signal.throwIfAborted()
+        const heard = new Set([...asked.keys()].map(({ host }) => host))
         const holders = new Set(kept.flatMap((known) => [...availability.holders(known)]))
         holders.delete(this.#self)
         const silent = [...holders].filter((host) => !heard.has(host))
-        return { gone: doomed.filter(isEnough), kept, silent }
+        return { gone: versions.filter(isEnough), kept, silent }
       }
-      work.report({
-        step: 'asking other hosts',
-        done: doomed.length - kept.length,
-        total: doomed.length,
-        unit: 'blocks'
-      })
-      await setTimeout(POLL, undefined, { signal: work.signal })
+      const [done, total] = [versions.length - kept.length, versions.length]
+      work.report({ step: 'asking other hosts', done, total, unit: 'blocks' })
+      await setTimeout(POLL, undefined, { signal: limit }).catch(() => {})
     }
   }
 
-  async #ask(answerer: Answerer, versions: readonly Known[]): Promise<Known[]> {
+  async #ask(
+    answerer: Answerer,
+    versions: readonly Known[],
+    signal: AbortSignal
+  ): Promise<Known[]> {
     const { availability } = this.#parts
     const signed = versions.filter((known) => availability.holders(known).has(answerer.host))
     const held: Known[] = []
-    for (let from = 0; from < signed.length; from += MAX_ASKED) {
+    const late = aborted(signal)
+    for (let from = 0; from < signed.length && !signal.aborted; from += MAX_ASKED) {
       const part = signed.slice(from, from + MAX_ASKED)
-      const answer = await answerer
-        .held({ kind: 'held', ids: part.map(({ id }) => id) })
-        .catch(() => null)
+      const question = { kind: 'held', ids: part.map(({ id }) => id) } as const
+      const answer = await Promise.race([answerer.held(question).catch(() => null), late])
       held.push(...part.filter((_, i) => answer?.[i] === true))
     }
     return held
@@ -300,7 +426,15 @@ export class Space {
     const logs = this.#movable(isNeeded)
     const from = new Set<string>()
     let live = 0
-    for (const [core, share] of await survey(this.#needed(isNeeded), logs, set, work)) {
+    const unreadable = new Set<string>()
+    const shares = await survey(this.#needed(isNeeded), logs, set, {
+      work,
+      onUnreadable: ({ id }) => {
+        for (const { key } of set.history.coresOf(id)) unreadable.add(key.toString('hex'))
+      }
+    })
+    for (const [core, share] of shares) {
+      if (unreadable.has(core)) continue
       const { total } = share
       const isWorth = total - share.live > total * (total < LARGE ? WORTH_SMALL : WORTH)
       if (!isWorth && logs.size <= MOST_LOGS) continue
@@ -330,23 +464,30 @@ export class Space {
         const placement = set.history.placement(known.id)
         const isTouched = placement?.heads.some(({ key }) => from.has(key.toString('hex'))) === true
         if (placement === null || !isTouched) continue
-        done.set(known.id.toString('hex'), await move.version(known, placement))
+        const name = known.id.toString('hex')
+        try {
+          done.set(name, await move.version(known, placement))
+        } catch (error) {
+          const { code, message } = ParcelError.from(error)
+          if (code !== 'INTEGRITY' && code !== 'UNREACHABLE') throw error
+          // Its logs stay, and with them what else is in them.
+          set.problem('', `${name.slice(0, 12)} cannot be moved: ${message}`)
+        }
       }
     }
     let isEnding = false
     const settle = async (): Promise<void> => {
       this.#requireUnread()
+      await own.requireSameLogs(to)
       await moveAll()
       const head = await to.head()
       const records = [...done.values()].flatMap(({ places, others, trace }) => [
         ...(trace === null ? [] : [encodeMetaRecord({ type: 'trace', trace })]),
         encodeMetaRecord({ type: 'moved', moved: { places, heads: [...others, head] } })
       ])
-      if (records.length > 0) await own.require().meta.append(records.map((bytes) => [bytes]))
-      await own.requireSameLogs(to)
-      isEnding = true
       const stays = [...logs.values()].filter(({ key }) => !from.has(key.toString('hex')))
-      await own.endMove(to, stays)
+      isEnding = true
+      await own.endMove(to, stays, records)
       await set.refresh()
     }
     try {
@@ -403,13 +544,12 @@ export class Space {
     return new Set(names.filter((name) => name !== current && named.has(name) && !needed.has(name)))
   }
 
-  /** Logs, in hex, that this host reads a version from when it is without those that it moved it out of. */
+  /** Logs, in hex, that a version that stays needs: of a placement that is whole here, else of all. */
   #readFrom({ id }: Known): string[] {
     const { set, availability } = this.#parts
-    const moved = set.history
-      .placements(id)
-      .find(({ host, heads }) => host === this.#self && availability.hasCores(heads))
-    const heads = moved?.heads ?? set.history.coresOf(id)
+    const placements = set.history.placements(id)
+    const whole = placements.find(({ heads }) => availability.hasCores(heads))
+    const heads = whole?.heads ?? placements.flatMap((each) => each.heads)
     return heads.map(({ key }) => key.toString('hex'))
   }
 
@@ -436,7 +576,7 @@ export class Space {
     if (saved.value.copies === 0) {
       for (const core of cores) {
         const log = set.get(Buffer.from(core, 'hex'))
-        if (log === null || set.writerOf(log.key) !== this.#self) continue
+        if (log === null || log.length === 0) continue
         bodies.push({ type: 'drop', core: log.key, ranges: [{ start: 0, end: log.length }] })
       }
     }
@@ -444,10 +584,32 @@ export class Space {
   }
 
   #requireUnread(): void {
+    const [reader] = this.#parts.readers()
+    if (reader !== undefined) {
+      const name = this.#parts.set.nameOf(reader)
+      throw new ParcelError(
+        'RUNNING',
+        `its machine runs on ${name}, which may read what would be moved: prune when it is suspended`
+      )
+    }
     if (!this.#parts.isLent()) return
     throw new ParcelError(
       'RUNNING',
       'a machine or a mount reads a version of it on demand: prune when it has ended'
     )
   }
+}
+
+/** Whether a version is none of some. */
+function isOther(versions: readonly Known[]): (known: Known) => boolean {
+  const names = new Set(versions.map(({ id }) => id.toString('hex')))
+  return ({ id }) => !names.has(id.toString('hex'))
+}
+
+/** null, once a signal has aborted. */
+function aborted(signal: AbortSignal): Promise<null> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve(null)
+    signal.addEventListener('abort', () => resolve(null), { once: true })
+  })
 }

@@ -1,6 +1,9 @@
+import { ParcelError } from '../errors.js'
 import type { Place } from '../format/entry.js'
 import { chunkCount, chunkLength, MAX_PACK_ITEMS, SUBPAGE_SIZE } from '../format/limits.js'
 import { decodePack, rawLength } from '../format/pack.js'
+import type { Places } from '../format/meta-record.js'
+import type { Version } from '../format/version.js'
 import { bitCount } from '../image/chunk-pages.js'
 import { contents } from '../image/contents.js'
 import { heightOf, spanOf } from '../image/shape.js'
@@ -24,29 +27,31 @@ export interface Share {
 
 /**
  * How much each of some logs holds, by core in hex, and how much of that versions need: bytes of chunks
- * before they are compressed. Reads the trees of the versions, each part once, and of the logs a sample. Throws
- * UNREACHABLE, INTEGRITY.
+ * before they are compressed. Reads the trees of the versions, each part once, and of the logs a sample.
+ * `onUnreadable` is told of versions of which that cannot be said.
  */
 export async function survey(
   versions: readonly Known[],
   logs: ReadonlyMap<string, Log>,
   set: LogSet,
-  work: Work
+  { work, onUnreadable }: { work: Work; onUnreadable: (known: Known) => void }
 ): Promise<Map<string, Share>> {
   const live = new Map<string, Marks>()
   const pages = new Set<string>()
-  for (const { id, version } of versions) {
+  for (const known of versions) {
+    const { id, version } = known
     const placement = set.history.placement(id)
     if (placement?.heads.some(({ key }) => logs.has(key.toString('hex'))) !== true) continue
     const { places } = placement
     const cores = places.cores.map((key) => key.toString('hex'))
     const source = packsOf(new CoreTable(places.cores), set)
     const walk = new Walk(source, cores, live, pages, work)
-    const { chunking, table } = version
-    await walk.file({ ...table, chunking, place: places.table })
-    await walk.file({ ...places.roots, chunking })
-    for await (const { entry, place } of contents(source, version, places)) {
-      if (entry.type === 'file') await walk.file({ ...entry, place })
+    try {
+      await walk.version(version, places)
+    } catch (error) {
+      const { code } = ParcelError.from(error)
+      if (code !== 'INTEGRITY' && code !== 'UNREACHABLE') throw error
+      onUnreadable(known)
     }
   }
   const shares = new Map<string, Share>()
@@ -93,6 +98,15 @@ class Walk {
     this.#live = live
     this.#pages = pages
     this.#work = work
+  }
+
+  async version(version: Version, places: Places): Promise<void> {
+    const { chunking, table } = version
+    await this.file({ ...table, chunking, place: places.table })
+    await this.file({ ...places.roots, chunking })
+    for await (const { entry, place } of contents(this.#source, version, places)) {
+      if (entry.type === 'file') await this.file({ ...entry, place })
+    }
   }
 
   async file({ size, root, place }: FileTree): Promise<void> {

@@ -25,11 +25,17 @@ export function packsOf(
   wait: AbortSignal | null = null
 ): PackReader {
   const openLog = async (key: Buffer): Promise<Log> => {
-    for (;;) {
-      const log = set.get(key)
-      if (log !== null) return log
-      if (wait?.aborted !== false) break
-      await setTimeout(POLL)
+    const known = set.get(key)
+    if (known !== null) return known
+    set.missingLogs++
+    try {
+      while (wait?.aborted === false) {
+        await setTimeout(POLL)
+        const log = set.get(key)
+        if (log !== null) return log
+      }
+    } finally {
+      set.missingLogs--
     }
     throw new ParcelError('UNREACHABLE', 'a log that this version needs is not known here yet')
   }

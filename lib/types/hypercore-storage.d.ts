@@ -8,6 +8,7 @@ declare module 'hypercore-storage' {
     compact(): Promise<void>
     ready(): Promise<void>
     close(): Promise<void>
+    hasCore(discoveryKey: Buffer): Promise<boolean>
     /** null: there is no such core. */
     resumeCore(discoveryKey: Buffer): Promise<StoredCore | null>
   }

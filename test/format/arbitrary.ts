@@ -193,10 +193,12 @@ export const metaRecord: fc.Arbitrary<Exclude<MetaRecord, { type: 'unknown' }>> 
   }),
   record({
     type: fc.constant('moved' as const),
-    moved: fc.tuple(places, some(head, 3)).map(([where, heads]) => ({
-      places: { ...where, cores: [...where.cores, ...heads.map((each) => each.key)] },
-      heads
-    }))
+    moved: fc
+      .tuple(places, fc.array(head, { minLength: 1, maxLength: 3 }))
+      .map(([where, heads]) => ({
+        places: { ...where, cores: [...where.cores, ...heads.map((each) => each.key)] },
+        heads
+      }))
   })
 )
 

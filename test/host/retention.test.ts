@@ -348,3 +348,74 @@ test('a vault is without what nobody is to have, and keeps what stays', async (t
   await isRight(hosts, newcomer, work, second.id)
   assert.equal(await isHere(newcomer, first.id), false)
 })
+
+test('what is taken back, or made, while a prune copies stays; who has confirmed cannot leave', async (t) => {
+  const { hosts, desk, laptop, work } = await two(t, 6 * MB)
+  const first = await work.suspend(desk)
+  await work.change(30)
+  const second = await work.suspend(desk)
+  await work.change(30)
+  const third = await work.suspend(desk)
+  await has(laptop, third.id)
+  for (const { id } of [first, second]) await held(desk, id, 'laptop')
+  // The base of the folder is of the laptop, with most of it in the log of the desk.
+  const away = new Work(join(hosts.dir, 'away'))
+  await laptop.resume('p', { to: away.dir })
+  await writeFile(join(away.dir, 'small-1'), 'of the laptop')
+  const fourth = await away.suspend(laptop)
+  await has(desk, fourth.id)
+  await desk.resume('p')
+  work.kept.set(fourth.id, await readFile(join(work.dir, 'disk')))
+
+  await desk.retention.forget('p', { versions: [first.id, second.id] })
+  const pruning = desk.retention.prune('p', { timeout: 20_000 })
+  let fifth: VersionInfo | null = null
+  for await (const event of pruning) {
+    if (event.type !== 'progress' || event.step !== 'copying' || fifth !== null) continue
+    await desk.retention.remember('p', [second.id])
+    await work.change(2)
+    fifth = await work.suspend(desk)
+    await assert.rejects(laptop.remove('p'), { code: 'TOO_FEW_COPIES' })
+  }
+  // What was taken back is in a log with the other, which has to wait for the next one.
+  assert.deepEqual((await pruning).versions, [])
+  assert.deepEqual((await desk.retention.prune('p', { timeout: 20_000 })).versions, [first.id])
+  assert.ok(fifth !== null)
+  await hosts.stop('laptop')
+  for (const { id } of [second, third, fourth, fifth]) await isRight(hosts, desk, work, id)
+  await wholeIn(desk)
+})
+
+test('a vault keeps what one host let go of because it is there, though another wants it nowhere', async (t) => {
+  const { hosts, desk, laptop, work } = await two(t, 4 * MB)
+  const first = await work.suspend(desk)
+  const vault = await hosts.create('vault')
+  await vault.join((await desk.invite('p', { role: 'vault' })).invite)
+  const label = await eventually(async () => {
+    const { members } = await laptop.status('p')
+    return members.find(({ role }) => role === 'vault')?.name ?? null
+  }, 'the laptop knows the vault')
+  await work.change(40)
+  const second = await work.suspend(desk)
+  await has(laptop, second.id)
+  for (const host of [desk, laptop]) {
+    await held(host, first.id, label)
+    await held(host, first.id, 'laptop')
+  }
+  await desk.versions.setCopies('p', 0)
+  for (const host of [desk, laptop]) await host.retention.forget('p', { versions: [first.id] })
+  assert.deepEqual((await desk.retention.prune('p')).versions, [first.id])
+  await has(laptop, second.id)
+  assert.deepEqual((await laptop.retention.prune('p', { timeout: 20_000 })).versions, [first.id])
+  // The laptop relies on the vault: it is still there.
+  await isRight(hosts, laptop, work, first.id)
+  await laptop.versions.setCopies('p', 0)
+  await laptop.retention.prune('p')
+  const before = await bytesIn(join(hosts.home('vault'), 'store'))
+  await eventually(
+    async () =>
+      (await bytesIn(join(hosts.home('vault'), 'store'))) < before - 3 * MB ? true : null,
+    'now nobody wants it'
+  )
+  await isRight(hosts, desk, work, second.id)
+})

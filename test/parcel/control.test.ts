@@ -190,3 +190,43 @@ test('who founded a parcel and is let in again listens to whoever let it in unti
   assert.equal(control.isBlank, false)
   assert.equal(control.incarnations().length, 1)
 })
+
+test('of an incarnation the last announcement counts, however many there were, and what it leaves out is known', () => {
+  const control = new Control(GENESIS.id)
+  control.add(GENESIS)
+  const key = (n: number): Buffer => Buffer.alloc(32, n % 250 === 0 ? 1 : n % 250)
+  const id = Buffer.alloc(16, 1)
+  for (let n = 1; n <= 300; n++) {
+    const incarnation = {
+      id,
+      control: key(251),
+      meta: key(252),
+      data: [Buffer.alloc(32, `data ${n}`)]
+    }
+    const fields = { parcel: GENESIS.id, sequence: n, epoch: 0, parents: [GENESIS.id], created: n }
+    control.add(signControl(OWNER, { ...fields, body: { type: 'cores', incarnation } }))
+  }
+  const [only, ...others] = control.incarnations()
+  assert.deepEqual(others, [])
+  assert.deepEqual(only?.incarnation.data, [Buffer.alloc(32, 'data 300')])
+  assert.equal(control.formerData().length, 299)
+})
+
+test('who says that it is without a version is no holder any more, until it signs again', () => {
+  const control = new Control(GENESIS.id)
+  control.add(GENESIS)
+  const self = OWNER.publicKey.toString('hex')
+  const log = cores(OWNER)
+  control.add(log, Buffer.alloc(32, 1))
+  const version = Buffer.alloc(32, 9)
+  const say = (body: ControlBody, sequence: number): void => {
+    control.add(sign(OWNER, body, [GENESIS.id], sequence), Buffer.alloc(32, 1))
+  }
+  const holds = (): boolean => control.receipts(version).some(({ host }) => host === self)
+  say({ type: 'receipt', version, cores: [] }, 5)
+  assert.deepEqual([holds(), control.hasLetGo(version, self)], [true, false])
+  say({ type: 'pin', version, pinned: false }, 6)
+  assert.deepEqual([holds(), control.hasLetGo(version, self)], [false, true])
+  say({ type: 'receipt', version, cores: [] }, 7)
+  assert.deepEqual([holds(), control.hasLetGo(version, self)], [true, false])
+})

@@ -161,3 +161,42 @@ test('later places replace earlier ones; without any it is UNREACHABLE', () => {
   history.addPlaces({ ...later, cores: [Buffer.alloc(32, 5)] }, AUTHOR.publicKey)
   assert.throws(() => history.places(id), { code: 'INTEGRITY' })
 })
+
+test('where a version is, its author says and this host; nobody else', () => {
+  const [self, other] = [Identity.create(), Identity.create()]
+  const data = { key: Buffer.alloc(32, 4), fork: 0, length: 9, treeHash: Buffer.alloc(32, 5) }
+  const signed = signVersion(AUTHOR, version({ cores: [data] }))
+  const places = (key: Buffer) => ({
+    version: signed.id,
+    cores: [data.key, key],
+    table: null,
+    roots: { size: 0, root: null, place: null }
+  })
+  const head = (fill: number) => ({ ...data, key: Buffer.alloc(32, fill) })
+  const standing = { best: 4 }
+  const history = new History(
+    PARCEL,
+    () => true,
+    (heads) => (heads.every(({ key }) => key[0] === standing.best) ? 2 : 0),
+    () => null,
+    self.publicKey.toString('hex')
+  )
+  add(history, signed)
+  const named = (): number | undefined => history.coresOf(signed.id)[0]?.key[0]
+  history.addMoved({ places: places(head(6).key), heads: [head(6)] }, other.publicKey)
+  assert.equal(history.isPlaced(signed.id), false, 'a stranger’s word')
+  history.addPlaces({ ...places(data.key), cores: [data.key] }, AUTHOR.publicKey)
+  standing.best = 6
+  assert.equal(named(), 4)
+  history.addMoved({ places: places(head(7).key), heads: [head(7)] }, AUTHOR.publicKey)
+  history.addMoved({ places: places(head(8).key), heads: [head(8)] }, self.publicKey)
+  for (const [best, found] of [
+    [7, 7],
+    [8, 8],
+    [4, 4],
+    [6, 8]
+  ] as const) {
+    standing.best = best
+    assert.equal(named(), found)
+  }
+})
