@@ -71,13 +71,17 @@ export class DaemonClient {
     const how: Asking<Item<V>> = { ...options, onItem }
     if (signal !== undefined) how.signal = signal
     await this.#ensure()
-    try {
-      return await this.#ask<Result<V>>(verb, parameters, how)
-    } catch (error) {
-      // It ended of idleness between our two looks at it, and has not begun with this.
-      if (!(error instanceof NotBegun)) throw error
-      await this.#ensure()
-      return this.#ask<Result<V>>(verb, parameters, how)
+    const deadline = Date.now() + START_LIMIT
+    for (let isFirst = true; ; isFirst = false) {
+      try {
+        return await this.#ask<Result<V>>(verb, parameters, how)
+      } catch (error) {
+        // It ended of idleness between our two looks at it, or opens its store anew, and has not begun.
+        if (!(error instanceof NotBegun)) throw error
+        if (!isFirst && (!error.isSoon || Date.now() > deadline)) throw error
+        if (error.isSoon) await setTimeout(100, undefined, signal === undefined ? {} : { signal })
+        await this.#ensure()
+      }
     }
   }
 
@@ -201,6 +205,7 @@ export class DaemonClient {
         sent.on('error', (error) => reject(new NotBegun(error)))
         sent.end(JSON.stringify(parameters))
       })
+      if (response.statusCode === 503) throw new NotBegun(null, true)
       for await (const value of jsonLines(response)) {
         const message = ofThisBuild<Answer>(value)
         if (message.type === 'error') throw ParcelError.revive(message)
@@ -221,8 +226,12 @@ export class DaemonClient {
 
 /** The daemon was not there for a call, or went away before it had begun with it. */
 class NotBegun extends ParcelError {
-  constructor(cause: unknown) {
+  /** Whether it will be there in a moment. */
+  readonly isSoon: boolean
+
+  constructor(cause: unknown, isSoon = false) {
     super('FAILED', ENDED, cause)
+    this.isSoon = isSoon
   }
 }
 

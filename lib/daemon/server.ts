@@ -17,7 +17,8 @@ const cancelled = z.strictObject({ call: z.string() })
 /**
  * The daemon's API: HTTP on a unix socket in the home folder, which only its user can open.
  * `POST /v1/VERB` with parameters as JSON answers with one JSON object a line: progress and notes
- * while it works, `item` for each of many results, then `result` or `error`. A caller that hangs up, or cancels, interrupts its verb.
+ * while it works, `item` for each of many results, then `result` or `error`. Status 503: nothing was begun,
+ * it can be asked again in a moment. A caller that hangs up, or cancels, interrupts its verb.
  */
 export class DaemonServer {
   readonly #host: Host
@@ -27,6 +28,7 @@ export class DaemonServer {
   readonly #onStop: () => void
   readonly #calls = new Map<string, AbortController>()
   #active = 0
+  #isClosing = false
   #lastActive = performance.now()
 
   constructor(
@@ -63,13 +65,26 @@ export class DaemonServer {
 
   /** Takes no more calls; those that have begun are interrupted, and answer before this settles. */
   async close(): Promise<void> {
+    this.#isClosing = true
     const closed = new Promise((resolve) => this.#http.close(resolve))
     for (const call of this.#calls.values()) call.abort()
     this.#http.closeIdleConnections()
     await closed
   }
 
+  /** Whether the store is about to be opened anew: a caller comes again in a moment. */
+  async #isBetween(): Promise<boolean> {
+    const { isBroken, openInvites, openImages } = this.#host
+    if (this.#isClosing) return true
+    return isBroken && openInvites + openImages === 0 && (await this.#host.canReopen())
+  }
+
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const name = verbOf(request)
+    if (name !== null && isVerb(name) && (await this.#isBetween())) {
+      response.writeHead(503, { connection: 'close' }).end()
+      return
+    }
     const abort = new AbortController()
     const call = String(request.headers[CALL_HEADER] ?? '')
     this.#calls.set(call, abort)
@@ -106,8 +121,8 @@ export class DaemonServer {
     request: IncomingMessage,
     how: Pick<VerbContext, 'emit' | 'give' | 'signal'>
   ): Promise<unknown> {
-    const [, name] = /^\/v1\/([a-z-]+)$/.exec(request.url ?? '') ?? []
-    if (request.method !== 'POST' || name === undefined) {
+    const name = verbOf(request)
+    if (request.method !== 'POST' || name === null) {
       throw new ParcelError('USAGE', 'POST /v1/VERB is all there is')
     }
     const body = await readBody(request)
@@ -123,6 +138,10 @@ export class DaemonServer {
     if (!isVerb(name)) throw new ParcelError('USAGE', `no verb "${name}"`)
     return verbs[name].call(body, { host: this.#host, vaults: this.#vaults, ...how })
   }
+}
+
+function verbOf({ url = '' }: IncomingMessage): string | null {
+  return /^\/v1\/([a-z-]+)$/.exec(url)?.[1] ?? null
 }
 
 async function readBody(request: IncomingMessage): Promise<unknown> {

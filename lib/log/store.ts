@@ -130,8 +130,14 @@ export class Store {
   async #writeFailure(error: unknown): Promise<ParcelError> {
     this.isBroken = true
     this.#isFull ||= (await this.#free()) <= ROOM
-    if (!this.#isFull) return ParcelError.from(error, 'cannot write to the store')
-    return this.#full(error)
+    if (this.#isFull) return this.#full(error)
+    if (error instanceof ParcelError || isDamage(error)) return ParcelError.from(error)
+    const why = error instanceof Error ? (error.message.split('\n')[0] ?? '') : String(error)
+    return new ParcelError(
+      'FAILED',
+      `a write to the store ${this.#dir} failed (${why}): do it again, and look after the disk if that goes on`,
+      error
+    )
   }
 
   #full(cause?: unknown): ParcelError {

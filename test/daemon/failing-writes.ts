@@ -1,0 +1,131 @@
+import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import type { TestContext } from 'node:test'
+import { DaemonClient, ParcelError, createHome } from '../../lib/index.js'
+import { randomBytes } from '../../lib/keys/identity.js'
+import { homeIn } from '../support/cli.js'
+import { onEnd } from '../support/on-end.js'
+import { scratch } from '../support/scratch.js'
+
+const CALLS = 'write,pwrite64,pwritev,fdatasync,fsync,ftruncate,fallocate'
+/** Files that RocksDB may make meanwhile, from the ones that are there on. */
+const AHEAD = 60
+
+/** Paths of a database's files, those that are there and those that it makes next. */
+async function filesOf(dir: string): Promise<string[]> {
+  const names = await readdir(dir)
+  const numbers = names.flatMap((name) => Number(/\d+/.exec(name)?.[0] ?? 0))
+  const newest = Math.max(0, ...numbers)
+  const next = Array.from({ length: AHEAD }, (_, n) => String(newest + 1 + n).padStart(6, '0'))
+  const made = next.flatMap((number) => [
+    `${number}.log`,
+    `${number}.sst`,
+    `${number}.blob`,
+    `MANIFEST-${number}`,
+    `OPTIONS-${number}`
+  ])
+  return [...names, ...made].map((name) => join(dir, name))
+}
+
+/** Makes the n-th write to the store of each thread of a process fail, until the returned function is called. */
+async function failWrite(home: string, pid: number, error: string, n: number) {
+  const files = [
+    ...(await filesOf(join(home, 'store/db'))),
+    ...(await filesOf(join(home, 'index')))
+  ]
+  const paths = files.flatMap((path) => ['-P', path])
+  const inject = `inject=${CALLS}:error=${error}:when=${n}`
+  const args = ['-f', '-p', String(pid), ...paths, '-e', `trace=${CALLS}`, '-e', inject]
+  const tracer = spawn('strace', args, { stdio: ['ignore', 'ignore', 'pipe'] })
+  let injected = 0
+  const lines = createInterface({ input: tracer.stderr })
+  const said: string[] = []
+  const attached = new Promise<void>((resolve, reject) => {
+    tracer.on('exit', () => reject(new Error(`strace ended: ${said.join(' ')}`)))
+    lines.on('line', (line) => {
+      said.push(line)
+      said.splice(0, said.length - 20)
+      if (line.includes('(INJECTED)')) injected++
+      if (line.includes('attached')) resolve()
+    })
+  })
+  await attached
+  return async (): Promise<number> => {
+    const ended = tracer.exitCode === null ? once(tracer, 'exit') : Promise.resolve()
+    tracer.kill('SIGINT')
+    await ended
+    return injected
+  }
+}
+
+/**
+ * Lets each of some writes of a suspend fail once, in the order of their numbers, until one is larger than
+ * there are writes. The suspend then succeeds or fails with one clear line; no version is lost that was
+ * acknowledged, and the next suspend is as good as any.
+ */
+export async function failEachWrite(
+  t: TestContext,
+  error: 'ENOSPC' | 'EIO',
+  numbers: Iterable<number>
+): Promise<void> {
+  const dir = await scratch(t)
+  const home = homeIn(dir, 'one')
+  await createHome(home, 'one')
+  const client = new DaemonClient({ home, bootstrap: '127.0.0.1:1' })
+  onEnd(t, () => client.stop())
+  const folder = join(dir, 'folder')
+  await mkdir(folder)
+  const bytes = randomBytes(3_000_000)
+  const suspend = async (): Promise<string> => {
+    bytes.set(randomBytes(1_500_000), Math.floor(Math.random() * 1_500_000))
+    await writeFile(join(folder, 'file'), bytes)
+    const call = { name: 'p', message: '', compress: true }
+    return (await client.call('suspend', call)).version.id
+  }
+  await writeFile(join(folder, 'file'), bytes)
+  await client.call('add', { path: folder, name: 'p', vm: 'folder' })
+  const acknowledged = new Map<string, Buffer>()
+  acknowledged.set(await suspend(), Buffer.from(bytes))
+  const codes = new Map<string, number>()
+  let [failed, tried] = [0, 0]
+  for (const n of numbers) {
+    const pid = (await client.status())?.pid
+    assert.ok(pid !== undefined, 'no daemon runs')
+    const stop = await failWrite(home, pid, error, n)
+    const outcome = await suspend().catch((thrown: unknown) => {
+      assert.ok(thrown instanceof ParcelError, String(thrown))
+      assert.match(thrown.message, /^[^\n]+$/)
+      codes.set(thrown.code, (codes.get(thrown.code) ?? 0) + 1)
+      return null
+    })
+    const injected = await stop()
+    tried++
+    if (outcome === null) failed++
+    else acknowledged.set(outcome, Buffer.from(bytes))
+    // As the daemon is, and as the next one is.
+    for (const isNew of [false, true]) {
+      if (isNew) await client.stop()
+      acknowledged.set(await suspend(), Buffer.from(bytes))
+      const here = new Set<string>()
+      await client.each('log', { name: 'p' }, ({ id, isHere }) => isHere && here.add(id))
+      for (const id of acknowledged.keys()) assert.ok(here.has(id), `${n}: ${id} is not here`)
+    }
+    if (injected === 0) break
+  }
+  const to = join(dir, 'out')
+  for (const [version, contents] of acknowledged) {
+    await client.call('restore', { name: 'p', version, to, paths: [], timeout: 1_000 })
+    assert.ok(contents.equals(await readFile(join(to, 'file'))), version)
+    await rm(to, { recursive: true })
+  }
+  await client.each('verify', { sample: 1, timeout: 0 }, (loss) =>
+    assert.fail(JSON.stringify(loss))
+  )
+  t.diagnostic(
+    `${error}: ${failed} of ${tried} suspends failed: ${[...codes].map((pair) => pair.join(' ')).join(', ')}`
+  )
+}
