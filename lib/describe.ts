@@ -167,13 +167,13 @@ function stateOf(parcel: Parcel, machine: MachineStatus | null): ParcelState {
 export function leaseInfo(parcel: Parcel): LeaseInfo | null {
   const { lease, isHere } = parcel.leases
   if (lease?.holder === null || lease === null) return null
-  const { number, holder, origin, version } = lease
+  const { number, holder, origin, heads } = lease
   return {
     number,
     holder,
     holderName: parcel.hostName(holder),
     isHere,
     origin,
-    version: version?.toString('hex') ?? null
+    heads: heads.map((id) => id.toString('hex'))
   }
 }

@@ -28,7 +28,7 @@ import { Quota } from './log/quota.js'
 import { Store } from './log/store.js'
 import { memberNamed, requireName } from './names.js'
 import { commitMounted } from './mounted.js'
-import { readMarker } from './export/image-set.js'
+import { hasOverlays, readMarker } from './export/image-set.js'
 import { homeOverlays, placeOf } from './open-images.js'
 import type { ParcelContext } from './parcel/context.js'
 import { Lookaside } from './parcel/lookaside.js'
@@ -328,6 +328,7 @@ export class Host {
     return this.#task(name, (parcel, work) =>
       this.#starting(parcel, async () => {
         await takeLease(parcel, { timeout: LEASE_TIMEOUT }, work)
+        parcel.leases.requireHere()
         return this.#andTell(parcel, () => this.#machine(parcel).run({ cold }))
       })
     )
@@ -617,6 +618,8 @@ export class Host {
   async #isInUse(parcel: Parcel): Promise<boolean> {
     if (this.#started.has(parcel) || parcel.isLent) return true
     if ((await this.#machine(parcel).process.status()) !== null) return true
+    const overlays = homeOverlays(this.home, parcel)
+    if ((await readMarker(overlays)) !== null && (await hasOverlays(overlays))) return true
     const { path } = parcel.folder
     if (path === null) return false
     return requireSuspended(parcel, path).then(

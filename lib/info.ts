@@ -242,8 +242,8 @@ export interface LeaseInfo {
   /** Whether it is this host. */
   isHere: boolean
   origin: LeaseOrigin
-  /** What its holder goes on from; null: there was no version. */
-  version: string | null
+  /** What its holder goes on from: a version of each branch. */
+  heads: string[]
 }
 
 export interface SuspendResult {

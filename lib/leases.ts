@@ -61,7 +61,7 @@ export class Leases {
       const parcel = this.#parts.parcels.named(name)
       return this.#parts.alone(parcel, async () => {
         requireLease(parcel)
-        await takeLease(parcel, { timeout, isForced }, work)
+        await takeLease(parcel, { timeout, force: isForced ? 'always' : 'never' }, work)
         return requireLease(parcel)
       })
     })

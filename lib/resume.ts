@@ -9,6 +9,7 @@ import { isName } from './names.js'
 import { requireNoChanges } from './parcel/changes.js'
 import type { Served } from './parcel/check-out.js'
 import type { Known } from './parcel/history.js'
+import type { Force } from './parcel/lease-keeper.js'
 import type { Outside } from './parcel/outside.js'
 import type { Parcel } from './parcel/parcel.js'
 import { ParcelMachine } from './parcel-machine.js'
@@ -69,8 +70,8 @@ export async function resume(
   let release = (): void => {}
   try {
     const heard = offline ? new Set<string>() : await hear(parcel, { swarm, timeout }, work)
-    const isForced = options.force === true
-    await takeLease(parcel, { timeout: offline ? 0 : timeout, isForced }, work)
+    const force = options.force === true ? 'absent' : 'never'
+    await takeLease(parcel, { timeout: offline ? 0 : timeout, force }, work)
     const wanted = await chooseVersion(parcel, options.version, offline ? 0 : timeout, work)
     release = await parcel.space.hold(wanted)
     if (offline) await parcel.availability.requireHere(wanted)
@@ -78,8 +79,11 @@ export async function resume(
     await requireFit(driver, wanted.version.facts)
     const name = isName(parcel.name) ? parcel.name : 'parcel'
     const path = await realDestination(resolve(cwd, options.to ?? parcel.folder.path ?? name))
-    const mayWrite = (): Promise<void> =>
-      requireWritable(parcel, path, { home, parcels, force: options.force === true })
+    const mayWrite = (): Promise<void> => {
+      // It may have arrived meanwhile that there is one.
+      parcel.leases.requireHere()
+      return requireWritable(parcel, path, { home, parcels, force: options.force === true })
+    }
     await mayWrite()
     // Once more at the end: the user may have gone on working in the folder meanwhile.
     const how = {
@@ -145,33 +149,40 @@ async function hear(
  */
 export async function takeLease(
   parcel: Parcel,
-  { timeout, isForced = false }: { timeout: number; isForced?: boolean },
+  { timeout, force = 'never' }: { timeout: number; force?: Force },
   work: Work
 ): Promise<void> {
   const { leases } = parcel
+  const deadline = performance.now() + timeout
+  const until = async (isReady: () => boolean, what: string): Promise<void> => {
+    while (!isReady()) {
+      if (performance.now() > deadline) throw new ParcelError('UNREACHABLE', what)
+      await setTimeout(25, undefined, { signal: work.signal })
+    }
+  }
+  // Whether there is one, who has just come does not know.
+  if (parcel.isLost && timeout > 0) {
+    await until(() => !parcel.isLost, 'who else may run it has not arrived yet: do it again').catch(
+      () => {}
+    )
+  }
   const before = leases.lease
   if (before === null) return
   const wasHere = leases.isHere
-  await leases.take({ timeout, isForced }, work)
+  await leases.take({ timeout, force }, work)
   const { lease } = leases
-  if (lease === null || wasHere) return
-  if (lease.origin !== 'handed over' && before.holder !== null) {
+  if (lease === null) return
+  if (!wasHere && lease.origin !== 'handed over' && before.holder !== null) {
     work.note(
       `the lease was ${parcel.hostName(before.holder)}'s, which was not asked: what it has made and ` +
         'nobody has seen is a second head'
     )
   }
-  const { version } = lease
-  const deadline = performance.now() + timeout
-  while (version !== null && !parcel.knows(version)) {
-    if (performance.now() > deadline) {
-      throw new ParcelError(
-        'UNREACHABLE',
-        'the version that the lease goes on from has not arrived'
-      )
-    }
-    await setTimeout(25, undefined, { signal: work.signal })
-  }
+  const isKnown = (): boolean => lease.heads.every((id) => parcel.knows(id))
+  await until(
+    isKnown,
+    'the version that the lease goes on from has not arrived: bring a host online that has it'
+  )
 }
 
 /** Says where its machine runs: who goes on here makes a second head. */

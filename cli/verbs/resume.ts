@@ -41,7 +41,11 @@ export function resumeVerb(program: Command): void {
       'files and folders where its contents may be found without the network; remembered'
     )
     .option('--no-prefetch', 'of disk and memory, fetch nothing that is not read')
-    .option('--force', 'overwrite what was not suspended', false)
+    .option(
+      '--force',
+      'overwrite what was not suspended, and take a lease whose holder does not answer',
+      false
+    )
     .option('--no-start', 'only write the files')
     .option('--timeout <seconds>', 'how long to wait for hosts that do not answer', seconds, 60)
     .option('--offline', 'ask and wait for no other host: all of it must be here', false)

@@ -1,4 +1,5 @@
 import { Reader, Writer } from './codec.js'
+import { MAX_LEASE_HEADS, MAX_VOTERS } from './lease.js'
 import {
   CHUNK_SIZE,
   HASH_BYTES,
@@ -31,7 +32,7 @@ export interface Recipe {
 /**
  * A host asks for recipes of blocks, for items of packs, for control records by their ids, which of some
  * versions another host holds and will not be without before it has asked itself, or for the lease, or a
- * vote for it, to go on from a version (32 zeros: there is none).
+ * vote for it (`voters` are those who have one then), to go on from some versions.
  * `nodes`: how many the proof needs.
  */
 export type Question =
@@ -39,7 +40,7 @@ export type Question =
   | { kind: 'items'; core: Buffer; blocks: { index: number; ordinals: number[] }[] }
   | { kind: 'records'; ids: Buffer[] }
   | { kind: 'held'; ids: Buffer[] }
-  | { kind: 'lease'; number: number; isVote: boolean; version: Buffer }
+  | { kind: 'lease'; number: number; heads: Buffer[]; voters: Buffer[] }
 
 /** `running`: it cannot be given away now. */
 export type LeaseAnswer = 'refused' | 'given' | 'running'
@@ -55,12 +56,12 @@ const MAX_INDEX = 2 ** 40
 export function encodeQuestion(number: number, question: Question): Buffer {
   const writer = new Writer(256).varint(number)
   if (question.kind === 'lease') {
-    const { number: wanted, isVote, version } = question
+    const { number: wanted, heads, voters } = question
     writer
       .u8(5)
       .varint(wanted)
-      .u8(isVote ? 1 : 0)
-      .fixed(version, HASH_BYTES)
+      .list(heads, (id) => writer.fixed(id, HASH_BYTES))
+    writer.list(voters, (key) => writer.fixed(key, KEY_BYTES))
     return Buffer.from(writer.bytes())
   }
   if (question.kind === 'records' || question.kind === 'held') {
@@ -86,11 +87,10 @@ export function decodeQuestion(bytes: Uint8Array): { number: number; question: Q
   const kind = reader.u8()
   if (kind === 5) {
     const wanted = reader.varint(MAX_INDEX)
-    const flag = reader.u8()
-    if (flag > 1) reader.fail('a flag is neither 0 nor 1')
-    const version = Buffer.from(reader.fixed(HASH_BYTES))
+    const heads = reader.list(MAX_LEASE_HEADS, () => Buffer.from(reader.fixed(HASH_BYTES)))
+    const voters = reader.list(MAX_VOTERS, () => Buffer.from(reader.fixed(KEY_BYTES)))
     reader.end()
-    return { number, question: { kind: 'lease', number: wanted, isVote: flag === 1, version } }
+    return { number, question: { kind: 'lease', number: wanted, heads, voters } }
   }
   if (kind === 3 || kind === 4) {
     const ids = reader.list(MAX_ASKED, () => Buffer.from(reader.fixed(HASH_BYTES)))

@@ -12,7 +12,8 @@ import { decodeAnnouncements, encodeAnnouncements, type SignedRecord } from '../
 import { keyedHash } from '../keys/hash.js'
 import { verifySignature, type Identity } from '../keys/identity.js'
 import { NS } from '../keys/namespaces.js'
-import { isForced, leaseOf, type Claim, type Lease } from './leases.js'
+import { leaseDetails } from '../format/lease.js'
+import { LEASE_SPAN, leasesOf, type Claim, type Lease } from './leases.js'
 import { Membership, type Members } from './membership.js'
 
 export interface Signed extends SignedRecord {
@@ -25,9 +26,6 @@ export interface Announced {
   incarnation: Incarnation
   signed: SignedRecord
 }
-
-/** Leases with larger numbers are nobody's. */
-const MAX_LEASE = 2 ** 40
 
 /** A `data` core that a host had announced in place of those that it has now. */
 export interface FormerData {
@@ -84,8 +82,13 @@ export class Control {
   readonly #drops = new Map<string, Drop[]>()
   readonly #epochs: Signed[] = []
   readonly #claims: Claim[] = []
-  /** As it follows from so many claims and from these members. */
-  #lease: { lease: Lease | null; claims: number; members: Members } | null = null
+  /** As they follow from so many claims and from these members. */
+  #leases: {
+    all: readonly Lease[]
+    counted: readonly Claim[]
+    claims: number
+    members: Members
+  } | null = null
   /** By host, in hex: the newest `recovery` record of each. */
   readonly #recoveries = new Map<string, Signed>()
   /** Announcements of hosts that were no members when they came. */
@@ -162,11 +165,19 @@ export class Control {
       hosts.set(author, Math.max(hosts.get(author) ?? 0, record.sequence))
     }
     if (record.body.type === 'epoch') this.#epochs.push(verified)
-    if (record.body.type === 'lease' && record.body.number <= MAX_LEASE) {
+    if (record.body.type === 'lease') {
       const { number, holder, version } = record.body
       const { sequence, extensions } = record
-      const claim = { id, author, sequence, number, holder: holder.toString('hex'), version }
-      this.#claims.push({ ...claim, isForced: isForced(extensions) })
+      const details = leaseDetails(extensions)
+      this.#claims.push({
+        ...details,
+        id,
+        author,
+        sequence,
+        number,
+        holder: holder.toString('hex'),
+        version
+      })
     }
     if (record.body.type === 'recovery' && isLater(verified, this.#recoveries.get(author))) {
       this.#recoveries.set(author, verified)
@@ -242,36 +253,44 @@ export class Control {
 
   /** Who may run the machine; null when nobody needs a lease for it. The same object as long as nothing changed. */
   get lease(): Lease | null {
-    const { members } = this
-    const claims = this.#claims.length
-    if (this.#lease?.claims !== claims || this.#lease.members !== members) {
-      const counted = this.#claims.filter((claim) => this.countsDrop(claim))
-      const found = leaseOf(counted, members.roles)
-      const before = this.#lease?.lease ?? null
-      this.#lease = { lease: isSameLease(before, found) ? before : found, claims, members }
-    }
-    return this.#lease.lease
+    return this.#heedLeases().all.at(-1) ?? null
+  }
+
+  /** The number of the last lease that a host, in hex, really had; 0: it had none. */
+  lastLeaseOf(host: string): number {
+    return this.#heedLeases().all.findLast(({ holder }) => holder === host)?.number ?? 0
   }
 
   /** The greatest number of a lease that a host, in hex, has said something about; 0: none. */
   votedUpTo(host: string): number {
-    return Math.max(
-      0,
-      ...this.#claims.flatMap(({ author, number }) => (author === host ? number : []))
-    )
-  }
-
-  /** The greatest number of a lease that anybody has said is a host's, in hex; 0: none. */
-  lastClaimFor(host: string): number {
-    return Math.max(
-      0,
-      ...this.#claims.flatMap(({ holder, number }) => (holder === host ? number : []))
+    return this.#heedLeases().counted.reduce(
+      (most, { author, number }) => (author === host ? Math.max(most, number) : most),
+      0
     )
   }
 
   /** For a lease after all that anybody has said something about. */
   get nextLease(): number {
-    return 1 + Math.max(0, ...this.#claims.map(({ number }) => number))
+    const { all, counted } = this.#heedLeases()
+    const end = (all.at(-1)?.number ?? 0) + LEASE_SPAN
+    const most = counted.reduce(
+      (most, { number }) => (number < end ? Math.max(most, number) : most),
+      0
+    )
+    return most + 1
+  }
+
+  #heedLeases(): { all: readonly Lease[]; counted: readonly Claim[] } {
+    const { members } = this
+    const claims = this.#claims.length
+    const known = this.#leases
+    if (known?.claims === claims && known.members === members) return known
+    const counted = this.#claims.filter((claim) => this.countsDrop(claim))
+    const found = leasesOf(counted, members.writers)
+    const [before, last] = [known?.all.at(-1) ?? null, found.at(-1) ?? null]
+    if (before !== null && last !== null && isSameLease(before, last)) found.splice(-1, 1, before)
+    this.#leases = { all: found, counted, claims, members }
+    return this.#leases
   }
 
   /** All records of key epochs, of whoever: which of them count, `members` says. */
@@ -485,11 +504,13 @@ export function decodeSigned(block: Buffer): SignedRecord {
   return record
 }
 
-function isSameLease(a: Lease | null, b: Lease | null): boolean {
-  if (a === null || b === null) return a === b
-  const isSameVersion =
-    a.version === null || b.version === null ? a.version === b.version : a.version.equals(b.version)
-  return a.number === b.number && a.holder === b.holder && a.origin === b.origin && isSameVersion
+function isSameLease(a: Lease, b: Lease): boolean {
+  const isSame = a.number === b.number && a.holder === b.holder && a.origin === b.origin
+  return (
+    isSame &&
+    a.heads.length === b.heads.length &&
+    a.heads.every((id, n) => id.equals(b.heads[n] ?? Buffer.alloc(0)))
+  )
 }
 
 /** Throws INTEGRITY when a record is not its author's. */

@@ -293,14 +293,7 @@ export class History {
   /** The version that a lease goes on from, and all that it continues. */
   #settledBy(lease: Lease): ReadonlySet<string> {
     if (this.#settled?.lease === lease && this.#settled.size === this.size) return this.#settled.ids
-    const ids = new Set<string>()
-    const next = lease.version === null ? [] : [lease.version]
-    for (let id = next.pop(); id !== undefined; id = next.pop()) {
-      const name = id.toString('hex')
-      if (ids.has(name)) continue
-      ids.add(name)
-      next.push(...(this.get(id)?.version.parents ?? []))
-    }
+    const ids = this.#before(lease.heads)
     this.#settled = { lease, size: this.size, ids }
     return ids
   }
@@ -308,9 +301,15 @@ export class History {
   /** What the lease goes on from, where only others did: nobody takes that for its continuation. */
   #left(): Known[] {
     const lease = this.#lease()
-    const from =
-      lease?.version === undefined || lease.version === null ? null : this.get(lease.version)
-    if (from === null) return []
+    if (lease === null || lease.holder === null) return []
+    return lease.heads.flatMap((id) => {
+      const from = this.get(id)
+      return from !== null && this.#isLeft(from) ? [from] : []
+    })
+  }
+
+  /** Whether all that continues a version, and there is something, was made without the lease. */
+  #isLeft(from: Known): boolean {
     const children = (known: Known): Known[] =>
       (this.#children.get(known.id.toString('hex')) ?? []).flatMap(
         (name) => this.#versions.get(name) ?? []
@@ -319,14 +318,31 @@ export class History {
     const isContinued = next.length > 0
     const seen = new Set(next)
     for (let one = next.pop(); one !== undefined; one = next.pop()) {
-      if (!this.isLapsed(one)) return []
+      if (!this.isLapsed(one)) return false
       for (const child of children(one)) {
         if (seen.has(child)) continue
         seen.add(child)
         next.push(child)
       }
     }
-    return isContinued ? [from] : []
+    return isContinued
+  }
+
+  /** Whether a version is one of some, or one that they continue. */
+  isIn(id: Buffer, heads: readonly Buffer[]): boolean {
+    return this.#before(heads).has(id.toString('hex'))
+  }
+
+  #before(heads: readonly Buffer[]): Set<string> {
+    const ids = new Set<string>()
+    const next = [...heads]
+    for (let id = next.pop(); id !== undefined; id = next.pop()) {
+      const name = id.toString('hex')
+      if (ids.has(name)) continue
+      ids.add(name)
+      next.push(...(this.get(id)?.version.parents ?? []))
+    }
+    return ids
   }
 
   /** Other versions with the same parents, contents and branch. */

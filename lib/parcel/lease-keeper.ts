@@ -1,10 +1,11 @@
 import { setTimeout } from 'node:timers/promises'
 import type { Answerer } from '../answerer.js'
 import { ParcelError } from '../errors.js'
+import { leaseExtensions, MAX_LEASE_HEADS } from '../format/lease.js'
 import type { LeaseAnswer, Question } from '../format/recipe.js'
 import type { Work } from '../progress.js'
 import { mayWrite } from './control.js'
-import { electorate, forced, orNothing, type Lease } from './leases.js'
+import { electorate, orNothing, type Lease } from './leases.js'
 import type { LogSet } from './log-set.js'
 import type { OwnLogs } from './own-logs.js'
 
@@ -22,8 +23,13 @@ interface Parts {
   answerers: () => readonly Answerer[]
   /** Throws REVOKED, FORBIDDEN when this host must not make versions. */
   requireWriter: () => void
+  /** Whether this host may not know all that it has said: its store was put back, or it has just come. */
+  isUnsure: () => boolean
   exclusive: <T>(work: () => Promise<T>) => Promise<T>
 }
+
+/** When a lease is taken that nobody gives: when its holder is not found, or whatever it says. */
+export type Force = 'never' | 'absent' | 'always'
 
 /** Gets leases for this host, and gives them to others. */
 export class LeaseKeeper {
@@ -50,10 +56,9 @@ export class LeaseKeeper {
     if (this.lease !== null && !this.isHere) throw this.#held('only that host can do this')
   }
 
-  /** Of a version that is made here now: the lease that this host had last; 0: nobody needs one. */
+  /** Of a version that is made here now: the lease that this host had last; 0: it had none, or nobody needs one. */
   get epoch(): number {
-    if (this.lease === null) return 0
-    return this.isHere ? this.lease.number : this.#parts.set.control.lastClaimFor(this.#parts.self)
+    return this.lease === null ? 0 : this.#parts.set.control.lastLeaseOf(this.#parts.self)
   }
 
   /** From now on nobody runs it without a lease, and this host has the first. */
@@ -76,11 +81,12 @@ export class LeaseKeeper {
   }
 
   /**
-   * Gets the lease: from its holder, or from a majority when that is not found. `isForced`: takes it at
-   * once, whoever has it. Throws LEASE_HELD after `timeout` ms, or when the holder runs the machine.
+   * Gets the lease: from its holder, or from a majority when that is not found; by `force` from nobody,
+   * when the holder is not found or whatever it says. Throws LEASE_HELD after `timeout` ms, or when the
+   * holder runs the machine.
    */
   async take(
-    { timeout, isForced = false }: { timeout: number; isForced?: boolean },
+    { timeout, force = 'never' }: { timeout: number; force?: Force },
     work: Work
   ): Promise<void> {
     const { set, self, requireWriter, exclusive } = this.#parts
@@ -94,13 +100,22 @@ export class LeaseKeeper {
       const { lease } = this
       if (lease === null || lease.holder === self) return
       const waited = performance.now() - began
-      if (isForced) {
+      work.report({ step: 'asking for the lease', done: 0, total: 0, unit: 'blocks' })
+      const answer = await this.#askHolder(lease, work)
+      if (answer === 'given') return
+      const patience = Math.min(SEEK, timeout)
+      const isGone = answer === 'absent' && waited >= patience
+      if ((force !== 'never' && isGone) || (force === 'always' && answer !== 'absent')) {
         await this.#say(self, { isForced: true })
         return
       }
-      work.report({ step: 'asking for the lease', done: 0, total: 0, unit: 'blocks' })
-      if (await this.#askHolder(lease, work)) return
-      if (waited > SEEK && (await this.#askAll(lease, work))) return
+      if (answer === 'running') {
+        throw this.#held(
+          'it is in use there, and has to be suspended there first; ' +
+            "'hyperparcel lease --force' takes it, and what is made there is a second head then"
+        )
+      }
+      if (isGone && (await this.#askAll(lease, work))) return
       if (waited > timeout) throw this.#unreachable(lease)
       await setTimeout(POLL + Math.random() * POLL, undefined, { signal: work.signal })
     }
@@ -108,58 +123,70 @@ export class LeaseKeeper {
 
   /** Answers another host that wants the lease. */
   answer(question: Question & { kind: 'lease' }, host: string): Promise<LeaseAnswer> {
-    const { set, self, exclusive } = this.#parts
+    const { set, self, exclusive, isUnsure } = this.#parts
     return exclusive(async () => {
       const { lease } = this
       const { roles } = set.control.members
       const role = roles.get(host)
-      if (lease === null || role === undefined || !mayWrite(role)) return 'refused'
+      if (lease === null || role === undefined || !mayWrite(role) || isUnsure()) return 'refused'
       if (lease.holder === host) return 'given'
       if (lease.holder === self) {
         if (await this.isBusy()) return 'running'
-        await this.#append(host, { version: this.#head() })
+        await this.#append(host, { heads: this.#heads() })
         return 'given'
       }
-      const isReachable = this.#parts.answerers().some((each) => each.host === lease.holder)
-      const isFree = question.number > Math.max(lease.number, set.control.votedUpTo(self))
-      const isVoter = electorate(roles).voters.has(self)
-      if (!question.isVote || isReachable || !isFree || !isVoter) return 'refused'
+      if (!this.#mayVote(question, lease)) return 'refused'
       await this.#append(host, question)
       return 'given'
     })
   }
 
-  /** Whether the holder has given it. */
-  async #askHolder(lease: Lease, work: Work): Promise<boolean> {
+  /** Whether this host can say that a lease is another's, whose holder is not found. */
+  #mayVote({ number, heads, voters }: Question & { kind: 'lease' }, lease: Lease): boolean {
+    const { set, self, answerers } = this.#parts
+    const { control, history } = set
+    const own = electorate(control.members.roles).voters
+    const isSame =
+      own.length === voters.length && voters.every((key, n) => key.toString('hex') === own[n])
+    if (!isSame || !own.includes(self)) return false
+    // Who can be asked itself is; and of one number nobody has two words.
+    if (answerers().some((each) => each.host === lease.holder)) return false
+    if (number <= Math.max(lease.number, control.votedUpTo(self)) || number > control.nextLease)
+      return false
+    // What would be cut off by it.
+    return this.#heads().every((id) => history.isIn(id, heads))
+  }
+
+  async #askHolder(
+    { holder: of }: Lease,
+    work: Work
+  ): Promise<'absent' | 'refused' | 'running' | 'given'> {
     const { answerers, set } = this.#parts
-    const holder = answerers().find(({ host }) => host === lease.holder)
-    if (holder === undefined) return false
+    const holder = answerers().find(({ host }) => host === of)
+    if (holder === undefined) return 'absent'
     const number = set.control.nextLease
-    const answer = await holder.lease({
-      kind: 'lease',
-      number,
-      isVote: false,
-      version: this.#head()
-    })
-    if (answer === 'running')
-      throw this.#held(
-        'it is in use there, and has to be suspended there first; --force takes the lease, and what is made there is a second head then'
-      )
-    return answer === 'given' && (await this.#comes(work))
+    const answer = await holder.lease({ kind: 'lease', number, heads: this.#heads(), voters: [] })
+    if (answer !== 'given') return answer
+    return (await this.#comes(work)) ? 'given' : 'refused'
   }
 
   /** Whether a majority has voted for this host. */
   async #askAll(lease: Lease, work: Work): Promise<boolean> {
-    const { answerers, set, self } = this.#parts
+    const { answerers, set, self, isUnsure } = this.#parts
     const { voters, majority } = electorate(set.control.members.roles)
-    const others = answerers().filter(({ host }) => voters.has(host) && host !== lease.holder)
+    const others = answerers().filter(({ host }) => voters.includes(host) && host !== lease.holder)
     // A vote that cannot be enough would only be in the way of another host's.
-    if (others.length + 1 < majority || !voters.has(self)) return false
+    if (others.length + 1 < majority || !voters.includes(self) || isUnsure()) return false
     const number = set.control.nextLease
-    const version = this.#head()
-    await this.#say(self, { number, version })
-    const question = { kind: 'lease', number, isVote: true, version } as const
-    const answers = await Promise.all(others.map((each) => each.lease(question)))
+    if (number <= set.control.votedUpTo(self)) return false
+    const question = {
+      kind: 'lease',
+      number,
+      heads: this.#heads(),
+      voters: voters.map((key) => Buffer.from(key, 'hex'))
+    } as const
+    await this.#say(self, question)
+    const answers = await Promise.all(others.map((each) => each.lease({ ...question })))
     const given = answers.filter((answer) => answer === 'given').length
     return given + 1 >= majority && (await this.#comes(work))
   }
@@ -176,34 +203,36 @@ export class LeaseKeeper {
 
   #say(
     holder: string | null,
-    { isForced = false, ...how }: { isForced?: boolean; number?: number; version?: Buffer } = {}
+    how: { isForced?: boolean; number?: number; heads?: readonly Buffer[]; voters?: Buffer[] } = {}
   ): Promise<void> {
     this.#parts.requireWriter()
-    return this.#parts.exclusive(() =>
-      this.#append(holder, { version: this.#head(), ...how, isForced })
-    )
+    return this.#parts.exclusive(() => this.#append(holder, { heads: this.#heads(), ...how }))
   }
 
   async #append(
     holder: string | null,
     {
       number = this.#parts.set.control.nextLease,
-      version,
+      heads: [version = orNothing(null), ...heads],
+      voters = [],
       isForced = false
-    }: { number?: number; version: Buffer; isForced?: boolean }
+    }: { number?: number; heads: readonly Buffer[]; voters?: Buffer[]; isForced?: boolean }
   ): Promise<void> {
     const { own, set } = this.#parts
     const body = { type: 'lease', number, holder: orNothing(holder), version } as const
-    await own.say([body], isForced ? forced() : [])
+    await own.say([body], leaseExtensions({ isForced, voters, heads }))
     await set.refresh()
   }
 
-  /** What its holder goes on from: the newest version that was made under the lease, or before there was any. */
-  #head(): Buffer {
+  /** What its holder goes on from: the heads of all branches that are no second heads. */
+  #heads(): Buffer[] {
     const { history } = this.#parts.set
-    const heads = history.heads()
-    const head = heads.find((known) => !history.isLapsed(known)) ?? heads[0]
-    return head?.id ?? orNothing(null)
+    return history
+      .heads()
+      .filter((known) => !history.isLapsed(known))
+      .map(({ id }) => id)
+      .toSorted((a, b) => Buffer.compare(a, b))
+      .slice(0, MAX_LEASE_HEADS)
   }
 
   #held(why: string): ParcelError {
@@ -214,7 +243,7 @@ export class LeaseKeeper {
 
   #unreachable(lease: Lease): ParcelError {
     const { voters, majority } = electorate(this.#parts.set.control.members.roles)
-    const votes = `${majority} of ${voters.size} hosts that may run it`
+    const votes = `${majority} of ${voters.length} hosts that may run it`
     const name = this.#parts.set.nameOf(lease.holder ?? '')
     return new ParcelError(
       'LEASE_HELD',

@@ -1,5 +1,5 @@
 import type { MemberRole } from '../format/control-record.js'
-import type { Extension } from '../format/extension.js'
+import type { LeaseDetails } from '../format/lease.js'
 
 /** How a lease came about. */
 export type LeaseOrigin = 'begun' | 'handed over' | 'voted' | 'forced'
@@ -10,13 +10,13 @@ export interface Lease {
   number: number
   /** In hex; null: from here on nobody needs a lease. */
   holder: string | null
-  /** The version that its holder goes on from; null: there was none. */
-  version: Buffer | null
+  /** Versions that its holder goes on from: one for each branch. */
+  heads: readonly Buffer[]
   origin: LeaseOrigin
 }
 
 /** A lease record: what its author says of who is to have a lease. */
-export interface Claim {
+export interface Claim extends LeaseDetails {
   id: Buffer
   /** In hex. */
   author: string
@@ -25,22 +25,13 @@ export interface Claim {
   /** In hex. */
   holder: string
   version: Buffer
-  isForced: boolean
 }
 
 const NOBODY = '0'.repeat(64)
-/** Optional extension of a lease record: its author takes it although nobody has agreed. */
-const FORCED = 1
+/** Numbers may be left out, but not so many: nobody can use them up. */
+export const LEASE_SPAN = 1_024
 /** Who counts of several that are good, first. */
 const ORIGINS: readonly LeaseOrigin[] = ['begun', 'handed over', 'voted', 'forced']
-
-export function forced(): Extension[] {
-  return [{ tag: FORCED, critical: false, value: Buffer.alloc(0) }]
-}
-
-export function isForced(extensions: readonly Extension[]): boolean {
-  return extensions.some(({ tag }) => tag === FORCED)
-}
 
 /** What stands in a record for a lease that nobody has, or for no version. */
 export function orNothing(hex: string | null): Buffer {
@@ -48,11 +39,11 @@ export function orNothing(hex: string | null): Buffer {
 }
 
 /**
- * Hosts whose votes count, in hex, and how many make a majority: all that may make versions, and of two
- * the vault with the smallest key as their witness.
+ * Hosts that have a vote, in hex, ascending, and how many make a majority: all that may make versions, and
+ * of two the vault with the smallest key as their witness.
  */
 export function electorate(roles: ReadonlyMap<string, MemberRole>): {
-  voters: ReadonlySet<string>
+  voters: readonly string[]
   majority: number
 } {
   const of = (...wanted: MemberRole[]): string[] =>
@@ -60,62 +51,74 @@ export function electorate(roles: ReadonlyMap<string, MemberRole>): {
   const voters = of('owner', 'runner')
   const [witness] = of('vault')
   if (voters.length === 2 && witness !== undefined) voters.push(witness)
-  return { voters: new Set(voters), majority: Math.floor(voters.length / 2) + 1 }
+  return { voters: voters.toSorted(), majority: majorityOf(voters.length) }
+}
+
+function majorityOf(count: number): number {
+  return Math.floor(count / 2) + 1
 }
 
 /**
- * The lease that counts, which follows from the set of claims and of members alone. A lease with a greater
- * number than the last that counts does so itself if the holder of that one says so, if a majority does,
- * or if its holder forces it; the first one if anybody who may make versions says so. Numbers that nobody
- * got are left out. null: there is none.
+ * The leases that count, one after the other, which follows from the set of claims alone; `writers`, in
+ * hex, were ever let in to make versions. Each number is one host's at most: whose the holder before says
+ * it is; else whose a majority of those says it is that the votes themselves name, the holder before among
+ * them; else whose own record forces it. The first, and one after an end, anybody may begin. Votes name who
+ * has one, so that what was decided stays so when members come and go; they protect from accidents, not from
+ * hosts that lie: any writer may force a lease, and everybody sees that.
  */
-export function leaseOf(
-  claims: readonly Claim[],
-  roles: ReadonlyMap<string, MemberRole>
-): Lease | null {
-  const { voters, majority } = electorate(roles)
+export function leasesOf(claims: readonly Claim[], writers: ReadonlySet<string>): Lease[] {
   const byNumber = grouped(firstWords(claims), ({ number }) => number)
-  let lease: Lease | null = null
+  const leases: Lease[] = []
   for (const number of [...byNumber.keys()].toSorted((a, b) => a - b)) {
-    const before: Lease | null = lease
-    const candidates = [...grouped(byNumber.get(number) ?? [], ({ holder }) => holder)]
-      .flatMap(([holder, said]) => {
-        const [first] = said.toSorted((a, b) => Buffer.compare(a.id, b.id))
-        const origin = originOf(said, holder, { before, voters, majority })
-        return first === undefined || origin === null ? [] : [{ holder, origin, first }]
-      })
+    const before = leases.at(-1) ?? null
+    if (number < 1 || number > (before?.number ?? 0) + LEASE_SPAN) continue
+    const [best] = [...grouped(byNumber.get(number) ?? [], ({ holder }) => holder)]
+      .filter(([holder]) => holder === NOBODY || writers.has(holder))
+      .flatMap(([holder, said]) => decisive(said, holder, { before, writers }) ?? [])
       .toSorted(
         (a, b) =>
           ORIGINS.indexOf(a.origin) - ORIGINS.indexOf(b.origin) ||
-          Buffer.compare(a.first.id, b.first.id)
+          Buffer.compare(a.claim.id, b.claim.id)
       )
-    const [best] = candidates
     if (best === undefined) continue
-    const { holder, origin, first } = best
-    lease = {
-      number,
-      holder: holder === NOBODY ? null : holder,
-      version: first.version.equals(orNothing(null)) ? null : first.version,
-      origin
-    }
+    const { claim, origin } = best
+    const heads = [claim.version, ...claim.heads].filter((id) => !id.equals(orNothing(null)))
+    const holder = claim.holder === NOBODY ? null : claim.holder
+    leases.push({ number, holder, heads, origin })
   }
-  return lease
+  return leases
 }
 
-function originOf(
+/** By which of some claims a number is a host's; null: by none. */
+function decisive(
   said: readonly Claim[],
   holder: string,
-  {
-    before,
-    voters,
-    majority
-  }: { before: Lease | null; voters: ReadonlySet<string>; majority: number }
-): LeaseOrigin | null {
-  const authors = new Set(said.map(({ author }) => author))
-  if (before === null || before.holder === null) return 'begun'
-  if (authors.has(before.holder)) return 'handed over'
-  if ([...authors].filter((author) => voters.has(author)).length >= majority) return 'voted'
-  return said.some((claim) => claim.isForced && claim.author === holder) ? 'forced' : null
+  { before, writers }: { before: Lease | null; writers: ReadonlySet<string> }
+): { claim: Claim; origin: LeaseOrigin } | null {
+  const sorted = said.toSorted((a, b) => Buffer.compare(a.id, b.id))
+  const own = sorted.find(({ author }) => author === holder)
+  const previous = before?.holder ?? null
+  if (previous === null) {
+    const claim = own ?? sorted.find(({ author }) => writers.has(author))
+    return claim === undefined || !writers.has(claim.author) ? null : { claim, origin: 'begun' }
+  }
+  const handed = sorted.find(({ author }) => author === previous)
+  if (handed !== undefined) return { claim: handed, origin: 'handed over' }
+  for (const votes of grouped(sorted, ballotOf).values()) {
+    const [claim] = votes
+    const voters = claim?.voters.map((key) => key.toString('hex')) ?? []
+    const count = votes.filter(({ author }) => voters.includes(author)).length
+    const isGood = voters.includes(previous) && voters.includes(holder)
+    if (claim !== undefined && isGood && count >= majorityOf(voters.length)) {
+      return { claim, origin: 'voted' }
+    }
+  }
+  return own?.isForced === true ? { claim: own, origin: 'forced' } : null
+}
+
+/** Votes are for the same only if they say the same. */
+function ballotOf({ version, heads, voters }: Claim): string {
+  return [version, ...heads, orNothing(null), ...voters].map((key) => key.toString('hex')).join()
 }
 
 /** Nobody has two words on one number: the first that a host wrote counts. */

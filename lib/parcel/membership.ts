@@ -32,6 +32,8 @@ export interface Epoch {
 export interface Members {
   /** By host, in hex. */
   roles: ReadonlyMap<string, MemberRole>
+  /** Hosts, in hex, that were ever let in to make versions, whatever became of them. */
+  writers: ReadonlySet<string>
   /** Hosts that were members and are no more, in hex. */
   revoked: ReadonlyMap<string, Revoked>
   /** Of hosts that are members again: how they ended before. */
@@ -215,7 +217,16 @@ export class Membership {
     const all = of.epochs()
     const [epoch = null] = all
     const epochs = new Set(all.map(({ record }) => record))
-    return { roles, revoked, before, epoch, epochs, isEpochRight: of.isRight(epoch, roles) }
+    const writers = of.writers()
+    return {
+      roles,
+      writers,
+      revoked,
+      before,
+      epoch,
+      epochs,
+      isEpochRight: of.isRight(epoch, roles)
+    }
   }
 }
 
@@ -249,6 +260,19 @@ class Decision {
       this.#choose(left).isAlive = true
       left = left.filter(({ isAlive }) => isAlive === null)
     }
+  }
+
+  /** Hosts that an act which counts has let in to make versions. */
+  writers(): Set<string> {
+    const writers = new Set<string>()
+    for (const [host, acts] of this.#admissions) {
+      const isWriter = acts.some((act) => {
+        const role = roleOf(act)
+        return isAlive(act) && (role === 'owner' || role === 'runner')
+      })
+      if (isWriter) writers.add(host)
+    }
+    return writers
   }
 
   hosts(): Iterable<string> {

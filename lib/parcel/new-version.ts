@@ -18,7 +18,7 @@ import { commitFolder, type Images } from './commit.js'
 import type { ParcelContext } from './context.js'
 import { FaultSource, type Faults } from './faults.js'
 import { FileStamps } from './file-stamps.js'
-import { branchName, placesHash, type Known } from './history.js'
+import { branchName, placesHash, type Known, type Placement } from './history.js'
 import type { LogSet } from './log-set.js'
 import type { DirtyMap } from './scan.js'
 import { blockName, shareOf, traceOf, usedOf, type Used } from './trace.js'
@@ -102,11 +102,14 @@ export async function storeVersion(
   const { index, pool, identity, clock, store } = context
   // A parent need not be known here, nor be where its author says; it only helps to store less.
   const known = base !== null && set.history.isPlaced(base) ? set.history.get(base) : null
-  const ofKnown = known === null ? [] : set.history.coresOf(known.id)
-  const parent = known !== null && isSound(ofKnown, set, identity) ? known : null
+  const imagesId = request.images?.version ?? null
+  const of = imagesId === null ? null : set.history.get(imagesId)
+  const { parentPlacement, imagesPlacement } = placementsOf(known, of, set, identity)
+  const parent = parentPlacement === null ? null : known
   const heads = new Map<string, CoreHead>()
-  for (const head of parent === null ? [] : ofKnown) heads.set(prefix(head.key), head)
-  const cores = new CoreTable(parent === null ? [] : set.history.places(parent.id).cores)
+  const table = parentPlacement ?? imagesPlacement
+  for (const head of table?.heads ?? []) heads.set(prefix(head.key), head)
+  const cores = new CoreTable(table?.places.cores ?? [])
   const logs = new Map(set.logs().map((log) => [prefix(log.key), log]))
   const from = data.length
   const writer = new PackWriter({
@@ -126,7 +129,7 @@ export async function storeVersion(
   })
   const { roles, exclude, scan = 'mtime', dirty = {} } = request
   const files = parent === null ? null : await baseFiles(parent, set, context)
-  const images = imagesOf(request, cores, { set, faults, work })
+  const images = imagesOf(request, imagesPlacement, { set, faults, work })
   const options = { writer, pool, roles, exclude, base: files, scan, dirty, images, work }
   const stored = await commitFolder(request.path, options).catch(async (error: unknown) => {
     await onFailure(ParcelError.from(error), from, writer.end()).catch(() => {})
@@ -198,25 +201,13 @@ async function traceFor({
 
 function imagesOf(
   { images, offline = false }: CommitRequest,
-  cores: CoreTable,
+  placement: Placement | null,
   { set, faults, work: { signal } }: { set: LogSet; faults: Faults; work: Work }
 ): (Images & { anywhere: ItemSource & { readonly fetched: number } }) | null {
   if (images === undefined) return null
   const of = set.history.get(images.version)
   if (of === null) throw new ParcelError('UNREACHABLE', 'the version of the images is not here')
-  // Images stay open over checkpoints: numbers of cores must mean in them what they do in the parent,
-  // whatever was moved meanwhile.
-  const fitting = set.history
-    .placements(of.id)
-    .filter(({ places }) => places.cores.every((key, n) => cores.keys[n]?.equals(key) === true))
-  const best = set.history.best(fitting)
-  if (best === null && cores.keys.length > 0) {
-    throw new ParcelError(
-      'UNREACHABLE',
-      'where the images were is not known any more: suspend it cold'
-    )
-  }
-  const places = best?.places ?? set.history.places(of.id)
+  const places = placement?.places ?? set.history.places(of.id)
   const here = packsOf(new CoreTable(places.cores), set)
   const anywhere = offline
     ? { read: here.read.bind(here), fetched: 0 }
@@ -240,6 +231,33 @@ function imagesOf(
       }
     }
   }
+}
+
+/**
+ * Where the version that is continued is, and where that of the images is, which stay open over
+ * checkpoints: numbers of cores mean the same in both, whatever was moved meanwhile. null: what is
+ * continued is no help, for it lacks something or does not fit.
+ */
+function placementsOf(
+  known: Known | null,
+  of: Known | null,
+  set: LogSet,
+  identity: Identity
+): { parentPlacement: Placement | null; imagesPlacement: Placement | null } {
+  const { history } = set
+  const best = (all: readonly Placement[]): Placement | null => history.best(all)
+  const ofImages = of === null ? [] : history.placements(of.id)
+  const sound = (known === null ? [] : history.placements(known.id)).filter(({ heads }) =>
+    isSound(heads, set, identity)
+  )
+  if (of === null) return { parentPlacement: best(sound), imagesPlacement: null }
+  const fitting = (parent: Placement): Placement[] =>
+    ofImages.filter(({ places }) =>
+      places.cores.every((key, n) => parent.places.cores[n]?.equals(key) === true)
+    )
+  const parentPlacement = best(sound.filter((parent) => fitting(parent).length > 0))
+  const imagesPlacement = best(parentPlacement === null ? ofImages : fitting(parentPlacement))
+  return { parentPlacement, imagesPlacement }
 }
 
 /** Whether nothing is lost of what this host itself has written of a version. */

@@ -160,6 +160,7 @@ export class Parcel {
       self: this.#self,
       answerers: () => this.synthesis.answerers(),
       requireWriter: () => this.requireWriter(),
+      isUnsure: () => this.isLost || this.rollbacks.length > 0 || this.#isRollingBack,
       exclusive: (work) => this.#exclusive(work)
     })
     this.space = new Space({
@@ -423,7 +424,7 @@ export class Parcel {
         `"${this.name}" has no version yet: suspend it first`
       )
     }
-    if (others.length === 0) return head
+    if (others.length === 0 && !history.isLapsed(head)) return head
     const ids = heads.map(({ id }) => id.toString('hex', 0, 6)).join(', ')
     if (heads.some((each) => history.isLapsed(each))) {
       throw new ParcelError(

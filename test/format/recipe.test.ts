@@ -35,8 +35,8 @@ const question: fc.Arbitrary<Question> = fc.oneof(
   record({
     kind: fc.constant('lease' as const),
     number: index,
-    isVote: fc.boolean(),
-    version: bytes(32)
+    heads: fc.array(bytes(32), { maxLength: 64 }),
+    voters: fc.array(bytes(32), { maxLength: 128 })
   }),
   record({ kind: fc.constant('held' as const), ids: fc.array(bytes(32), { maxLength: 64 }) })
 )

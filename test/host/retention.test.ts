@@ -409,9 +409,9 @@ test('a vault keeps what one host let go of because it is there, though another 
   assert.deepEqual((await laptop.retention.prune('p', { timeout: 20_000 })).versions, [first.id])
   // The laptop relies on the vault: it is still there.
   await isRight(hosts, laptop, work, first.id)
+  const before = await bytesIn(join(hosts.home('vault'), 'store'))
   await laptop.versions.setCopies('p', 0)
   await laptop.retention.prune('p')
-  const before = await bytesIn(join(hosts.home('vault'), 'store'))
   await eventually(
     async () =>
       (await bytesIn(join(hosts.home('vault'), 'store'))) < before - 3 * MB ? true : null,
