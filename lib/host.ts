@@ -95,7 +95,7 @@ export class Host {
     if (parcel === undefined) throw new ParcelError('UNKNOWN_PARCEL', 'this parcel is not here')
     const known = parcel.history.get(Buffer.from(version, 'hex'))
     if (known === null) throw new ParcelError('UNKNOWN_VERSION', 'this version is not here')
-    return parcel.lend(known, { prefetch })
+    return parcel.lending.lend(known, { prefetch })
   })
   #scrub: Scrub | null = null
   /** Parcels that are being resumed or run. */
@@ -301,7 +301,7 @@ export class Host {
         throw new ParcelError('UNKNOWN_PARCEL', `"${name}" was removed already`)
       }
       await this.#machine(parcel).requireStopped()
-      if (parcel.isLent) {
+      if (parcel.lending.isLent) {
         throw new ParcelError('RUNNING', `a version of "${name}" is mounted: end that first`)
       }
       const remove = async (): Promise<void> => {
@@ -391,7 +391,7 @@ export class Host {
    * Records of versions come all the same.
    */
   hold(name: string): () => void {
-    return this.#parcels.named(name).hold()
+    return this.#parcels.named(name).lending.hold()
   }
 
   /** Ends a machine without suspending it; a suspend under way is let finish first. */
@@ -616,7 +616,7 @@ export class Host {
 
   /** Whether a parcel is used here, or its folder has what no version has. */
   async #isInUse(parcel: Parcel): Promise<boolean> {
-    if (this.#started.has(parcel) || parcel.isLent) return true
+    if (this.#started.has(parcel) || parcel.lending.isLent) return true
     if ((await this.#machine(parcel).process.status()) !== null) return true
     const overlays = homeOverlays(this.home, parcel)
     if ((await readMarker(overlays)) !== null && (await hasOverlays(overlays))) return true

@@ -66,7 +66,7 @@ export async function resume(
   // From the first block on: what is wanted for the start goes before all that is not; unless
   // memory is, and most of what comes is wanted.
   const isLazy = !prefetch || roles.length === driver.imageRoles.length
-  const stopHolding = policy === 'demand' && isLazy ? parcel.hold() : () => {}
+  const stopHolding = policy === 'demand' && isLazy ? parcel.lending.hold() : () => {}
   let release = (): void => {}
   try {
     const heard = offline ? new Set<string>() : await hear(parcel, { swarm, timeout }, work)
@@ -92,7 +92,9 @@ export async function resume(
     }
     if (policy === 'demand') {
       // Goes on when the machine runs: what it has not come to yet, it will.
-      const ahead = prefetch ? parcel.prefetch(wanted, AbortSignal.timeout(PREFETCH_LIMIT)) : null
+      const ahead = prefetch
+        ? parcel.lending.prefetch(wanted, AbortSignal.timeout(PREFETCH_LIMIT))
+        : null
       await parcel.availability.watch(wanted, { timeout }, work, (each) =>
         parcel.checkOut(wanted, path, how, each)
       )

@@ -143,7 +143,7 @@ export class Scrub {
     // Whatever comes of it, the next look is at what follows.
     Object.assign(state, { core, block: from + STEP })
     const how = { ranges, isChosen: () => true, timeout: PATIENCE }
-    const checked = await parcel.check(how, null, work)
+    const checked = await parcel.checking.check(how, null, work)
     const damaged = checked.repaired.length + checked.newlyLost.length
     state.damaged += damaged
     // One that is damaged has to be fetched too.

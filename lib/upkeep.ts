@@ -81,7 +81,11 @@ export class Upkeep {
     for (const parcel of parcels) {
       const tell = (loss: Omit<LossInfo, 'parcel'>): Promise<void> =>
         onLoss({ ...loss, parcel: parcel.name })
-      const { blocks, bytes, repaired, lost, unproved } = await parcel.check(how, tell, work)
+      const { blocks, bytes, repaired, lost, unproved } = await parcel.checking.check(
+        how,
+        tell,
+        work
+      )
       result.blocks += blocks
       result.bytes += bytes
       result.repaired += repaired.length

@@ -34,6 +34,9 @@ interface Asking<I> extends CallOptions {
 
 const ENDED = 'the daemon ended before it had answered: do it again'
 
+/** So often a verb is asked for that a daemon has not begun with, as one that ends each time. */
+const MOST_TRIES = 5
+
 /** How long a daemon may take to open its store and answer. */
 const START_LIMIT = 60_000
 
@@ -72,14 +75,14 @@ export class DaemonClient {
     if (signal !== undefined) how.signal = signal
     await this.#ensure()
     const deadline = Date.now() + START_LIMIT
-    for (let isFirst = true; ; isFirst = false) {
+    for (let tries = 1; ; tries++) {
       try {
         return await this.#ask<Result<V>>(verb, parameters, how)
       } catch (error) {
         // It ended of idleness between our two looks at it, or opens its store anew, and has not begun.
         if (!(error instanceof NotBegun)) throw error
-        if (!isFirst && (!error.isSoon || Date.now() > deadline)) throw error
-        if (error.isSoon) await setTimeout(100, undefined, signal === undefined ? {} : { signal })
+        if (error.isSoon ? Date.now() > deadline : tries >= MOST_TRIES) throw error
+        if (tries > 1) await setTimeout(100, undefined, signal === undefined ? {} : { signal })
         await this.#ensure()
       }
     }

@@ -2,7 +2,6 @@ import type { Consistency } from '../choices.js'
 import { ParcelError } from '../errors.js'
 import type { MemberRole } from '../format/control-record.js'
 import type { EpochKeys } from '../format/epoch-keys.js'
-import type { LeaseAnswer, Question, Recipe } from '../format/recipe.js'
 import { MAX_INTRODUCED, MAX_INTRODUCED_BYTES, type RecoveryAnswer } from '../format/recovery.js'
 import type { SignedRecord } from '../format/wire.js'
 import { contents } from '../image/contents.js'
@@ -12,8 +11,10 @@ import { Keyring } from '../keys/keyring.js'
 import type { Log } from '../log/log.js'
 import type { Work } from '../progress.js'
 import { Admission } from './admission.js'
+import { Answers } from './answers.js'
 import { Author } from './author.js'
 import { Availability } from './availability.js'
+import { Checking } from './checking.js'
 import { checkOut, type Served } from './check-out.js'
 import type { ParcelContext } from './context.js'
 import { authorOf, Control, mayWrite, signGenesis } from './control.js'
@@ -30,23 +31,21 @@ import {
   removeState,
   type LocalState
 } from './local-state.js'
+import { Lending } from './lending.js'
 import { LeaseKeeper } from './lease-keeper.js'
 import { LogSet } from './log-set.js'
 import { MissingRecords } from './missing-records.js'
 import { OwnLogs } from './own-logs.js'
 import { OwnRecords } from './own-records.js'
-import { itemsFor, recipesFor } from './recipes.js'
-import { Prefetch } from './prefetch.js'
 import type { Side } from './diff.js'
-import { losses, type Loss } from './lost.js'
+import type { Loss } from './lost.js'
 import { restoreFiles, type RestoreOptions } from './restore.js'
 import { salvage } from './salvage.js'
-import { checkBlocks, type Block, type Checked, type CheckOptions } from './verify.js'
+import type { Block } from './verify.js'
 import type { Said } from './said-by-hosts.js'
 import { SavedState } from './saved-state.js'
 import { Space } from './space.js'
 import { Synthesis } from './synthesis.js'
-import { versionItems, type VersionItems } from './version-items.js'
 import { contentsOf, packsOf } from './version-packs.js'
 import { WorkingFolder } from './working-folder.js'
 
@@ -54,8 +53,6 @@ import { WorkingFolder } from './working-folder.js'
 const [MOST_SEEN, SEEN_EVERY] = [1_024, 600_000]
 /** A machine that has said that it runs, and was heard so lately, may still run. */
 const READER_DAYS = 7
-/** Records in one answer, bytes; one alone may be larger. */
-const MOST_RECORDS = 1_048_576
 
 /**
  * A parcel on this host: its logs and everyone else's, its versions, its members. Owns the parts
@@ -74,6 +71,9 @@ export class Parcel {
   readonly says: OwnRecords
   readonly author: Author
   readonly space: Space
+  readonly answers: Answers
+  readonly checking: Checking
+  readonly lending: Lending
   readonly leases: LeaseKeeper
   readonly #context: ParcelContext
   readonly #set: LogSet
@@ -83,10 +83,6 @@ export class Parcel {
   readonly #missing: MissingRecords
   readonly #listeners = new Set<() => void>()
   #busy: Promise<unknown> = Promise.resolve()
-  #checking: Promise<unknown> = Promise.resolve()
-  readonly #stopping = new AbortController()
-  /** How many images read a version of it now, and how many of them hold what nobody asked for. */
-  #lent = { images: 0, held: 0 }
   /** Hosts whose disks the user has plugged in here, in hex: who has let them in may not be known yet. */
   readonly #guests = new Set<string>()
   #isRollingBack = false
@@ -171,12 +167,20 @@ export class Parcel {
       availability: this.availability,
       answerers: () => this.synthesis.answerers(),
       pinned: () => this.#pinned(),
-      isLent: () => this.isLent,
+      isLent: () => this.lending.isLent,
       readers: () => this.#readers(),
       mayWrite: () => this.role !== null && mayWrite(this.role),
       keyring,
       exclusive: (work) => this.#exclusive(work),
       onChange: () => this.#changed()
+    })
+    this.answers = new Answers(this.#set, this.space, this.leases)
+    this.lending = new Lending(this.#set, this.faults)
+    this.checking = new Checking({
+      set: this.#set,
+      own: this.#own,
+      pool: context.pool,
+      goOnWithout: (lost) => this.#goOnWithout(lost)
     })
     this.#epochs = new Epochs(control, keyring, context.identity)
     this.admission = new Admission({
@@ -500,41 +504,6 @@ export class Parcel {
     if (isNew) await this.#set.refresh()
   }
 
-  /** Answers a question of a host about blocks that are here, if it may read them. */
-  async recipes(
-    question: Question & { kind: 'recipes' },
-    host: string
-  ): Promise<(Recipe | null)[]> {
-    return this.#mayRead(host) ? recipesFor(question, this.#set) : []
-  }
-
-  records({ ids }: Question & { kind: 'records' }, host: string): SignedRecord[] {
-    if (!this.control.members.roles.has(host)) return []
-    const found: SignedRecord[] = []
-    let left = MOST_RECORDS
-    for (const id of ids) {
-      const record = this.control.get(id)
-      left -= record?.bytes.byteLength ?? 0
-      // The rest is asked for again.
-      if (left < 0 && found.length > 0) break
-      if (record !== null) found.push({ bytes: record.bytes, signature: record.signature })
-    }
-    return found
-  }
-
-  async items(question: Question & { kind: 'items' }, host: string): Promise<Buffer> {
-    return this.#mayRead(host) ? itemsFor(question, this.#set) : Buffer.alloc(0)
-  }
-
-  lease(question: Question & { kind: 'lease' }, host: string): Promise<LeaseAnswer> {
-    return this.leases.answer(question, host)
-  }
-
-  async held(question: Question & { kind: 'held' }, host: string): Promise<boolean[]> {
-    const { ids } = question
-    return this.control.members.roles.has(host) ? this.space.held(question) : ids.map(() => false)
-  }
-
   /** Calls back when versions, members or what is here changed. Returns how to stop. */
   onChange(listener: () => void): () => void {
     this.#listeners.add(listener)
@@ -586,58 +555,6 @@ export class Parcel {
     return restoreFiles(known, dir, { ...how, set: this.#set, pool: this.#context.pool, work })
   }
 
-  /**
-   * Reads blocks that are here and fetches again what is damaged. What nobody sends is lost: `onLoss`
-   * is told what that touches, this host takes back what it has signed for, and what is made from now
-   * on needs nothing of it.
-   */
-  check(
-    how: Pick<CheckOptions, 'isChosen' | 'timeout'> & Partial<Pick<CheckOptions, 'ranges'>>,
-    onLoss: ((loss: Loss) => Promise<void>) | null,
-    work: Work
-  ): Promise<Checked> {
-    // One at a time: what one has forgotten is no damage for another.
-    const run = this.#checking.then(() => this.#check(how, onLoss, work))
-    this.#checking = run.catch(() => {})
-    return run
-  }
-
-  async #check(
-    {
-      ranges = this.logs().map((log) => ({ log, start: 0, end: log.length })),
-      ...how
-    }: Pick<CheckOptions, 'isChosen' | 'timeout'> & Partial<Pick<CheckOptions, 'ranges'>>,
-    onLoss: ((loss: Loss) => Promise<void>) | null,
-    work: Work
-  ): Promise<Checked> {
-    const signal = AbortSignal.any([work.signal, this.#stopping.signal])
-    signal.throwIfAborted()
-    const current = this.#own.current?.logs ?? []
-    const { pool } = this.#context
-    const each = { ...work, signal }
-    const checked = await checkBlocks(this.#set, { ...how, ranges, current, pool, work: each })
-    const { repaired, lost, newlyLost, unproved } = checked
-    const damaged = repaired.length + newlyLost.length
-    if (damaged > 0) {
-      this.#set.problem(
-        '',
-        `${damaged} blocks were damaged on this disk: ${repaired.length} came again from other ` +
-          `hosts, ${newlyLost.length} did not`
-      )
-      await this.#set.refresh()
-    }
-    if (unproved.length > 0) {
-      this.#set.problem(
-        '',
-        `what proves ${unproved.length} blocks is damaged on this disk: 'hyperparcel rebuild' ` +
-          'fetches all of it anew'
-      )
-    }
-    if (newlyLost.length > 0) await this.#goOnWithout(newlyLost)
-    if (onLoss !== null) for await (const loss of losses(this.#set, lost)) await onLoss(loss)
-    return checked
-  }
-
   /** What it has signed for it cannot vouch for any more; its own records it still knows. */
   #goOnWithout(lost: readonly Block[]): Promise<void> {
     const current = this.#own.current?.logs ?? []
@@ -673,54 +590,6 @@ export class Parcel {
     })
   }
 
-  /** Fetches what a resume of a version wants first, ahead of all else; null when nobody knows what that is. */
-  prefetch({ id }: Known, signal: AbortSignal): Prefetch | null {
-    const trace = this.history.trace(id)
-    if (trace === null || !this.history.isPlaced(id)) return null
-    const { cores } = this.history.places(id)
-    const isFaulting = (): boolean => this.faults.isWaiting
-    const prefetch = new Prefetch(trace, { cores, set: this.#set, isFaulting, signal })
-    void this.#set.pace
-      .urgent(() => prefetch.done)
-      .catch((error: unknown) => this.#set.problem('', ParcelError.from(error).message))
-    return prefetch
-  }
-
-  /** Until the returned function is called, nothing is fetched that nobody waits for. */
-  hold(): () => void {
-    return this.#hold(true)
-  }
-
-  /**
-   * Lends a version to images. While they have it, what they do not wait for is fetched behind what
-   * they do; with `prefetch` false it is not fetched at all. Throws UNREACHABLE.
-   */
-  lend(known: Known, { prefetch = true } = {}): VersionItems {
-    const release = this.#hold(!prefetch)
-    try {
-      return versionItems(known, this.#set, this.faults, { prefetch, release })
-    } catch (error) {
-      release()
-      throw error
-    }
-  }
-
-  /** Whether somebody reads a version of it now. */
-  get isLent(): boolean {
-    return this.#lent.images > 0
-  }
-
-  #hold(isFull: boolean): () => void {
-    const change = (by: 1 | -1): void => {
-      this.#lent.images += by
-      if (isFull) this.#lent.held += by
-      const { images, held } = this.#lent
-      this.#set.pace.mode = held > 0 ? 'held' : images > 0 ? 'background' : 'full'
-    }
-    change(1)
-    return () => change(-1)
-  }
-
   /** The version of what was mounted and written to, in hex; null: there is none. */
   mountedVersion: () => Promise<string | null> = async () => null
 
@@ -737,8 +606,7 @@ export class Parcel {
 
   async close(): Promise<void> {
     this.#isClosed = true
-    this.#stopping.abort()
-    await this.#checking
+    await this.checking.close()
     await this.space.close()
     this.admission.close()
     this.says.close()
@@ -789,12 +657,6 @@ export class Parcel {
     this.space.heed().catch((error: unknown) => {
       if (!this.#isClosed) this.#set.problem('', ParcelError.from(error).message)
     })
-  }
-
-  /** A vault keeps what it cannot read. */
-  #mayRead(host: string): boolean {
-    const role = this.control.members.roles.get(host)
-    return role !== undefined && role !== 'vault'
   }
 
   /** Whether this host has written all that is in a version: others can have been taken over. */

@@ -1,13 +1,13 @@
-import { setTimeout } from 'node:timers/promises'
 import type { Answerer } from '../answerer.js'
 import { ParcelError } from '../errors.js'
 import type { ControlBody } from '../format/control-record.js'
 import { encodeMetaRecord } from '../format/meta-record.js'
-import { MAX_ASKED, type Question } from '../format/recipe.js'
+import type { Question } from '../format/recipe.js'
 import type { Keyring } from '../keys/keyring.js'
 import type { Log } from '../log/log.js'
 import type { Work } from '../progress.js'
 import type { Availability } from './availability.js'
+import { confirm, type Confirmed, type ConfirmOptions } from './confirm.js'
 import type { ParcelContext } from './context.js'
 import type { Known } from './history.js'
 import type { Retention } from './local-state.js'
@@ -21,7 +21,6 @@ import { survey } from './survey.js'
 const [WORTH, WORTH_SMALL, LARGE] = [0.08, 0.01, 256 * 1_048_576]
 /** With more logs of its own than this the host makes one of them. */
 const MOST_LOGS = 32
-const [POLL, ASK_AGAIN] = [250, 1_000]
 /** So long other hosts may take to confirm once more, ms. */
 const AGAIN = 10_000
 
@@ -267,10 +266,10 @@ export class Space {
     const { set, saved, own, exclusive, onChange, availability, context } = this.#parts
     this.#requireUnread()
     return this.#leavingWhile(await this.#doomed(), async (doomed) => {
-      const { gone, kept, silent } = await this.#confirm(doomed, timeout, work)
+      const { gone, kept, silent } = await this.#confirm(doomed, { timeout, work })
       const moved = await this.#move(isOther(gone), work)
       // Copying may have taken long: whoever has confirmed it may be without it by now.
-      const again = await this.#confirm(gone, Math.min(timeout, AGAIN), work)
+      const again = await this.#confirm(gone, { timeout: Math.min(timeout, AGAIN), work })
       const dropped = await exclusive(async () => {
         this.#requireUnread()
         // Somebody may want it after all.
@@ -341,7 +340,7 @@ export class Space {
       const { availability } = this.#parts
       const here = await Promise.all(versions.map((known) => availability.isHere(known)))
       const whole = versions.filter((_, i) => here[i])
-      const { kept } = await this.#confirm(whole, timeout, work, 1)
+      const { kept } = await this.#confirm(whole, { timeout, work, copies: 1 })
       if (kept.length === 0) await run()
       return kept
     })
@@ -356,64 +355,13 @@ export class Space {
     await set.letGo(cores)
   }
 
-  /** Which versions may go. A host counts that has signed for one and says now that it holds it. */
-  async #confirm(
+  #confirm(
     versions: readonly Known[],
-    timeout: number,
-    work: Work,
-    copies = this.#parts.saved.value.copies
-  ): Promise<{ gone: Known[]; kept: Known[]; silent: string[] }> {
-    const { availability, answerers } = this.#parts
-    const limit = AbortSignal.any([work.signal, AbortSignal.timeout(Math.max(timeout, 1))])
-    const confirmed = new Map(versions.map((known) => [known, new Set<string>()]))
-    const asked = new Map<Answerer, number>()
-    const isEnough = (known: Known): boolean =>
-      availability.blocksOf(known).here === 0 || (confirmed.get(known)?.size ?? 0) >= copies
-    for (;;) {
-      work.signal.throwIfAborted()
-      const now = performance.now()
-      // What a host does not vouch for now, as it may go itself, it may a moment later.
-      const due = answerers().filter((each) => now - (asked.get(each) ?? -ASK_AGAIN) >= ASK_AGAIN)
-      const open = versions.filter((known) => !isEnough(known))
-      await Promise.all(
-        due.map(async (answerer) => {
-          asked.set(answerer, now)
-          for (const known of await this.#ask(answerer, open, limit)) {
-            confirmed.get(known)?.add(answerer.host)
-          }
-        })
-      )
-      const kept = versions.filter((known) => !isEnough(known))
-      if (kept.length === 0 || limit.aborted) {
-        work.signal.throwIfAborted()
-        const heard = new Set([...asked.keys()].map(({ host }) => host))
-        const holders = new Set(kept.flatMap((known) => [...availability.holders(known)]))
-        holders.delete(this.#self)
-        const silent = [...holders].filter((host) => !heard.has(host))
-        return { gone: versions.filter(isEnough), kept, silent }
-      }
-      const [done, total] = [versions.length - kept.length, versions.length]
-      work.report({ step: 'asking other hosts', done, total, unit: 'blocks' })
-      await setTimeout(POLL, undefined, { signal: limit }).catch(() => {})
-    }
-  }
-
-  async #ask(
-    answerer: Answerer,
-    versions: readonly Known[],
-    signal: AbortSignal
-  ): Promise<Known[]> {
-    const { availability } = this.#parts
-    const signed = versions.filter((known) => availability.holders(known).has(answerer.host))
-    const held: Known[] = []
-    const late = aborted(signal)
-    for (let from = 0; from < signed.length && !signal.aborted; from += MAX_ASKED) {
-      const part = signed.slice(from, from + MAX_ASKED)
-      const question = { kind: 'held', ids: part.map(({ id }) => id) } as const
-      const answer = await Promise.race([answerer.held(question).catch(() => null), late])
-      held.push(...part.filter((_, i) => answer?.[i] === true))
-    }
-    return held
+    how: Pick<ConfirmOptions, 'timeout' | 'work'> & Partial<Pick<ConfirmOptions, 'copies'>>
+  ): Promise<Confirmed> {
+    const { availability, answerers, saved } = this.#parts
+    const { copies } = saved.value
+    return confirm(versions, { availability, answerers, self: this.#self, copies, ...how })
   }
 
   /**
@@ -604,12 +552,4 @@ export class Space {
 function isOther(versions: readonly Known[]): (known: Known) => boolean {
   const names = new Set(versions.map(({ id }) => id.toString('hex')))
   return ({ id }) => !names.has(id.toString('hex'))
-}
-
-/** null, once a signal has aborted. */
-function aborted(signal: AbortSignal): Promise<null> {
-  return new Promise((resolve) => {
-    if (signal.aborted) resolve(null)
-    signal.addEventListener('abort', () => resolve(null), { once: true })
-  })
 }

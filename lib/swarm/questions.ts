@@ -110,18 +110,18 @@ export class Questions implements Answerer {
 
   async #answerTo(number: number, question: Question): Promise<Buffer> {
     if (question.kind === 'items')
-      return encodeItems(number, await this.#parcel.items(question, this.host))
+      return encodeItems(number, await this.#parcel.answers.items(question, this.host))
     if (question.kind === 'lease') {
-      const answer = await this.#parcel.lease(question, this.host)
+      const answer = await this.#parcel.answers.lease(question, this.host)
       return encodeItems(number, encodeLeaseAnswer(answer))
     }
     if (question.kind === 'held')
-      return encodeItems(number, encodeHeld(await this.#parcel.held(question, this.host)))
+      return encodeItems(number, encodeHeld(await this.#parcel.answers.held(question, this.host)))
     if (question.kind === 'records') {
-      const records = this.#parcel.records(question, this.host)
+      const records = this.#parcel.answers.records(question, this.host)
       return encodeItems(number, encodeAnnouncements(records))
     }
-    return encodeRecipes(number, await this.#parcel.recipes(question, this.host))
+    return encodeRecipes(number, await this.#parcel.answers.recipes(question, this.host))
   }
 
   #put(question: Question): Promise<Buffer | null> {

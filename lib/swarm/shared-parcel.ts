@@ -22,12 +22,14 @@ export interface SharedParcel {
   knows(version: Buffer): boolean
   /** A host, in hex, has said what its newest versions are. */
   heardFrom(host: string): void
-  /** What answers questions of a host, in hex, about blocks that are here. */
-  recipes(question: Question & { kind: 'recipes' }, host: string): Promise<(Recipe | null)[]>
-  items(question: Question & { kind: 'items' }, host: string): Promise<Buffer>
-  records(question: Question & { kind: 'records' }, host: string): SignedRecord[]
-  lease(question: Question & { kind: 'lease' }, host: string): Promise<LeaseAnswer>
-  held(question: Question & { kind: 'held' }, host: string): Promise<boolean[]>
+  /** What answers questions of a host, in hex. */
+  readonly answers: {
+    recipes(question: Question & { kind: 'recipes' }, host: string): Promise<(Recipe | null)[]>
+    items(question: Question & { kind: 'items' }, host: string): Promise<Buffer>
+    records(question: Question & { kind: 'records' }, host: string): SignedRecord[]
+    held(question: Question & { kind: 'held' }, host: string): Promise<boolean[]>
+    lease(question: Question & { kind: 'lease' }, host: string): Promise<LeaseAnswer>
+  }
   /** Told whom it can ask itself. */
   readonly synthesis: { answerers: () => readonly Answerer[] }
   /** Notes for `status` what a host did that was refused. */

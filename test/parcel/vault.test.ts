@@ -26,8 +26,8 @@ test('a vault and a stranger get no recipe and no item, who may read gets both',
   assert.ok(data)
   const ask = async (host: string): Promise<{ recipes: number; bytes: number }> => {
     const of = { core: data.key, blocks: [{ index: 1, nodes: 0, ordinals: [0] }] }
-    const recipes = await parcel.recipes({ kind: 'recipes', ...of }, host)
-    const items = await parcel.items({ kind: 'items', ...of }, host)
+    const recipes = await parcel.answers.recipes({ kind: 'recipes', ...of }, host)
+    const items = await parcel.answers.items({ kind: 'items', ...of }, host)
     return { recipes: recipes.filter((recipe) => recipe !== null).length, bytes: items.byteLength }
   }
   for (const role of ['reader', 'runner', 'owner'] as const) {
