@@ -9,6 +9,7 @@ import { Pace } from '../log/pace.js'
 import type { ParcelContext } from './context.js'
 import { decodeSigned, mayWrite, type Control, type FormerData } from './control.js'
 import type { Members } from './membership.js'
+import { kept } from './kept.js'
 import { SaidByHosts } from './said-by-hosts.js'
 import type { History } from './history.js'
 
@@ -467,7 +468,8 @@ export class LogSet {
   /** false: the key that it was sealed under is not here. */
   async #readRecord(open: OpenLog, index: number): Promise<boolean> {
     try {
-      const body = await open.log.read(index)
+      // What follows from it is kept as long as the parcel is open.
+      const body = kept(await open.log.read(index))
       if (index === 0) this.#readHeader(body, open)
       else if (open.log.kind === 'control') this.control.add(decodeSigned(body), open.log.key)
       else this.#readMeta(body, open, index)
