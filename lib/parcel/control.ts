@@ -480,7 +480,8 @@ export function signControl(
   identity: Identity,
   fields: Omit<ControlRecord, 'author' | 'extensions'> & Partial<Pick<ControlRecord, 'extensions'>>
 ): Signed {
-  const record = { extensions: [], ...fields, author: identity.publicKey }
+  const { extensions = [] } = fields
+  const record = { ...fields, author: identity.publicKey, extensions }
   const bytes = encodeControlRecord(record)
   const signature = identity.sign(NS.controlSignature, bytes)
   return { record, bytes, signature, id: keyedHash(NS.control, bytes) }
