@@ -195,6 +195,19 @@ test('nothing goes that no other host confirms; what has gone comes again', asyn
   assert.ok((await readFile(join(to, 'disk'))).equals(work.kept.get(first.id) ?? Buffer.alloc(0)))
 })
 
+test('what a policy does not keep goes by itself', async (t) => {
+  const { desk, work } = await one(t, 2 * MB)
+  await desk.versions.setCopies('p', 0)
+  const first = await work.suspend(desk)
+  await work.change(10)
+  const second = await work.suspend(desk)
+  await desk.retention.go()
+  assert.deepEqual([await isHere(desk, first.id), desk.retention.policy('p')], [true, null])
+  await desk.retention.setPolicy('p', last(1))
+  await desk.retention.go()
+  assert.deepEqual([await isHere(desk, first.id), await isHere(desk, second.id)], [false, true])
+})
+
 test('of two hosts that prune at the same time one at least keeps what both forgot', async (t) => {
   const { hosts, desk, laptop, work } = await two(t, 2 * MB)
   const first = await work.suspend(desk)
