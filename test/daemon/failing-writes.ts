@@ -1,15 +1,13 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import type { TestContext } from 'node:test'
-import { DaemonClient, ParcelError, createHome } from '../../lib/index.js'
+import { ParcelError } from '../../lib/index.js'
 import { randomBytes } from '../../lib/keys/identity.js'
-import { homeIn } from '../support/cli.js'
-import { onEnd } from '../support/on-end.js'
-import { scratch } from '../support/scratch.js'
+import { oneHost } from './one-host.js'
 
 const CALLS = 'write,pwrite64,pwritev,fdatasync,fsync,ftruncate,fallocate'
 /** Files that RocksDB may make meanwhile, from the ones that are there on. */
@@ -72,22 +70,14 @@ export async function failEachWrite(
   error: 'ENOSPC' | 'EIO',
   numbers: Iterable<number>
 ): Promise<void> {
-  const dir = await scratch(t)
-  const home = homeIn(dir, 'one')
-  await createHome(home, 'one')
-  const client = new DaemonClient({ home, bootstrap: '127.0.0.1:1' })
-  onEnd(t, () => client.stop())
-  const folder = join(dir, 'folder')
-  await mkdir(folder)
   const bytes = randomBytes(3_000_000)
+  const { dir, home, client, folder } = await oneHost(t, bytes)
   const suspend = async (): Promise<string> => {
     bytes.set(randomBytes(1_500_000), Math.floor(Math.random() * 1_500_000))
     await writeFile(join(folder, 'file'), bytes)
     const call = { name: 'p', message: '', compress: true }
     return (await client.call('suspend', call)).version.id
   }
-  await writeFile(join(folder, 'file'), bytes)
-  await client.call('add', { path: folder, name: 'p', vm: 'folder' })
   const acknowledged = new Map<string, Buffer>()
   acknowledged.set(await suspend(), Buffer.from(bytes))
   const codes = new Map<string, number>()

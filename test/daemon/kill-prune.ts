@@ -1,14 +1,12 @@
 import assert from 'node:assert/strict'
-import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
 import { setTimeout } from 'node:timers/promises'
 import { isAlive } from '../../lib/daemon/client.js'
-import { DaemonClient, ParcelError, createHome } from '../../lib/index.js'
+import { ParcelError } from '../../lib/index.js'
 import { randomBytes } from '../../lib/keys/identity.js'
-import { homeIn } from '../support/cli.js'
-import { onEnd } from '../support/on-end.js'
-import { scratch } from '../support/scratch.js'
+import { oneHost } from './one-host.js'
 
 const KEPT = 3
 const POLICY = { last: KEPT, daily: 0, weekly: 0, tags: [] }
@@ -18,15 +16,9 @@ const POLICY = { last: KEPT, daily: 0, weekly: 0, tags: [] }
  * in the end the space of the rest must have come back.
  */
 export async function killPruneLoop(t: TestContext, rounds: number): Promise<void> {
-  const dir = await scratch(t)
-  const home = homeIn(dir, 'one')
-  await createHome(home, 'one')
-  const client = new DaemonClient({ home, bootstrap: '127.0.0.1:1' })
-  onEnd(t, () => client.stop())
-  const folder = join(dir, 'folder')
-  await mkdir(folder)
-  const kept: { id: string; bytes: Buffer }[] = []
   const bytes = randomBytes(8_000_000)
+  const { dir, client, folder } = await oneHost(t, bytes)
+  const kept: { id: string; bytes: Buffer }[] = []
   const suspend = async (): Promise<void> => {
     bytes.set(randomBytes(1_000_000), Math.floor(Math.random() * 7_000_000))
     await writeFile(join(folder, 'file'), bytes)
@@ -42,8 +34,6 @@ export async function killPruneLoop(t: TestContext, rounds: number): Promise<voi
       await rm(to, { recursive: true })
     }
   }
-  await writeFile(join(folder, 'file'), bytes)
-  await client.call('add', { path: folder, name: 'p', vm: 'folder' })
   await client.call('copies', { name: 'p', count: 0 })
   const forget = { name: 'p', versions: [], policy: POLICY, isDry: false }
   let killed = 0

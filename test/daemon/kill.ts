@@ -1,29 +1,19 @@
 import assert from 'node:assert/strict'
-import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
 import { setTimeout } from 'node:timers/promises'
 import { isAlive } from '../../lib/daemon/client.js'
-import { DaemonClient, ParcelError, createHome, type VersionInfo } from '../../lib/index.js'
+import { ParcelError, type VersionInfo } from '../../lib/index.js'
 import { randomBytes } from '../../lib/keys/identity.js'
-import { homeIn } from '../support/cli.js'
-import { onEnd } from '../support/on-end.js'
-import { scratch } from '../support/scratch.js'
+import { oneHost } from './one-host.js'
 
 /**
  * Kills the daemon at a random moment of a suspend, again and again. Every version that was
  * acknowledged must come back whole; of the others there may be nothing, or all.
  */
 export async function killLoop(t: TestContext, rounds: number): Promise<void> {
-  const dir = await scratch(t)
-  const home = homeIn(dir, 'one')
-  await createHome(home, 'one')
-  const client = new DaemonClient({ home, bootstrap: '127.0.0.1:1' })
-  onEnd(t, () => client.stop())
-  const folder = join(dir, 'folder')
-  await mkdir(folder)
-  await writeFile(join(folder, 'file'), 'first')
-  await client.call('add', { path: folder, name: 'p', vm: 'folder' })
+  const { dir, client, folder } = await oneHost(t, 'first')
 
   const acknowledged = new Map<string, Buffer>()
   let killed = 0
