@@ -54,7 +54,9 @@ export class OwnLogs {
 
   /** false: the store lacks what was once durable in these logs, so they are only read from now on. */
   async open(): Promise<boolean> {
-    const { incarnation: seeds, marks } = this.#saved.value
+    const { incarnation: seeds, marks, moving } = this.#saved.value
+    // As its own, before a record announces it: else it would be opened as anybody's.
+    if (moving !== null) await this.#openData(moving)
     if (seeds === null || this.#context.isSuspect) return false
     const own = await Incarnation.open(this.#context, this.#keyring, seeds)
     const isWhole = await own.fits(marks)
@@ -190,15 +192,26 @@ export class OwnLogs {
     await this.#saved.save()
   }
 
-  /** Ends a move that had been announced when this host died. */
-  async recoverMove(): Promise<void> {
+  /**
+   * Ends a move that had been announced when this host died. `isUsable` false: it goes on in new logs, and
+   * only reads that one.
+   */
+  async recoverMove(isUsable: boolean): Promise<void> {
     const seed = this.#saved.value.moving
     if (seed === null || this.#current === null) return
     const log = await this.#openData(seed)
     const self = this.#context.identity.publicKey.toString('hex')
-    const isSaid = this.#set.control.currentData(self).has(log.key.toString('hex'))
-    if (isSaid) await this.#goOnIn(this.#current.withData(log, seed))
-    else await this.abandonMove(log)
+    const { control } = this.#set
+    const isSaid =
+      control.currentData(self).has(log.key.toString('hex')) ||
+      control.formerData().some(({ key }) => key.equals(log.key))
+    if (!isSaid) await this.abandonMove(log)
+    else if (isUsable) await this.#goOnIn(this.#current.withData(log, seed))
+    else {
+      this.#set.addOwn(log, false)
+      this.#saved.value.moving = null
+      await this.#saved.save()
+    }
   }
 
   async #goOnIn(own: Incarnation): Promise<void> {

@@ -668,7 +668,7 @@ export class Parcel {
     const isUsable = await this.#own.open()
     await this.#set.refresh()
     if (!isUsable) await this.#own.start([])
-    await this.#own.recoverMove()
+    await this.#own.recoverMove(isUsable)
     await this.space.recover()
     await this.folder.recover()
   }

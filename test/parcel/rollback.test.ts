@@ -1,12 +1,13 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
-import { cp, mkdir, readdir, rm, writeFile } from 'node:fs/promises'
+import { existsSync, renameSync } from 'node:fs'
+import { cp, mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
 import { Store } from '../../lib/log/store.js'
 import type { Known } from '../../lib/parcel/history.js'
 import { loadStates } from '../../lib/parcel/local-state.js'
-import { TestParcel } from './parcels.js'
+import { TestParcel, WORK } from './parcels.js'
 import { assertSame, snapshot, type Snapshot } from './trees.js'
 
 /**
@@ -155,4 +156,26 @@ test('after a power cut that lost the tail of the store but not of the index', a
   await comesBack(test, first)
   await comesBack(test, second)
   await comesBack(test, third)
+})
+
+test('killed between saying where a prune has moved everything and noting it', async (t) => {
+  const test = await TestParcel.create(t)
+  const made: Made[] = []
+  for (let n = 0; n < 4; n++) made.push(await make(test, 'file', randomBytes(300_000)))
+  const { parcel } = test
+  const kept = made.at(-1)
+  assert.ok(kept)
+  await parcel.setCopies(0)
+  await parcel.space.forget(made.slice(0, -1).map(({ known }) => known))
+  const [states, then] = [join(test.home, 'parcels'), join(test.dir, 'then')]
+  // From the copying on nothing can be noted.
+  const report = ({ step }: { step: string }): void => {
+    if (step === 'copying' && existsSync(states)) renameSync(states, then)
+  }
+  await assert.rejects(parcel.space.prune({ timeout: 0 }, { ...WORK, report }))
+  await test.close()
+  await rename(then, states)
+  await test.reopen()
+  await comesBack(test, kept)
+  await comesBack(test, await make(test, 'other'))
 })
