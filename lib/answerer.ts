@@ -1,4 +1,5 @@
 import type { LeaseAnswer, Question, Recipe } from './format/recipe.js'
+import type { SignedState } from './format/signed-state.js'
 import type { SignedRecord } from './format/wire.js'
 
 /** A connected member that answers questions; null when it has no answer, or is gone. */
@@ -11,6 +12,8 @@ export interface Answerer {
   items(question: Question & { kind: 'items' }): Promise<Buffer | null>
   /** Gives it the lease, or a vote for it. */
   lease(question: Question & { kind: 'lease' }): Promise<LeaseAnswer>
+  /** What it has of logs that this host writes, of each; null of those that it does not have. */
+  states(question: Question & { kind: 'states' }): Promise<(SignedState | null)[] | null>
   /** Which of some versions it holds and will not be without before it has asked itself. */
   held(question: Question & { kind: 'held' }): Promise<boolean[] | null>
 }

@@ -65,6 +65,8 @@ export interface HostOptions {
 
 /** So long an image server may take to come for what was opened for it, ms. */
 const OPENING = 60_000
+/** Before a first version others are heard for so long, ms; once one was, so much longer. */
+const CATCH_UP = { timeout: 1_000, grace: 200 }
 /** So long other hosts may take to say what they have before a parcel is removed here, ms. */
 const LEAVING = 5_000
 /** So long a machine that is started waits for its lease, ms. */
@@ -336,9 +338,10 @@ export class Host {
 
   /** Stops the machine (or takes the folder as it is) and makes a durable version of it. */
   suspend(name: string, options: SuspendOptions = {}): Task<SuspendResult> {
-    return this.#task(name, (parcel, work) =>
-      this.#andTell(parcel, () => this.#machine(parcel).commit('end', options, work))
-    )
+    return this.#task(name, async (parcel, work) => {
+      await this.#catchUp(parcel, options, work)
+      return this.#andTell(parcel, () => this.#machine(parcel).commit('end', options, work))
+    })
   }
 
   /** Makes a durable version of what was written through `open`. */
@@ -346,14 +349,18 @@ export class Host {
     name: string,
     options: SuspendOptions & { cold?: boolean } = {}
   ): Task<SuspendResult> {
-    return this.#task(name, (parcel, work) => commitMounted(this.home, parcel, options, work))
+    return this.#task(name, async (parcel, work) => {
+      await this.#catchUp(parcel, options, work)
+      return commitMounted(this.home, parcel, options, work)
+    })
   }
 
   /** Makes a durable version and lets the machine go on. */
   checkpoint(name: string, options: SuspendOptions = {}): Task<SuspendResult> {
-    return this.#task(name, (parcel, work) =>
-      this.#machine(parcel).commit('proceed', options, work)
-    )
+    return this.#task(name, async (parcel, work) => {
+      await this.#catchUp(parcel, options, work)
+      return this.#machine(parcel).commit('proceed', options, work)
+    })
   }
 
   /** Brings a version back: fetches what is missing, verifies, writes the folder, starts the machine. */
@@ -602,6 +609,16 @@ export class Host {
           .catch(() => null)
       )
     }
+  }
+
+  /**
+   * Before this host's first version since the start: if its whole home was put back from a copy, only
+   * others know.
+   */
+  async #catchUp(parcel: Parcel, { offline = false }: SuspendOptions, work: Work): Promise<void> {
+    if (offline || parcel.forks.isHeard || parcel.trusted().size === 0) return
+    await this.#swarm.hear(parcel, { ...CATCH_UP, signal: work.signal })
+    await parcel.forks.ask()
   }
 
   /** Meanwhile nobody else gets the lease. */

@@ -7,6 +7,7 @@ import {
   KEY_ID_BYTES,
   MAX_CORES,
   MAX_MEMBERS,
+  MAX_CORE_SIGNATURE,
   MAX_PARENTS,
   MAX_ANNOUNCED
 } from './limits.js'
@@ -49,6 +50,19 @@ export type ControlBody =
    * and a sealed box with what it needs to be a member again.
    */
   | { type: 'recovery'; topic: Buffer; box: Buffer }
+  /**
+   * "My log `core` has two pasts: what is before `start` is common to both, and `signature` is what I
+   * have signed of that. `head` is of the past that counts; of the other one my versions stand once
+   * more in the log of `repeated`, before its length."
+   */
+  | {
+      type: 'forked'
+      core: Buffer
+      start: number
+      signature: Buffer
+      head: CoreHead
+      repeated: CoreHead
+    }
   | { type: 'unknown'; tag: number; bytes: Buffer }
 
 /**
@@ -78,7 +92,8 @@ const TYPES = [
   'pin',
   'drop',
   'lease',
-  'recovery'
+  'recovery',
+  'forked'
 ] as const
 /** By their numbers, from 1. */
 export const ROLES = ['owner', 'runner', 'reader', 'vault'] as const
@@ -163,6 +178,11 @@ function writeBody(writer: Writer, body: ControlBody): void {
     case 'recovery':
       writer.fixed(body.topic, HASH_BYTES).sized(body.box)
       return
+    case 'forked':
+      writer.fixed(body.core, KEY_BYTES).varint(body.start).sized(body.signature)
+      writeCoreHead(writer, body.head)
+      writeCoreHead(writer, body.repeated)
+      return
     case 'unknown':
       writer.raw(body.bytes)
   }
@@ -224,5 +244,12 @@ function readKnownBody(type: (typeof TYPES)[number], reader: Reader): ControlBod
       return { type, number: reader.varint(), holder: key(), version: hash() }
     case 'recovery':
       return { type, topic: hash(), box: reader.sized(MAX_RECOVERY) }
+    case 'forked': {
+      const core = key()
+      const start = reader.varint()
+      const signature = reader.sized(MAX_CORE_SIGNATURE)
+      const head = readCoreHead(reader)
+      return { type, core, start, signature, head, repeated: readCoreHead(reader) }
+    }
   }
 }

@@ -23,6 +23,8 @@ export const MAX_PATCHES = 4
 export const HASH_BYTES = 32
 export const KEY_BYTES = 32
 export const SIGNATURE_BYTES = 64
+/** Of a core's tree, as hypercore encodes it for a manifest with one signer. */
+export const MAX_CORE_SIGNATURE = 128
 export const KEY_ID_BYTES = 16
 export const NONCE_BYTES = 24
 export const TAG_BYTES = 16

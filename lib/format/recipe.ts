@@ -31,8 +31,9 @@ export interface Recipe {
 
 /**
  * A host asks for recipes of blocks, for items of packs, for control records by their ids, which of some
- * versions another host holds and will not be without before it has asked itself, or for the lease, or a
- * vote for it (`voters` are those who have one then), to go on from some versions.
+ * versions another host holds and will not be without before it has asked itself, for the lease, or a
+ * vote for it (`voters` are those who have one then), to go on from some versions, or for what another
+ * host has of logs that it writes itself, and how long they are here.
  * `nodes`: how many the proof needs.
  */
 export type Question =
@@ -41,6 +42,7 @@ export type Question =
   | { kind: 'records'; ids: Buffer[] }
   | { kind: 'held'; ids: Buffer[] }
   | { kind: 'lease'; number: number; heads: Buffer[]; voters: Buffer[] }
+  | { kind: 'states'; logs: { core: Buffer; length: number }[] }
 
 /** `running`: it cannot be given away now. */
 export type LeaseAnswer = 'refused' | 'given' | 'running'
@@ -62,6 +64,11 @@ export function encodeQuestion(number: number, question: Question): Buffer {
       .varint(wanted)
       .list(heads, (id) => writer.fixed(id, HASH_BYTES))
     writer.list(voters, (key) => writer.fixed(key, KEY_BYTES))
+    return Buffer.from(writer.bytes())
+  }
+  if (question.kind === 'states') {
+    const { logs } = question
+    writer.u8(6).list(logs, ({ core, length }) => writer.fixed(core, KEY_BYTES).varint(length))
     return Buffer.from(writer.bytes())
   }
   if (question.kind === 'records' || question.kind === 'held') {
@@ -96,6 +103,14 @@ export function decodeQuestion(bytes: Uint8Array): { number: number; question: Q
     const ids = reader.list(MAX_ASKED, () => Buffer.from(reader.fixed(HASH_BYTES)))
     reader.end()
     return { number, question: { kind: kind === 3 ? 'records' : 'held', ids } }
+  }
+  if (kind === 6) {
+    const logs = reader.list(MAX_ASKED, () => ({
+      core: Buffer.from(reader.fixed(KEY_BYTES)),
+      length: reader.varint(MAX_INDEX)
+    }))
+    reader.end()
+    return { number, question: { kind: 'states', logs } }
   }
   const core = reader.fixed(KEY_BYTES)
   if (kind === 1) {

@@ -6,12 +6,14 @@ import type { CoreKind } from '../format/core-header.js'
 import { ENVELOPE_BYTES } from '../format/limits.js'
 import { pad, unpad } from '../format/padding.js'
 import type { ProofNode } from '../format/recipe.js'
+import type { SignedState } from '../format/signed-state.js'
 import type { CoreHead } from '../format/version.js'
 import type { KeyPair } from '../keys/identity.js'
 import type { Keyring } from '../keys/keyring.js'
 import type { SealingKey } from '../keys/seal.js'
 import { Hedge } from './hedge.js'
 import { keepTree } from './keep-tree.js'
+import { onOtherPast, provenHash, rewind, signatureAt, signedState } from './signed-state.js'
 
 export interface ReadOptions {
   /** Wait for a block that is not here until this aborts; null: do not wait. */
@@ -52,6 +54,7 @@ export class Log {
   /** Ascending, apart from each other. */
   #dropped: readonly BlockRange[] = []
   readonly #dropListeners = new Set<() => void>()
+  readonly #conflictListeners = new Set<() => void>()
   readonly #forgotten = new Set<number>()
   readonly #inserted = new Set<(index: number, bytes: number) => void>()
 
@@ -72,6 +75,9 @@ export class Log {
     this.#hedge = new Hedge(core)
     core.setMaxListeners(0)
     keepTree(core)
+    onOtherPast(core, () => {
+      for (const listener of this.#conflictListeners) listener()
+    })
   }
 
   get key(): Buffer {
@@ -285,6 +291,37 @@ export class Log {
     return { key: this.key, fork: this.#core.fork, length, treeHash }
   }
 
+  /** What its writer has signed last, to be shown to the writer, whose own is `length` long. */
+  async signedState(length: number): Promise<SignedState | null> {
+    const state = await signedState(this.#core)
+    if (state === null) return null
+    const { treeHash } = await this.head(Math.min(length, state.length))
+    return { ...state, asked: treeHash }
+  }
+
+  /** The tree hash of a state that a peer shows; null: this log's writer has not signed it. */
+  provenHash(state: SignedState): Promise<Buffer | null> {
+    return provenHash(this.#core, state)
+  }
+
+  /** The writer's signature of what the log was at an earlier length; null: this host cannot sign it. */
+  async signatureAt(length: number): Promise<Buffer | null> {
+    return this.#keyPair === null ? null : signatureAt(this.#core, length, this.#keyPair)
+  }
+
+  /** Takes the log back to an earlier length that its writer has signed. Throws INTEGRITY when it has not. */
+  async rewind(length: number, signature: Buffer): Promise<void> {
+    if (length >= this.length) return
+    this.#detachAll()
+    await rewind(this.#core, length, signature).catch((error: unknown) => {
+      throw new ParcelError(
+        'INTEGRITY',
+        'a log cannot be taken back: its signature is wrong',
+        error
+      )
+    })
+  }
+
   /** Blocks in [start, end) that are not here, and not dropped. */
   missing(start: number, end: number, most = Infinity): number[] {
     const missing: number[] = []
@@ -432,10 +469,10 @@ export class Log {
     return () => this.#core.off('append', listener)
   }
 
-  /** Calls back when two different logs bear this one's signature. Returns how to stop. */
+  /** Calls back when a peer has, or pretends to have, another past of this log. Returns how to stop. */
   onConflict(listener: () => void): () => void {
-    this.#core.on('conflict', listener)
-    return () => this.#core.off('conflict', listener)
+    this.#conflictListeners.add(listener)
+    return () => this.#conflictListeners.delete(listener)
   }
 
   /** Calls back for each block that came, with its size in bytes. Returns how to stop. */
@@ -465,16 +502,24 @@ export class Log {
 
   /** Ends replication over a stream, which goes on with what else it carries. */
   stopReplicating(stream: Duplex): void {
-    if (stream.destroyed) return
-    const mux = Protomux.from(stream)
+    if (!stream.destroyed) this.#detach(Protomux.from(stream))
+  }
+
+  #detach(mux: Protomux): void {
     this.#core.core.replicator.detachFrom(mux)
     for (const peer of this.#core.peers.filter(({ protomux }) => protomux === mux)) {
       peer.channel.close()
     }
   }
 
+  /** It may be replicated anew then: hypercore's own end of a core leaves its channels open. */
+  #detachAll(): void {
+    for (const { protomux } of this.#core.peers.slice()) this.#detach(protomux)
+  }
+
   /** Closes it and takes it off the disk. */
   async purge(): Promise<void> {
+    this.#detachAll()
     const core = this.#core
     if (core.length > 0) await core.clear(0, core.length)
     const { storage } = core.core

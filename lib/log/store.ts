@@ -106,6 +106,8 @@ export class Store {
     } catch (error) {
       throw await this.#writeFailure(error)
     }
+    // Else what is in memory of it would be given when it is opened again.
+    this.#cores.cores.map.delete(Hypercore.discoveryKey(log.key).toString('hex'))
   }
 
   /** Takes a `data` log off the disk that may be there still, by its key. */

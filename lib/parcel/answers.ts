@@ -1,4 +1,5 @@
 import type { LeaseAnswer, Question, Recipe } from '../format/recipe.js'
+import type { SignedState } from '../format/signed-state.js'
 import type { SignedRecord } from '../format/wire.js'
 import type { LeaseKeeper } from './lease-keeper.js'
 import type { LogSet } from './log-set.js'
@@ -52,6 +53,16 @@ export class Answers {
   /** Which versions it can rely on here. */
   async held(question: Question & { kind: 'held' }, host: string): Promise<boolean[]> {
     return this.#isMember(host) ? this.#space.held(question) : question.ids.map(() => false)
+  }
+
+  /** What is here of its own logs. */
+  states({ logs }: Question & { kind: 'states' }, host: string): Promise<(SignedState | null)[]> {
+    return Promise.all(
+      logs.map(async ({ core, length }) => {
+        if (this.#set.writerOf(core) !== host) return null
+        return (await this.#set.get(core)?.signedState(length)) ?? null
+      })
+    )
   }
 
   /** Whether it gets the lease. */

@@ -3,7 +3,7 @@ import { ParcelError } from '../errors.js'
 import type { CoreHead } from '../format/version.js'
 import type { Work } from '../progress.js'
 import type { Known } from './history.js'
-import type { LogSet } from './log-set.js'
+import { stateName, type LogSet } from './log-set.js'
 import { covers } from './receipts.js'
 
 const POLL = 25
@@ -24,7 +24,10 @@ export class Availability {
 
   /** Whether all blocks of cores, up to these lengths, are on this host. */
   hasCores(cores: readonly CoreHead[]): boolean {
-    return cores.every(({ key, length }) => {
+    const { strays } = this.#set
+    return cores.every((head) => {
+      const { key, length } = head
+      if (strays.size > 0 && strays.has(stateName(head))) return false
       const log = this.#set.get(key)
       return log !== null && log.length >= length && log.has(log.contiguousLength, length)
     })

@@ -59,6 +59,14 @@ export interface Drop {
   ranges: readonly { start: number; end: number }[]
 }
 
+/** What the writer of a log says of its two pasts. */
+export type Fork = Extract<ControlBody, { type: 'forked' }> & {
+  id: Buffer
+  /** In hex. */
+  author: string
+  sequence: number
+}
+
 /**
  * The signed records of a parcel's `control` logs, from all hosts. What follows from them (who is a
  * member, which cores are whose, who holds what) depends on the set of records alone, not on the
@@ -80,6 +88,8 @@ export class Control {
   readonly #current = new Map<string, Current>()
   /** By core, in hex. */
   readonly #drops = new Map<string, Drop[]>()
+  /** By core, in hex. */
+  readonly #forks = new Map<string, Fork[]>()
   readonly #epochs: Signed[] = []
   readonly #claims: Claim[] = []
   /** As they follow from so many claims and from these members. */
@@ -163,6 +173,11 @@ export class Control {
       const hosts = this.#letGo.get(version) ?? new Map<string, number>()
       this.#letGo.set(version, hosts)
       hosts.set(author, Math.max(hosts.get(author) ?? 0, record.sequence))
+    }
+    if (record.body.type === 'forked') {
+      const core = record.body.core.toString('hex')
+      const fork = { ...record.body, id, author, sequence: record.sequence }
+      this.#forks.set(core, [...(this.#forks.get(core) ?? []), fork])
     }
     if (record.body.type === 'epoch') this.#epochs.push(verified)
     if (record.body.type === 'lease') {
@@ -395,6 +410,19 @@ export class Control {
       const signers = this.#signers.get(name) ?? new Set()
       this.#signers.set(name, signers.add(author.toString('hex')))
     }
+  }
+
+  /** Of a log, by its key in hex, which past counts, in the last word of its writer; null: it has only one. */
+  fork(core: string, writer: string): Fork | null {
+    const said = (this.#forks.get(core) ?? []).filter(
+      (fork) => fork.author === writer && this.countsDrop(fork)
+    )
+    return said.toSorted((a, b) => b.sequence - a.sequence)[0] ?? null
+  }
+
+  /** Logs, in hex, of which somebody says that they have two pasts. */
+  get forkedCores(): Iterable<string> {
+    return this.#forks.keys()
   }
 
   /** Who said which blocks of a core, in hex, are not needed any more; it only ever grows. */

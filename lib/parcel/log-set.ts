@@ -2,6 +2,7 @@ import { ParcelError } from '../errors.js'
 import { decodeCoreHeader, type CoreKind } from '../format/core-header.js'
 import { printable } from '../format/file-table.js'
 import { decodeMetaRecord, type Running } from '../format/meta-record.js'
+import type { CoreHead } from '../format/version.js'
 import type { Keyring } from '../keys/keyring.js'
 import type { Log } from '../log/log.js'
 import { Mirror } from '../log/mirror.js'
@@ -51,6 +52,8 @@ interface Callbacks {
   onWhole: (log: Log) => void
   /** One of our own logs has blocks that this store did not append: it was rolled back. */
   onRollback: (why: string) => void
+  /** A peer has, or pretends to have, another past of a log. */
+  onOtherPast: (log: Log) => void
 }
 
 /**
@@ -74,6 +77,8 @@ export class LogSet {
   readonly running = new Map<string, Running>()
   /** The last version record that this software is too old to read; null when there is none. */
   newerFormat: ParcelError | null = null
+  /** States of logs that are not of the past that counts, as `stateName` has them. */
+  strays: ReadonlySet<string> = new Set()
   /** How many wait for a log that is not known here. */
   missingLogs = 0
   /** When a block last came from a peer, by `performance.now`. */
@@ -84,6 +89,8 @@ export class LogSet {
   readonly #logs = new Map<string, OpenLog>()
   /** Cores of `#logs` again, by core and kind: another host says that they are of another kind. */
   readonly #rivals = new Map<string, OpenLog>()
+  /** Logs, in hex, that are being taken back. */
+  readonly #rewinding = new Set<string>()
   #refreshing: Promise<void> | null = null
   #isStale = false
   /** `data` logs, in hex, and who says that nobody has to have them: for who keeps what it cannot read. */
@@ -149,6 +156,35 @@ export class LogSet {
       stop()
       mirror.close()
     }
+  }
+
+  /**
+   * Takes a log back to what is before `start`, as its writer has signed it, and fetches what follows from
+   * others. Throws INTEGRITY when the signature is wrong.
+   */
+  async rewind(log: Log, start: number, signature: Buffer): Promise<void> {
+    const { store } = this.#context
+    const name = log.key.toString('hex')
+    await this.#refreshing?.catch(() => {})
+    const open = this.#logs.get(name)
+    if (open?.log !== log || this.#isClosed) return
+    open.stop()
+    if (start > 0) await log.rewind(start, signature)
+    // Nobody reads records of it meanwhile, or opens it.
+    this.#rewinding.add(name)
+    this.#logs.delete(name)
+    try {
+      await (start > 0 ? store.release(log) : store.forget(log))
+      this.#attach(await store.mirror(log.kind, log.key, this.#keyring), open.host, true)
+    } finally {
+      this.#rewinding.delete(name)
+    }
+    const { isProven, claims } = open
+    const locked = open.locked.filter((index) => index < start)
+    const now = { cursor: Math.min(open.cursor, start), locked, isProven, claims }
+    Object.assign(this.#logs.get(name) ?? {}, now)
+    await this.refresh()
+    this.#callbacks.onChange()
   }
 
   /** Closes logs and takes them off the disk; its space comes back with `reclaim`. */
@@ -259,7 +295,7 @@ export class LogSet {
         }
         const isOther = known !== undefined && known.log.kind !== kind && !known.isProven
         const isNew = known === undefined || (isOther && !this.#rivals.has(rivalName(key, kind)))
-        if (!isNew || this.#isClosed) continue
+        if (!isNew || this.#isClosed || this.#rewinding.has(key.toString('hex'))) continue
         if (kind === 'data' && this.#callbacks.isLetGo(key.toString('hex'))) continue
         this.#attach(await this.#context.store.mirror(kind, key, this.#keyring), name, true)
         grew = true
@@ -366,7 +402,7 @@ export class LogSet {
   }
 
   #attach(log: Log, host: string, isMirrored: boolean): void {
-    const { onWhole, onMissing, onRollback } = this.#callbacks
+    const { onWhole, onMissing, onRollback, onOtherPast } = this.#callbacks
     const pace = log.kind === 'data' ? this.pace : new Pace()
     // Who cannot read a log cannot say that it is not what it is announced as; control logs alone come always.
     const isBounded = log.kind === 'data' || (log.kind === 'meta' && this.#keyring.isBlind)
@@ -378,10 +414,7 @@ export class LogSet {
         }
         this.refresh().catch((error: unknown) => this.#failed(error))
       }),
-      log.onConflict(() => {
-        this.problem(host, 'its log was forked: two stores wrote one log')
-        if (!isMirrored) onRollback('this log was forked by an earlier copy of this store')
-      }),
+      log.onConflict(() => onOtherPast(log)),
       log.onTraffic(this.#context.onTraffic),
       log.onDownload((_, bytes) => {
         this.lastDownload = performance.now()
@@ -544,4 +577,9 @@ export class LogSet {
 
 function rivalName(key: Buffer, kind: CoreKind): string {
   return `${key.toString('hex')} ${kind}`
+}
+
+/** By which a state of a log is known. */
+export function stateName({ key, length, treeHash }: CoreHead): string {
+  return `${key.toString('hex')} ${length} ${treeHash.toString('hex')}`
 }

@@ -45,8 +45,8 @@ export interface MoveOptions {
   context: ParcelContext
   /** Where what is needed goes: nobody else appends to it. */
   to: Log
-  /** Logs that are to be without anything that is needed, in hex. */
-  from: ReadonlySet<string>
+  /** Logs that are to be without anything that is needed, in hex, each from a block on. */
+  from: ReadonlyMap<string, number>
   work: Work
   /** Called with the bytes of each item that was copied. */
   onMoved: (bytes: number) => void
@@ -78,7 +78,14 @@ export class Move {
   async version({ id, version }: Known, { places, heads }: Placement): Promise<MovedVersion> {
     const { set, work, from, to, context } = this.#options
     const { keys, done } = this.#table(places.cores)
-    const others = heads.filter(({ key }) => !from.has(key.toString('hex')) && !key.equals(to.key))
+    const others: CoreHead[] = []
+    for (const head of heads) {
+      if (head.key.equals(to.key)) continue
+      const start = from.get(head.key.toString('hex')) ?? Infinity
+      const log = set.get(head.key)
+      if (head.length <= start) others.push(head)
+      else if (start > 0 && log !== null) others.push(await log.head(start))
+    }
     const cores = new CoreTable(keys)
     const writer = new PackWriter({
       log: to,
@@ -93,8 +100,8 @@ export class Move {
       requireRoom: (bytes) => context.store.requireRoom(bytes)
     })
     const source = packsOf(new CoreTable(places.cores), set)
-    const isFrom = ({ core }: Pick<Place, 'core'>): boolean =>
-      from.has(places.cores[core]?.toString('hex') ?? '')
+    const isFrom = ({ core, block }: Pick<Place, 'core' | 'block'>): boolean =>
+      block >= (from.get(places.cores[core]?.toString('hex') ?? '') ?? Infinity)
     const trace = set.history.trace(id)
     const mover = new TreeMover({ ...this.#options, writer, source, isFrom, done })
     try {

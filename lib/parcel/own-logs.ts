@@ -178,7 +178,10 @@ export class OwnLogs {
     const own = this.require().withData(log, seed)
     await own.say(this.#context, this.#keyring, this.#set.control, {
       type: 'cores',
-      incarnation: { ...own.keys, data: [log.key, ...stays.map(({ key }) => key)] }
+      incarnation: {
+        ...own.keys,
+        data: [log.key, ...stays.flatMap(({ key }) => (key.equals(log.key) ? [] : [key]))]
+      }
     })
     if (records.length > 0) await own.meta.append(records.map((bytes) => [bytes]))
     await this.#context.store.flush()

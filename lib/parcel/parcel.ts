@@ -20,6 +20,7 @@ import type { ParcelContext } from './context.js'
 import { authorOf, Control, mayWrite, signGenesis } from './control.js'
 import { Epochs } from './epochs.js'
 import { Faults } from './faults.js'
+import { Forks } from './forks.js'
 import { branchName, History, type Known } from './history.js'
 import {
   announcementsOf,
@@ -75,6 +76,7 @@ export class Parcel {
   readonly checking: Checking
   readonly lending: Lending
   readonly leases: LeaseKeeper
+  readonly forks: Forks
   readonly #context: ParcelContext
   readonly #set: LogSet
   readonly #saved: SavedState
@@ -106,12 +108,14 @@ export class Parcel {
       onChange: () => {
         this.#changed()
         this.#missing.ask()
+        this.forks.heed()
         this.#heedNeeds()
       },
       onMembers: () => this.#heedMembers(),
       onWhole: (log) => this.#mirrored(log),
       onMissing: (log, blocks) => this.synthesis.fill(log, blocks),
       onRollback: (why) => this.#rolledBack(why),
+      onOtherPast: (log) => this.forks.askAgain(log),
       isLetGo: (core) => this.space.isLetGo(core),
       onAbandoned: (cores) => this.#abandon(cores)
     })
@@ -173,6 +177,19 @@ export class Parcel {
       keyring,
       exclusive: (work) => this.#exclusive(work),
       onChange: () => this.#changed()
+    })
+    this.forks = new Forks({
+      context,
+      set: this.#set,
+      own: this.#own,
+      author: this.author,
+      space: this.space,
+      keyring,
+      availability: this.availability,
+      answerers: () => this.synthesis.answerers(),
+      onRollback: (why) => this.#rolledBack(why),
+      note: (why) => this.#noteRollback(why),
+      exclusive: (work) => this.#exclusive(work)
     })
     this.answers = new Answers(this.#set, this.space, this.leases)
     this.lending = new Lending(this.#set, this.faults)
@@ -264,6 +281,7 @@ export class Parcel {
 
   /** A host has said what its newest versions are. */
   heardFrom(host: string): void {
+    void this.forks.ask()
     const { seen } = this.#saved.value
     const now = this.#context.clock()
     const before = seen[host] ?? 0
@@ -607,6 +625,7 @@ export class Parcel {
   async close(): Promise<void> {
     this.#isClosed = true
     await this.checking.close()
+    await this.forks.close()
     await this.space.close()
     this.admission.close()
     this.says.close()
@@ -676,11 +695,15 @@ export class Parcel {
   #rolledBack(why: string): void {
     if (this.#isRollingBack || this.#isClosed) return
     this.#isRollingBack = true
-    this.#set.problem('', `${why}: it goes on in new logs`)
-    noteRollback(this.#saved.value, this.#context.clock(), why)
+    this.#noteRollback(why)
     this.#exclusive(() => this.#own.start([]))
       .catch((error: unknown) => this.#set.problem('', ParcelError.from(error).message))
       .finally(() => (this.#isRollingBack = false))
+  }
+
+  #noteRollback(why: string): void {
+    this.#set.problem('', `${why}: it goes on in new logs`)
+    noteRollback(this.#saved.value, this.#context.clock(), why)
   }
 
   /** A mirrored log has no gap: read it, and say which versions are whole here now. */
@@ -688,6 +711,7 @@ export class Parcel {
     const next = log.kind === 'data' ? Promise.resolve() : this.#set.refresh()
     next
       .then(() => this.#exclusive(() => this.#issueReceipts()))
+      .then(() => this.forks.heed())
       .catch((error: unknown) => {
         if (!this.#isClosed) this.#set.problem('', ParcelError.from(error).message)
       })

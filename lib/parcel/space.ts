@@ -1,7 +1,6 @@
 import type { Answerer } from '../answerer.js'
 import { ParcelError } from '../errors.js'
 import type { ControlBody } from '../format/control-record.js'
-import { encodeMetaRecord } from '../format/meta-record.js'
 import type { Question } from '../format/recipe.js'
 import type { Keyring } from '../keys/keyring.js'
 import type { Log } from '../log/log.js'
@@ -12,7 +11,7 @@ import type { ParcelContext } from './context.js'
 import type { Known } from './history.js'
 import type { Retention } from './local-state.js'
 import type { LogSet } from './log-set.js'
-import { Move, type MovedVersion } from './move.js'
+import { moveVersions } from './move-versions.js'
 import type { OwnLogs } from './own-logs.js'
 import type { SavedState } from './saved-state.js'
 import { survey } from './survey.js'
@@ -369,7 +368,7 @@ export class Space {
    * on in that. Returns how many raw bytes were copied.
    */
   async #move(isNeeded: (known: Known) => boolean, work: Work): Promise<number> {
-    const { set, own, context, exclusive, mayWrite } = this.#parts
+    const { set, own, mayWrite } = this.#parts
     if (!mayWrite() || own.current === null) return 0
     const logs = this.#movable(isNeeded)
     const from = new Set<string>()
@@ -390,64 +389,46 @@ export class Space {
       live += share.live
     }
     if (from.size === 0) return 0
-    const to = await own.startMove()
     let moved = 0
-    const move = new Move({
-      set,
-      context,
-      to,
-      from,
+    const stays = [...logs.values()].filter(({ key }) => !from.has(key.toString('hex')))
+    await moveVersions(this.#parts, {
+      wanted: () => this.#needed(isNeeded),
+      from: new Map([...from].map((core) => [core, 0])),
+      stays: () => stays,
+      requireUnread: () => this.#requireUnread(),
       work,
       onMoved: (bytes) => {
         moved += bytes
         work.report({ step: 'copying', done: moved, total: Math.max(live, moved), unit: 'bytes' })
       }
     })
-    const done = new Map<string, MovedVersion>()
-    const moveAll = async (): Promise<void> => {
-      const wanted = this.#needed(isNeeded).filter(({ id }) => !done.has(id.toString('hex')))
-      const placements = wanted.flatMap(({ id }) => set.history.placement(id) ?? [])
-      move.expect(placements)
-      for (const known of wanted) {
-        const placement = set.history.placement(known.id)
-        const isTouched = placement?.heads.some(({ key }) => from.has(key.toString('hex'))) === true
-        if (placement === null || !isTouched) continue
-        const name = known.id.toString('hex')
-        try {
-          done.set(name, await move.version(known, placement))
-        } catch (error) {
-          const { code, message } = ParcelError.from(error)
-          if (code !== 'INTEGRITY' && code !== 'UNREACHABLE') throw error
-          // Its logs stay, and with them what else is in them.
-          set.problem('', `${name.slice(0, 12)} cannot be moved: ${message}`)
-        }
-      }
-    }
-    let isEnding = false
-    const settle = async (): Promise<void> => {
-      this.#requireUnread()
-      await own.requireSameLogs(to)
-      await moveAll()
-      const head = await to.head()
-      const records = [...done.values()].flatMap(({ places, others, trace }) => [
-        ...(trace === null ? [] : [encodeMetaRecord({ type: 'trace', trace })]),
-        encodeMetaRecord({ type: 'moved', moved: { places, heads: [...others, head] } })
-      ])
-      const stays = [...logs.values()].filter(({ key }) => !from.has(key.toString('hex')))
-      isEnding = true
-      await own.endMove(to, stays, records)
-      await set.refresh()
-    }
-    try {
-      // Suspends go on meanwhile; what they made is copied when nobody else appends.
-      await moveAll()
-      await exclusive(settle)
-    } catch (error) {
-      // Once it may be said that this host goes on in it, the next start sees whether it is.
-      if (!isEnding) await own.abandonMove(to).catch(() => {})
-      throw error
-    }
     return moved
+  }
+
+  /**
+   * Copies what versions need of some logs of whoever, in hex, each from a block on, into a new log of this
+   * host. Throws RUNNING, DISK_FULL.
+   */
+  async rescue(
+    wanted: () => readonly Known[],
+    from: ReadonlyMap<string, number>,
+    work: Work
+  ): Promise<void> {
+    const { set } = this.#parts
+    const isOwn = ({ key }: Log): boolean => set.writerOf(key) === this.#self
+    const stays = (): Log[] => {
+      const named = set.history.cores()
+      return set.logs().filter((log) => isOwn(log) && named.has(log.key.toString('hex')))
+    }
+    const requireUnread = (): void => this.#requireUnread()
+    await moveVersions(this.#parts, {
+      wanted,
+      from,
+      stays,
+      requireUnread,
+      work,
+      onMoved: () => {}
+    })
   }
 
   /** Versions that stay, newest first. */

@@ -197,7 +197,8 @@ export class ParcelChannel {
     if (carrier === null) return
     for (const log of this.#parcel.logs()) {
       const name = log.key.toString('hex')
-      if (this.#replicated.has(name)) continue
+      // It may have been opened anew.
+      if (this.#replicated.get(name) === log) continue
       this.#replicated.set(name, log)
       log.replicate(carrier)
     }

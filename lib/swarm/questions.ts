@@ -14,6 +14,7 @@ import {
   type Question,
   type Recipe
 } from '../format/recipe.js'
+import { decodeStates, encodeStates, type SignedState } from '../format/signed-state.js'
 import { decodeAnnouncements, encodeAnnouncements, type SignedRecord } from '../format/wire.js'
 import type { SharedParcel } from './shared-parcel.js'
 
@@ -73,6 +74,11 @@ export class Questions implements Answerer {
     return body === null ? null : decodeHeld(body)
   }
 
+  async states(question: Question & { kind: 'states' }): Promise<(SignedState | null)[] | null> {
+    const body = await this.#put(question)
+    return body === null ? null : decodeStates(body)
+  }
+
   /** Throws INTEGRITY for what is no question. */
   onQuestion(bytes: Buffer): void {
     const { number, question } = decodeQuestion(bytes)
@@ -115,6 +121,11 @@ export class Questions implements Answerer {
       const answer = await this.#parcel.answers.lease(question, this.host)
       return encodeItems(number, encodeLeaseAnswer(answer))
     }
+    if (question.kind === 'states')
+      return encodeItems(
+        number,
+        encodeStates(await this.#parcel.answers.states(question, this.host))
+      )
     if (question.kind === 'held')
       return encodeItems(number, encodeHeld(await this.#parcel.answers.held(question, this.host)))
     if (question.kind === 'records') {

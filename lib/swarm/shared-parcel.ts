@@ -1,6 +1,7 @@
 import type { Answerer } from '../answerer.js'
 import type { LeaseAnswer, Question, Recipe } from '../format/recipe.js'
 import type { RecoveryAnswer } from '../format/recovery.js'
+import type { SignedState } from '../format/signed-state.js'
 import type { SignedRecord } from '../format/wire.js'
 import type { Log } from '../log/log.js'
 
@@ -28,6 +29,7 @@ export interface SharedParcel {
     items(question: Question & { kind: 'items' }, host: string): Promise<Buffer>
     records(question: Question & { kind: 'records' }, host: string): SignedRecord[]
     held(question: Question & { kind: 'held' }, host: string): Promise<boolean[]>
+    states(question: Question & { kind: 'states' }, host: string): Promise<(SignedState | null)[]>
     lease(question: Question & { kind: 'lease' }, host: string): Promise<LeaseAnswer>
   }
   /** Told whom it can ask itself. */

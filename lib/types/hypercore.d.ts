@@ -36,11 +36,23 @@ declare module 'hypercore' {
   export interface Proof {
     fork: number
     /** The value is null when it is not here. */
-    block: { index: number; value: Buffer | null; nodes: ProofNode[] }
+    block: { index: number; value: Buffer | null; nodes: ProofNode[] } | null
     hash: null
     seek: null
-    upgrade: null
+    upgrade: {
+      start: number
+      length: number
+      nodes: ProofNode[]
+      /** What the signature covers beyond `length`. */
+      additionalNodes: ProofNode[]
+      signature: Buffer
+    } | null
     manifest: null
+  }
+
+  interface TreeBatch {
+    /** As the tree was at an earlier length. */
+    restore(length: number): Promise<void>
   }
 
   export interface Download {
@@ -85,7 +97,15 @@ declare module 'hypercore' {
           deleteTreeNode(index: number): void
           deleteTreeNodeRange(start: number, end: number): void
         }
+        createTreeBatch(): TreeBatch
+        /** Throws when the signature is not of that length and fork. */
+        truncate(length: number, fork: number, options: { signature: Buffer }): Promise<void>
       }
+      readonly verifier: {
+        sign(batch: TreeBatch, keyPair: { publicKey: Buffer; secretKey: Buffer }): Buffer
+      }
+      /** Called with a proof of another state of the core that a peer shows. */
+      checkConflict: (proof: Proof) => Promise<boolean>
       readonly bitfield: {
         firstUnset(from: number): number
         hasSet(start: number, length: number): boolean
@@ -107,7 +127,8 @@ declare module 'hypercore' {
       block: { index: number; nodes: number }
       /** For who has nothing of the log: the signature too. */
       upgrade?: { start: number; length: number }
-    }): Promise<Proof>
+    }): Promise<Proof & { block: { index: number; value: Buffer | null; nodes: ProofNode[] } }>
+    proof(of: { upgrade: { start: number; length: number } }): Promise<Proof>
     /** Throws when a proof, with the block itself, does not lead to the log's signature. */
     verifyFullyRemote(proof: Proof): Promise<unknown>
     download(range: { blocks: readonly number[] }): Download

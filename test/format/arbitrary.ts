@@ -233,8 +233,16 @@ const body: fc.Arbitrary<ControlBody> = fc.oneof(
   record({ type: fc.constant('lease' as const), number, holder: key, version: hash }),
   record({ type: fc.constant('recovery' as const), topic: hash, box: bytes(0, 60) }),
   record({
+    type: fc.constant('forked' as const),
+    core: key,
+    start: number,
+    signature: bytes(0, 128),
+    head,
+    repeated: head
+  }),
+  record({
     type: fc.constant('unknown' as const),
-    tag: fc.oneof(fc.constant(0), fc.integer({ min: 11, max: 255 })),
+    tag: fc.oneof(fc.constant(0), fc.integer({ min: 12, max: 255 })),
     bytes: bytes(0, 30)
   })
 )

@@ -13,6 +13,7 @@ import {
   type Question,
   type Recipe
 } from '../../lib/format/recipe.js'
+import { decodeStates, encodeStates, type SignedState } from '../../lib/format/signed-state.js'
 import { record } from './arbitrary.js'
 
 const bytes = (length: number): fc.Arbitrary<Buffer> =>
@@ -38,7 +39,11 @@ const question: fc.Arbitrary<Question> = fc.oneof(
     heads: fc.array(bytes(32), { maxLength: 64 }),
     voters: fc.array(bytes(32), { maxLength: 128 })
   }),
-  record({ kind: fc.constant('held' as const), ids: fc.array(bytes(32), { maxLength: 64 }) })
+  record({ kind: fc.constant('held' as const), ids: fc.array(bytes(32), { maxLength: 64 }) }),
+  record({
+    kind: fc.constant('states' as const),
+    logs: fc.array(record({ core: bytes(32), length: index }), { maxLength: 64 })
+  })
 )
 const recipe: fc.Arbitrary<Recipe> = record({
   keyId: bytes(16),
@@ -53,7 +58,23 @@ const recipe: fc.Arbitrary<Recipe> = record({
   proof: fc.array(record({ index, size: fc.nat(2 ** 30), hash: bytes(32) }), { maxLength: 9 })
 })
 
-test('questions, recipes and offers come back', () => {
+const state: fc.Arbitrary<SignedState> = record({
+  fork: fc.nat(9),
+  length: index,
+  roots: fc.array(record({ index, size: fc.nat(2 ** 30), hash: bytes(32) }), { maxLength: 48 }),
+  signature: fc
+    .uint8Array({ minLength: 0, maxLength: 128 })
+    .map((signature) => Buffer.from(signature)),
+  asked: bytes(32)
+})
+
+test('questions, recipes, states and offers come back', () => {
+  fc.assert(
+    fc.property(fc.array(fc.option(state), { maxLength: 8 }), (states) => {
+      assert.deepEqual(decodeStates(encodeStates(states)), states)
+    }),
+    { numRuns: 50 }
+  )
   fc.assert(
     fc.property(fc.nat(), question, (number, asked) => {
       assert.deepEqual(decodeQuestion(encodeQuestion(number, asked)), { number, question: asked })

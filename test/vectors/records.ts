@@ -123,7 +123,15 @@ const bodies: ControlBody[] = [
   },
   { type: 'lease', number: 2, holder: count(0x52), version: count(0x67) },
   { type: 'unknown', tag: 77, bytes: Buffer.from('of a later version') },
-  { type: 'recovery', topic: count(0x71), box: count(0x72) }
+  { type: 'recovery', topic: count(0x71), box: count(0x72) },
+  {
+    type: 'forked',
+    core: head.key,
+    start: 256,
+    signature: Buffer.concat([count(0x73), count(0x74), count(0x75)]),
+    head,
+    repeated: { ...head, key: count(0x76), length: 7 }
+  }
 ]
 
 function signedControl(record: ControlRecord) {

@@ -1,0 +1,178 @@
+import assert from 'node:assert/strict'
+import { randomBytes } from 'node:crypto'
+import { cp, mkdir, readdir, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { test, type TestContext } from 'node:test'
+import type { Host } from '../../lib/index.js'
+import { assertSame, snapshot, type Snapshot } from '../parcel/trees.js'
+import { eventually, TestHosts } from '../support/hosts.js'
+
+/** Hosts of one parcel `p`, each with a folder of its own, and all versions with what was in them. */
+class Hosts {
+  readonly net: TestHosts
+  readonly made = new Map<string, Snapshot>()
+  #restored = 0
+
+  private constructor(net: TestHosts) {
+    this.net = net
+  }
+
+  static async start(t: TestContext, others: readonly string[]): Promise<Hosts> {
+    const hosts = new Hosts(await TestHosts.start(t))
+    const laptop = await hosts.net.create('laptop')
+    await mkdir(hosts.folder('laptop'))
+    await writeFile(join(hosts.folder('laptop'), 'base'), randomBytes(500_000))
+    await laptop.add(hosts.folder('laptop'), { name: 'p', vm: 'folder' })
+    await hosts.suspend('laptop', 'first')
+    for (const name of others) {
+      const host = await hosts.net.create(name)
+      await host.join((await laptop.invite('p')).invite)
+      await host.resume('p', { to: hosts.folder(name) })
+    }
+    return hosts
+  }
+
+  host(name: string): Host {
+    const host = this.net.get(name)
+    assert.ok(host)
+    return host
+  }
+
+  folder(name: string): string {
+    return join(this.net.dir, `folder-${name}`)
+  }
+
+  async suspend(name: string, file: string, { offline = false } = {}): Promise<void> {
+    const folder = this.folder(name)
+    await writeFile(join(folder, file), randomBytes(100_000))
+    const { version } = await this.host(name).suspend('p', { offline })
+    this.made.set(version.id, await snapshot(folder))
+  }
+
+  /** Waits until every version is whole on hosts. */
+  async areWhole(names: readonly string[]): Promise<void> {
+    for (const name of names) {
+      await eventually(async () => {
+        const here = (await this.host(name).log('p')).filter(({ isHere }) => isHere)
+        const ids = new Set(here.map(({ id }) => id))
+        return [...this.made.keys()].every((id) => ids.has(id)) || null
+      }, `all ${this.made.size} versions on ${name}`)
+    }
+  }
+
+  /** Reads every version on a host and compares it with what it was made of. */
+  async areTrue(name: string): Promise<void> {
+    for (const [version, files] of this.made) {
+      const to = join(this.net.dir, `restored-${this.#restored++}`)
+      await this.host(name).versions.restore('p', { to, version })
+      assertSame(await snapshot(to), files)
+    }
+  }
+
+  /** Copies the home of a host that is off; returns how to put it back, as a backup tool does in the same place. */
+  async copy(name: string): Promise<() => Promise<void>> {
+    const home = this.net.home(name)
+    const copy = join(this.net.dir, `copy-${name}`)
+    await cp(home, copy, { recursive: true })
+    return async () => {
+      for (const entry of await readdir(home)) {
+        if (entry !== 'store') await rm(join(home, entry), { recursive: true })
+      }
+      for (const file of await readdir(join(home, 'store'))) {
+        if (file !== 'CORESTORE') await rm(join(home, 'store', file), { recursive: true })
+      }
+      const filter = (path: string): boolean => !path.endsWith('/CORESTORE')
+      await cp(copy, home, { recursive: true, filter })
+    }
+  }
+}
+
+for (const [kept, lost] of [
+  [1, 1],
+  [3, 1],
+  [1, 3]
+] as const) {
+  test(`a home put back that goes on alone: others know ${kept} that it lost, it makes ${lost}`, async (t) => {
+    const hosts = await Hosts.start(t, ['desk'])
+    await hosts.areWhole(['desk'])
+    await hosts.net.stop('laptop')
+    const putBack = await hosts.copy('laptop')
+    await hosts.net.open('laptop')
+    for (let n = 0; n < kept; n++) await hosts.suspend('laptop', `kept-${n}`)
+    await hosts.areWhole(['desk'])
+    await hosts.net.stop('laptop')
+    await hosts.net.stop('desk')
+    await putBack()
+    await hosts.net.open('laptop')
+    for (let n = 0; n < lost; n++) await hosts.suspend('laptop', `lost-${n}`, { offline: true })
+
+    await hosts.net.open('desk')
+    await hosts.areWhole(['laptop', 'desk'])
+    for (const name of ['laptop', 'desk']) {
+      await hosts.areTrue(name)
+      assert.equal((await hosts.host(name).status('p')).heads.length, 2)
+    }
+    assert.equal((await hosts.host('laptop').status('p')).rollbacks.length, 1)
+    // Both go on, also after a restart.
+    for (const name of ['laptop', 'desk']) {
+      await hosts.net.stop(name)
+      await hosts.net.open(name)
+    }
+    await hosts.suspend('laptop', 'later')
+    await hosts.areWhole(['laptop', 'desk'])
+    await hosts.areTrue('desk')
+    assert.equal((await hosts.host('laptop').status('p')).rollbacks.length, 1)
+  })
+}
+
+test('a home put back hears of what it lost before its first version, and goes on from there', async (t) => {
+  const hosts = await Hosts.start(t, ['desk'])
+  await hosts.net.stop('laptop')
+  const putBack = await hosts.copy('laptop')
+  await hosts.net.open('laptop')
+  await hosts.suspend('laptop', 'kept')
+  await hosts.areWhole(['desk'])
+  await hosts.net.stop('laptop')
+  await putBack()
+  await hosts.net.open('laptop')
+  await hosts.suspend('laptop', 'next')
+  await hosts.areWhole(['laptop', 'desk'])
+  const { members, rollbacks } = await hosts.host('laptop').status('p')
+  assert.equal(rollbacks.length, 1)
+  // New logs once; nothing was written twice that would have to be settled.
+  assert.equal(members.find(({ name }) => name === 'laptop')?.incarnations, 2)
+  await hosts.areTrue('desk')
+})
+
+test('a third host that took the wrong past for the log comes round, with what it made of it', async (t) => {
+  const hosts = await Hosts.start(t, ['desk', 'office'])
+  await hosts.areWhole(['desk', 'office'])
+  for (const name of ['office', 'laptop']) await hosts.net.stop(name)
+  const putBack = await hosts.copy('laptop')
+  await hosts.net.open('laptop')
+  await hosts.suspend('laptop', 'kept')
+  await hosts.areWhole(['desk'])
+  for (const name of ['desk', 'laptop']) await hosts.net.stop(name)
+  await putBack()
+  await hosts.net.open('laptop')
+  await hosts.suspend('laptop', 'lost', { offline: true })
+  const other = [...hosts.made.keys()].at(-1) ?? ''
+  await hosts.net.open('office')
+  const isThere = async (): Promise<true | null> =>
+    (await hosts.host('office').log('p')).some(({ id, isHere }) => id === other && isHere) || null
+  await eventually(isThere, 'the other past in the office')
+  await rm(hosts.folder('office'), { recursive: true })
+  await hosts.host('office').resume('p', { to: hosts.folder('office'), version: other })
+  await hosts.suspend('office', 'of-the-office', { offline: true })
+  await hosts.net.stop('office')
+  await hosts.net.open('desk')
+  // The office has a version that nobody else knows.
+  const theirs = [...hosts.made].at(-1)
+  assert.ok(theirs)
+  hosts.made.delete(theirs[0])
+  await hosts.areWhole(['laptop', 'desk'])
+  hosts.made.set(...theirs)
+  await hosts.net.open('office')
+  await hosts.areWhole(['laptop', 'desk', 'office'])
+  for (const name of ['laptop', 'desk', 'office']) await hosts.areTrue(name)
+})
