@@ -3,6 +3,7 @@ import RocksDB from 'rocksdb-native'
 import { Reader, Writer } from '../format/codec.js'
 import { keyedHash } from '../keys/hash.js'
 import { NS } from '../keys/namespaces.js'
+import { removeOldReports } from './old-reports.js'
 
 /** Where an item stands, by its core's key. */
 export interface Location {
@@ -50,6 +51,7 @@ export class ChunkIndex {
     const family = new RocksDB.ColumnFamily('chunks', { writeBufferSize: WRITE_BUFFER })
     const db = root.columnFamily(family)
     await root.ready()
+    await removeOldReports(dir)
     return new ChunkIndex(root, db, secret)
   }
 

@@ -1,4 +1,5 @@
 import { mkdir, statfs } from 'node:fs/promises'
+import { join } from 'node:path'
 import Corestore from 'corestore'
 import Hypercore from 'hypercore'
 import CoreStorage from 'hypercore-storage'
@@ -8,6 +9,7 @@ import type { KeyPair } from '../keys/identity.js'
 import type { Keyring } from '../keys/keyring.js'
 import { Log } from './log.js'
 import { mendBitfield } from './mend.js'
+import { removeOldReports } from './old-reports.js'
 
 /** With less than this free, a failed write is taken for a full disk. */
 const ROOM = 64 * 1024 * 1024
@@ -52,6 +54,7 @@ export class Store {
       await cores.close().catch(() => {})
       throw openFailure(dir, error)
     }
+    await removeOldReports(join(dir, 'db'))
     return new Store(dir, storage, cores)
   }
 

@@ -30,6 +30,9 @@ export function channelId(parcel: Buffer): Buffer {
   return keyedHash(NS.channel, parcel)
 }
 
+/** What a channel needs of a link. */
+type Way = Pick<Link, 'host' | 'connection' | 'carrier' | 'onChange'>
+
 /**
  * One parcel with one host: replicates its logs over whichever way the link has, passes on who
  * writes which, and says which versions are the newest here. Opened only for a host that the
@@ -46,7 +49,7 @@ export class ParcelChannel {
   /** Asks the other side, and answers it. */
   readonly questions: Questions
   readonly #parcel: SharedParcel
-  readonly #link: Link
+  readonly #link: Way
   readonly #stops: readonly (() => void)[]
   readonly #announce: Message<Buffer>
   readonly #heads: Message<Buffer>
@@ -60,7 +63,7 @@ export class ParcelChannel {
   #isReady = false
 
   /** null when the channel is open already. */
-  static open(parcel: SharedParcel, link: Link, onClose: () => void): ParcelChannel | null {
+  static open(parcel: SharedParcel, link: Way, onClose: () => void): ParcelChannel | null {
     const handlers: { channel: ParcelChannel | null } = { channel: null }
     const opened = Protomux.from(link.connection).createChannel({
       protocol: PROTOCOL,
@@ -90,7 +93,7 @@ export class ParcelChannel {
 
   private constructor(
     parcel: SharedParcel,
-    link: Link,
+    link: Way,
     messages: Record<'announce' | 'heads' | 'question' | 'answer', Message<Buffer>>,
     close: () => void
   ) {

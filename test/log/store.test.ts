@@ -75,3 +75,10 @@ test('a copied store is FORKED and stays as it is', async (t) => {
   await assert.rejects(Store.open(copy), { code: 'FORKED' })
   await openStore(t, dir)
 })
+
+test('opening a store again and again leaves few reports of RocksDB behind', async (t) => {
+  const dir = join(await scratch(t), 'store')
+  for (let n = 0; n < 6; n++) await (await Store.open(dir)).close()
+  const reports = (await readdir(join(dir, 'db'))).filter((name) => name.startsWith('LOG'))
+  assert.equal(reports.length, 3)
+})
