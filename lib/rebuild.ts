@@ -2,7 +2,7 @@ import { rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { ParcelError } from './errors.js'
 import { readHome } from './home.js'
-import { syncFolder } from './keys/at-rest.js'
+import { makeDurable } from './keys/at-rest.js'
 import { namesIn } from './paths.js'
 
 const STORE = 'store'
@@ -23,6 +23,6 @@ export async function setStoreAside(wanted: string): Promise<string> {
   // It only says where in the store chunks are.
   await rm(join(dir, 'index'), { recursive: true, force: true })
   await rename(join(dir, STORE), aside)
-  await syncFolder(dir)
+  await makeDurable(dir)
   return aside
 }

@@ -20,7 +20,7 @@ export async function writeFileAtomic(path: string, bytes: Uint8Array): Promise<
     await rm(temporary, { force: true })
     throw error
   }
-  await syncFolder(dirname(path))
+  await makeDurable(dirname(path))
 }
 
 /** Like `writeFileAtomic`, but fails with EEXIST when the file is there. */
@@ -38,7 +38,7 @@ export async function createFileAtomic(path: string, bytes: Uint8Array): Promise
   } finally {
     await rm(temporary, { force: true })
   }
-  await syncFolder(dirname(path))
+  await makeDurable(dirname(path))
 }
 
 /** Writes a file that only this host can read: nonce, then the sealed box; the file's name is bound in. */
@@ -70,8 +70,8 @@ export async function readSealed(path: string, key: Buffer): Promise<Buffer> {
   return out
 }
 
-/** Makes renames and creations in a folder durable. */
-export async function syncFolder(path: string): Promise<void> {
+/** Makes what was written to a file durable, or renames and creations in a folder. */
+export async function makeDurable(path: string): Promise<void> {
   const handle = await open(path, 'r')
   try {
     await handle.sync()

@@ -5,6 +5,7 @@ import Hypercore from 'hypercore'
 import CoreStorage from 'hypercore-storage'
 import { isDamage, ParcelError } from '../errors.js'
 import type { CoreKind } from '../format/core-header.js'
+import { makeDurable } from '../keys/at-rest.js'
 import type { KeyPair } from '../keys/identity.js'
 import type { Keyring } from '../keys/keyring.js'
 import { Log } from './log.js'
@@ -54,6 +55,9 @@ export class Store {
       await cores.close().catch(() => {})
       throw openFailure(dir, error)
     }
+    // What tells a store from a copy is written once, and else not for good: without it a store does not open.
+    await makeDurable(join(dir, 'CORESTORE'))
+    await makeDurable(dir)
     await removeOldReports(join(dir, 'db'))
     return new Store(dir, storage, cores)
   }

@@ -4,7 +4,7 @@ import { z } from 'zod'
 import { CONSISTENCIES } from '../choices.js'
 import { ParcelError } from '../errors.js'
 import type { SignedRecord } from '../format/wire.js'
-import { readSealed, syncFolder, writeSealed } from '../keys/at-rest.js'
+import { readSealed, makeDurable, writeSealed } from '../keys/at-rest.js'
 import type { EpochKeys } from '../format/epoch-keys.js'
 
 export const MAX_COPIES = 64
@@ -174,7 +174,7 @@ export async function removeState(dir: string, parcel: Buffer): Promise<void> {
   for (const file of await readdir(dir)) {
     if (file.startsWith(name)) await rm(join(dir, file), { force: true })
   }
-  await syncFolder(dir)
+  await makeDurable(dir)
 }
 
 export interface LoadedStates {

@@ -18,7 +18,7 @@ import { ParcelError } from '../errors.js'
 import type { FileEntry } from '../format/file-table.js'
 import { CHUNK_SIZE, chunkLength } from '../format/limits.js'
 import { leaves } from '../image/tree-reader.js'
-import { syncFolder } from '../keys/at-rest.js'
+import { makeDurable } from '../keys/at-rest.js'
 import { hasCode } from '../paths.js'
 import { OrderedWindow } from '../ordered-window.js'
 import type { Work } from '../progress.js'
@@ -94,7 +94,7 @@ async function write(
       if (hadPrevious) await rename(previous, dir)
       throw error
     }
-    await syncFolder(dirname(dir))
+    await makeDurable(dirname(dir))
     await removeTree(previous)
     return stamps
   } catch (error) {
@@ -121,7 +121,7 @@ export async function buildNew<T>(dir: string, build: (partial: string) => Promi
     await syncFiles(partial)
     await removeEmpty(dir)
     await rename(partial, dir)
-    await syncFolder(dirname(dir))
+    await makeDurable(dirname(dir))
     return built
   } catch (error) {
     await removeTree(partial).catch(() => {})

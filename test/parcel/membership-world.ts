@@ -3,18 +3,7 @@ import type { ControlBody, MemberRole } from '../../lib/format/control-record.js
 import { Identity } from '../../lib/keys/identity.js'
 import { Control, signControl, signGenesis, type Signed } from '../../lib/parcel/control.js'
 import type { Members } from '../../lib/parcel/membership.js'
-
-/** Small, fast, and the same for a seed everywhere (mulberry32). */
-function randomFrom(seed: number): (below: number) => number {
-  let state = seed >>> 0
-  return (below) => {
-    state = (state + 0x6d2b79f5) >>> 0
-    let t = state
-    t = Math.imul(t ^ (t >>> 15), t | 1)
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61)
-    return Math.floor((((t ^ (t >>> 14)) >>> 0) / 2 ** 32) * below)
-  }
-}
+import { randomFrom, type Random } from '../support/random.js'
 
 interface WorldHost {
   identity: Identity
@@ -43,7 +32,7 @@ export function outcomeOf(seed: number): Members {
 class World {
   readonly hosts: readonly WorldHost[]
   readonly records: Signed[] = []
-  readonly #random: (below: number) => number
+  readonly #random: Random
   readonly #parcel: Buffer
 
   constructor(seed: number, size: number) {

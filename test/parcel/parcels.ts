@@ -130,17 +130,19 @@ export async function inParcel(
   }
 }
 
-async function openContext(
+/** What a host lends to its parcels, without a host. */
+export async function openContext(
   home: string,
   identity: Identity,
-  clock: () => number
+  clock: () => number,
+  pool = new WorkerPool()
 ): Promise<ParcelContext> {
   const store = await Store.open(join(home, 'store'))
   const index = await ChunkIndex.open(join(home, 'index'), identity.index)
   return {
     store,
     index,
-    pool: new WorkerPool(),
+    pool,
     lookaside: new Lookaside(index),
     identity,
     hostName: 'here',
