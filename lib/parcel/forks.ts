@@ -120,7 +120,12 @@ export class Forks {
       const some = logs.slice(at, at + MAX_ASKED)
       const asked = some.map(({ key, length }) => ({ core: key, length }))
       const states = await answerer.states({ kind: 'states', logs: asked }).catch(() => null)
-      if (states === null || this.#isClosed) return
+      if (this.#isClosed) return
+      if (states === null) {
+        // It may answer when it is heard again.
+        this.#asked.delete(answerer)
+        return
+      }
       for (const [i, log] of some.entries()) {
         const state = states[i] ?? null
         const length = asked[i]?.length ?? 0

@@ -36,7 +36,7 @@ export class Questions implements Answerer {
   #answering: Promise<void> = Promise.resolve()
   #drained: () => void = () => {}
   #isClosed = false
-  /** It has left a question without an answer: it is asked no more. */
+  /** It has left a question without an answer: until one comes after all it is asked no more. */
   isSilent = false
 
   constructor(
@@ -100,6 +100,7 @@ export class Questions implements Answerer {
   /** Throws INTEGRITY for what is no answer. */
   onAnswer(bytes: Buffer): void {
     const { number, body } = decodeAnswer(bytes)
+    this.isSilent = false
     this.#asked.get(number)?.(Buffer.from(body))
   }
 

@@ -93,8 +93,8 @@ async function record(dir: string, home: string): Promise<Event[]> {
   })
   let complaint = ''
   tracer.stderr.setEncoding('utf8').on('data', (text: string) => (complaint += text))
-  const [code] = (await once(tracer, 'close')) as [number | null]
-  assert.equal(code, 0, complaint)
+  await once(tracer, 'close')
+  assert.equal(tracer.exitCode, 0, complaint)
   return readTrace(traces, home)
 }
 
