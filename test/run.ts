@@ -26,7 +26,7 @@ if (files.length === 0) {
 
 const leftOut: string[] = []
 // Two at a time: most tests have daemons and guests of their own.
-const stream = run({ files, concurrency: 2, timeout: values.long ? 3_600_000 : 240_000 })
+const stream = run({ files, concurrency: 2, timeout: values.long ? 21_600_000 : 240_000 })
 stream.on('test:fail', () => (process.exitCode = 1))
 stream.on('test:pass', (event) => {
   if (event.skip === undefined) return

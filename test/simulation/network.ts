@@ -1,6 +1,7 @@
 import NoiseSecretStream from '@hyperswarm/secret-stream'
 import type { Connection } from 'hyperswarm'
 import { Duplex } from 'node:stream'
+import type { Parcel } from '../../lib/parcel/parcel.js'
 import { ParcelChannel } from '../../lib/swarm/channel.js'
 import type { SimulatedHost } from './host.js'
 
@@ -44,6 +45,8 @@ class End extends Duplex {
 
 interface Wire {
   hosts: readonly [SimulatedHost, SimulatedHost]
+  /** As they ran then: a host that was off meanwhile has no connection of before. */
+  parcels: readonly [Parcel, Parcel]
   ends: readonly [End, End]
   streams: readonly Connection[]
   channels: ParcelChannel[]
@@ -79,8 +82,10 @@ export class Network {
 
   /** Ends what is no more, and connects who can be reached, is up, and trusts each other. */
   async update(hosts: readonly SimulatedHost[]): Promise<void> {
-    for (const [name, { hosts: ends, streams }] of this.#wires) {
-      if (!this.#isOpen(...ends) || streams.some(({ destroyed }) => destroyed)) this.#end(name)
+    for (const [name, { hosts: ends, parcels, streams }] of this.#wires) {
+      const isSame = ends.every((host, n) => host.isUp && host.parcel === parcels[n])
+      const isEnded = streams.some(({ destroyed }) => destroyed)
+      if (!isSame || isEnded || !this.#isOpen(...ends)) this.#end(name)
     }
     for (const [n, a] of hosts.entries()) {
       for (const b of hosts.slice(n + 1)) {
@@ -118,7 +123,14 @@ export class Network {
       for (const stream of streams) stream.destroy()
       return
     }
-    const wire: Wire = { hosts: [a, b], ends, streams, channels: [] }
+    if (!a.isUp || !b.isUp) return
+    const wire: Wire = {
+      hosts: [a, b],
+      parcels: [a.parcel, b.parcel],
+      ends,
+      streams,
+      channels: []
+    }
     this.#wires.set(wireName(a, b), wire)
     for (const [host, connection] of [
       [a, streams[0]],
@@ -130,9 +142,9 @@ export class Network {
         carrier: connection,
         onChange: () => () => {}
       }
-      const channel = host.isUp
-        ? ParcelChannel.open(host.parcel, way, () => host.channels.delete(way.host))
-        : null
+      const channel = ParcelChannel.open(host.parcel, way, () => {
+        if (host.channels.get(way.host) === channel) host.channels.delete(way.host)
+      })
       if (channel === null) continue
       host.channels.set(way.host, channel)
       wire.channels.push(channel)
@@ -146,8 +158,13 @@ export class Network {
     for (const stream of wire?.streams ?? []) stream.destroy()
     if (wire === undefined) return
     const [a, b] = wire.hosts
-    a.channels.delete(b.id)
-    b.channels.delete(a.id)
+    for (const [host, other] of [
+      [a, b],
+      [b, a]
+    ] as const) {
+      const channel = host.channels.get(other.id)
+      if (channel !== undefined && wire.channels.includes(channel)) host.channels.delete(other.id)
+    }
   }
 }
 
