@@ -11,6 +11,7 @@ import { doctorVerb } from './verbs/doctor.js'
 import { dhtVerb } from './verbs/dht.js'
 import { diffVerb } from './verbs/diff.js'
 import { discardVerb } from './verbs/discard.js'
+import { eventsVerb } from './verbs/events.js'
 import { forgetVerb } from './verbs/forget.js'
 import { idVerb } from './verbs/id.js'
 import { initVerb } from './verbs/init.js'
@@ -74,6 +75,7 @@ for (const define of [
   removeVerb,
   lsVerb,
   statusVerb,
+  eventsVerb,
   logVerb,
   showVerb,
   diffVerb,

@@ -7,6 +7,15 @@ export function seconds(text: string): number {
   throw new InvalidArgumentError('a number of seconds, at most a day')
 }
 
+/** Reads an option that is a span of time, such as 30s, 10m or 2h, without a unit in seconds; ms. */
+export function span(text: string): number {
+  const [, number = '', unit = 's'] = /^(\d+(?:\.\d+)?)(s|m|h|d)?$/.exec(text) ?? []
+  const factor = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 }[unit] ?? 0
+  const value = Math.round(Number(number) * factor)
+  if (number !== '' && value <= 366 * 86_400_000) return value
+  throw new InvalidArgumentError('a span of time such as 30s, 10m or 2h')
+}
+
 /** Reads an option that is a number of bytes, such as 500G or 1.5T; Infinity for 'none'. */
 export function size(text: string): number {
   if (text === 'none') return Infinity

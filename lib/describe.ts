@@ -54,9 +54,10 @@ export async function describeParcel(
     peers: PeerStatus[]
     machine: MachineStatus | null
     lastWords: string | null
+    suspendAsked: ParcelInfo['suspendAsked']
   }
 ): Promise<ParcelInfo> {
-  const { home, peers, machine, lastWords } = around
+  const { home, peers, machine, lastWords, suspendAsked } = around
   const heads = parcel.history.heads()
   const self = home.identity.publicKey.toString('hex')
   const connected = new Set(peers.map(({ host }) => host))
@@ -73,6 +74,7 @@ export async function describeParcel(
     state: stateOf(parcel, machine),
     screen: machine?.screen ?? null,
     lastWords: machine === null ? lastWords : null,
+    suspendAsked,
     role: parcel.role,
     epoch: parcel.control.members.epoch?.number ?? 0,
     members: [...parcel.control.members.roles].map(([id, role]) => ({

@@ -35,6 +35,10 @@ export const ERROR_CODES = [
 
 export type ErrorCode = (typeof ERROR_CODES)[number]
 
+export function isErrorCode(text: string): text is ErrorCode {
+  return ERROR_CODES.some((code) => code === text)
+}
+
 /**
  * The one error class. `message` is one line for a person: what happened and what to do next.
  * The original error, if there was one, is `cause`.

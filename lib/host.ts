@@ -42,12 +42,15 @@ import { Task, type Work } from './progress.js'
 import { chooseVersion, requireSuspended, resume, takeLease } from './resume.js'
 import { markClosed, markOpen } from './run-marker.js'
 import { parseBootstrap, type Node } from './swarm/dht.js'
+import { Events } from './events.js'
 import { Leases } from './leases.js'
+import { RemoteSuspend } from './remote-suspend.js'
 import { Retention } from './retention.js'
 import { Scrub } from './scrub.js'
 import { Swarm } from './swarm/swarm.js'
 import { Upkeep } from './upkeep.js'
 import { Versions } from './versions.js'
+import { Watch } from './watch.js'
 import { driverNamed } from './vmm/drivers.js'
 
 export interface HostOptions {
@@ -83,6 +86,10 @@ export class Host {
   readonly upkeep: Upkeep
   readonly retention: Retention
   readonly leases: Leases
+  readonly remoteSuspend: RemoteSuspend
+  /** What happened here. */
+  readonly events: Events
+  readonly #watch: Watch
   /** When a block last went to or came from a peer, by `performance.now`. */
   lastTraffic = performance.now()
   readonly #context: ParcelContext
@@ -109,9 +116,21 @@ export class Host {
     home: Home,
     context: ParcelContext,
     bootstrap: Node[] | null,
-    outside: Outside
+    outside: Outside,
+    events: Events
   ) {
     this.#outside = outside
+    this.events = events
+    this.remoteSuspend = new RemoteSuspend({
+      home,
+      parcels: this.#parcels,
+      events,
+      suspend: (name, options) => this.suspend(name, options)
+    })
+    this.#watch = new Watch(events, {
+      parcels: () => this.#parcels.all,
+      peers: (parcel) => this.#swarm.peers(parcel)
+    })
     this.home = home
     this.#context = context
     this.#swarm = new Swarm(home.identity.keyPair, bootstrap)
@@ -178,7 +197,8 @@ export class Host {
       isSuspect,
       quota: new Quota(join(home.dir, 'store'), await readQuota(home.dir))
     }
-    const host: Host = new Host(home, lent, nodes, outside)
+    const events = await Events.open(home.dir, home.identity.atRest, clock)
+    const host: Host = new Host(home, lent, nodes, outside, events)
     host.#scrub = await Scrub.open(home.dir, host.#parcels, clock)
     for (const { error } of failures) host.#parcels.addProblem(error)
     for (const state of states) {
@@ -201,6 +221,7 @@ export class Host {
       await host.#items.listen(home.dir)
       host.#scrub.start()
       host.retention.start()
+      host.#watch.start()
     }
     const isLost = host.#parcels.all.some((parcel) => parcel.isLost)
     if (home.isRestored || isLost) host.#entrance.seek()
@@ -538,6 +559,9 @@ export class Host {
 
   /** Ends all network traffic and closes the store. Running machines go on. */
   async close(): Promise<void> {
+    this.remoteSuspend.close()
+    this.#watch.close()
+    await this.events.save()
     await this.#scrub?.close()
     await this.retention.close()
     await this.#items.close()
@@ -586,7 +610,8 @@ export class Host {
       home: this.home,
       peers: this.#swarm.peers(parcel),
       machine: status,
-      lastWords: await machine.lastWords()
+      lastWords: await machine.lastWords(),
+      suspendAsked: this.remoteSuspend.pending(parcel)
     })
   }
 
@@ -646,6 +671,8 @@ export class Host {
   }
 
   #share(parcel: Parcel): void {
+    parcel.answers.suspendFor = (question, host) =>
+      this.remoteSuspend.answer(parcel, question, host)
     parcel.leases.isBusy = () => this.#isInUse(parcel)
     parcel.mountedVersion = async () =>
       (await readMarker(homeOverlays(this.home, parcel)))?.version ?? null

@@ -48,6 +48,13 @@ function describe(parcel: ParcelInfo, self: string): string {
     lines.push(`  ${role} ${name}${name === self ? ' (this host)' : `${there}${runs}`}`)
   }
   if (parcel.lease !== null) lines.push(`  ${leaseText(parcel.lease)}`)
+  if (parcel.suspendAsked !== null) {
+    const { host, left } = parcel.suspendAsked
+    lines.push(
+      `  ${host} asks that it is suspended here: in ${duration(left)}; ` +
+        `'hyperparcel suspend ${parcel.name} --refuse' keeps it running`
+    )
+  }
   const { stall, dirtyBytes } = parcel.images ?? { stall: null, dirtyBytes: 0 }
   if (stall !== null) {
     const from = stall.from.length === 0 ? '' : `, from ${stall.from.join(' or ')}`

@@ -1,7 +1,7 @@
 import { Option, type Command } from 'commander'
 import { ParcelError, SCANS, type Scan, type VersionInfo } from '../../lib/client.js'
 import { follow, verb, type Context } from '../context.js'
-import { seconds } from '../options.js'
+import { seconds, span } from '../options.js'
 import { bytes, duration } from '../terminal.js'
 import { elsewhereText, shortId } from '../text.js'
 
@@ -17,6 +17,10 @@ export function suspendVerbs(program: Command): void {
   )
     .option('--mounted', "of what was written through 'mount' or 'nbd' instead", false)
     .option('--cold', 'with --mounted: without the memory of a suspended guest', false)
+    .option('--on <host>', 'the one that runs on another host; its version comes here')
+    .option('--grace <time>', 'with --on: so long its user there can refuse', span, 30_000)
+    .option('--timeout <seconds>', 'with --on: how long to wait for that host', seconds, 60)
+    .option('--refuse', 'keep it running, though another host has asked to suspend it', false)
   define(program, 'checkpoint', 'make a durable version and let the machine go on')
 }
 
@@ -37,6 +41,22 @@ async function untilSafe(
     if (text !== '') terminal.result('copies', { id, holders: version.holders, copies }, text)
   }
   await client.each('safe', { name, version: id, timeout }, onChange, follow(context))
+}
+
+/** Has another host suspend it. */
+async function suspendOn(
+  context: Context,
+  name: string,
+  host: string,
+  how: { grace: number; timeout: number }
+): Promise<void> {
+  const { version } = await context.client.call(
+    'suspend-on',
+    { name, host, ...how },
+    follow(context)
+  )
+  const text = `${name} ${shortId(version.id)}: suspended on ${version.authorName}; here, durable`
+  context.terminal.result('version', { ...version }, text)
 }
 
 function define(program: Command, name: 'suspend' | 'checkpoint', description: string): Command {
@@ -60,6 +80,22 @@ function define(program: Command, name: 'suspend' | 'checkpoint', description: s
     .addHelpText('after', `\nExample: hyperparcel ${name} work -m "before the upgrade"`)
   verb(command, async (context, self) => {
     const [parcel = ''] = self.args
+    const { on, grace, timeout, refuse } = self.opts<{
+      on?: string
+      grace?: number
+      timeout?: number
+      refuse?: boolean
+    }>()
+    if (refuse === true) {
+      const { host } = await context.client.call('suspend-refuse', { name: parcel })
+      const text = `${parcel} is kept running: ${host} is told`
+      context.terminal.result('refused', { name: parcel, host }, text)
+      return
+    }
+    if (on !== undefined) {
+      await suspendOn(context, parcel, on, { grace: grace ?? 0, timeout: 1_000 * (timeout ?? 0) })
+      return
+    }
     const { message, compress, scan, mounted, cold, offline, wait } = self.opts<{
       message: string
       compress: boolean

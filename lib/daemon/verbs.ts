@@ -2,6 +2,7 @@ import { z } from 'zod'
 import { CONSISTENCIES, POLICIES, SCANS } from '../choices.js'
 import { ParcelError } from '../errors.js'
 import { ROLES } from '../format/control-record.js'
+import type { HostEvent } from '../events.js'
 import type { Host } from '../host.js'
 import type { FileInfo, LossInfo, ResumeOptions, VersionInfo } from '../info.js'
 import type { Change } from '../parcel/diff.js'
@@ -229,6 +230,31 @@ export const verbs = {
       offline: z.boolean()
     }),
     ({ name, ...options }, context) => follow(context.host.suspendMounted(name, options), context)
+  ),
+  'suspend-on': verb(
+    z.strictObject({ name: text, host: text, grace: ms, timeout: ms }),
+    ({ name, host, ...how }, context) =>
+      follow(context.host.remoteSuspend.ask(name, host, how), context)
+  ),
+  'suspend-refuse': verb(named, async ({ name }, { host }) => host.remoteSuspend.refuse(name)),
+  events: listing(
+    z.strictObject({
+      name: text.optional(),
+      since: z.number().int().min(0),
+      isFollowed: z.boolean()
+    }),
+    async ({ name, since, isFollowed }, { host, signal }, give: Give<HostEvent>) => {
+      const isWanted = ({ parcel }: HostEvent): boolean => name === undefined || parcel === name
+      let last = since
+      for (;;) {
+        for (const event of host.events.since(last)) {
+          last = event.number
+          if (isWanted(event)) await give(event)
+        }
+        if (!isFollowed) return {}
+        await host.events.next(last, signal)
+      }
+    }
   ),
   checkpoint: verb(commit, ({ name, scan = 'mtime', offline = false, ...options }, context) =>
     follow(context.host.checkpoint(name, { ...options, scan, offline }), context)

@@ -9,6 +9,7 @@ import {
   MAX_PACK_RAW,
   NONCE_BYTES
 } from './limits.js'
+import { MAX_GRACE } from './remote-suspend.js'
 import { CODECS, KINDS, type Codec, type PackItem, type PackKind } from './pack.js'
 
 /** A node of a core's Merkle tree, as hypercore proves a block with. */
@@ -32,8 +33,9 @@ export interface Recipe {
 /**
  * A host asks for recipes of blocks, for items of packs, for control records by their ids, which of some
  * versions another host holds and will not be without before it has asked itself, for the lease, or a
- * vote for it (`voters` are those who have one then), to go on from some versions, or for what another
- * host has of logs that it writes itself, and how long they are here.
+ * vote for it (`voters` are those who have one then), to go on from some versions, for what another host has
+ * of logs that it writes itself, and how long they are here, or that the other host suspends its machine after
+ * `grace` ms: asked again with the same id, how far that is.
  * `nodes`: how many the proof needs.
  */
 export type Question =
@@ -43,6 +45,7 @@ export type Question =
   | { kind: 'held'; ids: Buffer[] }
   | { kind: 'lease'; number: number; heads: Buffer[]; voters: Buffer[] }
   | { kind: 'states'; logs: { core: Buffer; length: number }[] }
+  | { kind: 'suspend'; id: Buffer; grace: number }
 
 /** `running`: it cannot be given away now. */
 export type LeaseAnswer = 'refused' | 'given' | 'running'
@@ -64,6 +67,10 @@ export function encodeQuestion(number: number, question: Question): Buffer {
       .varint(wanted)
       .list(heads, (id) => writer.fixed(id, HASH_BYTES))
     writer.list(voters, (key) => writer.fixed(key, KEY_BYTES))
+    return Buffer.from(writer.bytes())
+  }
+  if (question.kind === 'suspend') {
+    writer.u8(7).fixed(question.id, KEY_ID_BYTES).varint(question.grace)
     return Buffer.from(writer.bytes())
   }
   if (question.kind === 'states') {
@@ -103,6 +110,12 @@ export function decodeQuestion(bytes: Uint8Array): { number: number; question: Q
     const ids = reader.list(MAX_ASKED, () => Buffer.from(reader.fixed(HASH_BYTES)))
     reader.end()
     return { number, question: { kind: kind === 3 ? 'records' : 'held', ids } }
+  }
+  if (kind === 7) {
+    const id = Buffer.from(reader.fixed(KEY_ID_BYTES))
+    const grace = reader.varint(MAX_GRACE)
+    reader.end()
+    return { number, question: { kind: 'suspend', id, grace } }
   }
   if (kind === 6) {
     const logs = reader.list(MAX_ASKED, () => ({

@@ -1,4 +1,5 @@
 import type { LeaseAnswer, Question, Recipe } from '../format/recipe.js'
+import type { RemoteSuspendState } from '../format/remote-suspend.js'
 import type { SignedState } from '../format/signed-state.js'
 import type { SignedRecord } from '../format/wire.js'
 import type { LeaseKeeper } from './lease-keeper.js'
@@ -14,6 +15,10 @@ export class Answers {
   readonly #set: LogSet
   readonly #space: Space
   readonly #leases: LeaseKeeper
+
+  /** How machines are suspended is the host's affair. */
+  suspendFor: (question: Question & { kind: 'suspend' }, host: string) => RemoteSuspendState =
+    () => ({ state: 'failed', code: 'FORBIDDEN' })
 
   constructor(set: LogSet, space: Space, leases: LeaseKeeper) {
     this.#set = set
@@ -63,6 +68,11 @@ export class Answers {
         return (await this.#set.get(core)?.signedState(length)) ?? null
       })
     )
+  }
+
+  /** Suspends the machine here for it, and says how far that is. */
+  suspend(question: Question & { kind: 'suspend' }, host: string): RemoteSuspendState {
+    return this.suspendFor(question, host)
   }
 
   /** Whether it gets the lease. */

@@ -14,6 +14,11 @@ import {
   type Question,
   type Recipe
 } from '../format/recipe.js'
+import {
+  decodeRemoteSuspend,
+  encodeRemoteSuspend,
+  type RemoteSuspendState
+} from '../format/remote-suspend.js'
 import { decodeStates, encodeStates, type SignedState } from '../format/signed-state.js'
 import { decodeAnnouncements, encodeAnnouncements, type SignedRecord } from '../format/wire.js'
 import type { SharedParcel } from './shared-parcel.js'
@@ -79,6 +84,11 @@ export class Questions implements Answerer {
     return body === null ? null : decodeStates(body)
   }
 
+  async suspend(question: Question & { kind: 'suspend' }): Promise<RemoteSuspendState | null> {
+    const body = await this.#put(question)
+    return body === null || body.byteLength === 0 ? null : decodeRemoteSuspend(body)
+  }
+
   /** Throws INTEGRITY for what is no question. */
   onQuestion(bytes: Buffer): void {
     const { number, question } = decodeQuestion(bytes)
@@ -121,6 +131,10 @@ export class Questions implements Answerer {
     if (question.kind === 'lease') {
       const answer = await this.#parcel.answers.lease(question, this.host)
       return encodeItems(number, encodeLeaseAnswer(answer))
+    }
+    if (question.kind === 'suspend') {
+      const state = this.#parcel.answers.suspend(question, this.host)
+      return encodeItems(number, encodeRemoteSuspend(state))
     }
     if (question.kind === 'states')
       return encodeItems(

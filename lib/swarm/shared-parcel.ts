@@ -1,6 +1,7 @@
 import type { Answerer } from '../answerer.js'
 import type { LeaseAnswer, Question, Recipe } from '../format/recipe.js'
 import type { RecoveryAnswer } from '../format/recovery.js'
+import type { RemoteSuspendState } from '../format/remote-suspend.js'
 import type { SignedState } from '../format/signed-state.js'
 import type { SignedRecord } from '../format/wire.js'
 import type { Log } from '../log/log.js'
@@ -30,6 +31,7 @@ export interface SharedParcel {
     records(question: Question & { kind: 'records' }, host: string): SignedRecord[]
     held(question: Question & { kind: 'held' }, host: string): Promise<boolean[]>
     states(question: Question & { kind: 'states' }, host: string): Promise<(SignedState | null)[]>
+    suspend(question: Question & { kind: 'suspend' }, host: string): RemoteSuspendState
     lease(question: Question & { kind: 'lease' }, host: string): Promise<LeaseAnswer>
   }
   /** Told whom it can ask itself. */

@@ -13,6 +13,11 @@ import {
   type Question,
   type Recipe
 } from '../../lib/format/recipe.js'
+import {
+  decodeRemoteSuspend,
+  encodeRemoteSuspend,
+  type RemoteSuspendState
+} from '../../lib/format/remote-suspend.js'
 import { decodeStates, encodeStates, type SignedState } from '../../lib/format/signed-state.js'
 import { record } from './arbitrary.js'
 
@@ -40,6 +45,7 @@ const question: fc.Arbitrary<Question> = fc.oneof(
     voters: fc.array(bytes(32), { maxLength: 128 })
   }),
   record({ kind: fc.constant('held' as const), ids: fc.array(bytes(32), { maxLength: 64 }) }),
+  record({ kind: fc.constant('suspend' as const), id: bytes(16), grace: fc.nat(3_600_000) }),
   record({
     kind: fc.constant('states' as const),
     logs: fc.array(record({ core: bytes(32), length: index }), { maxLength: 64 })
@@ -68,7 +74,19 @@ const state: fc.Arbitrary<SignedState> = record({
   asked: bytes(32)
 })
 
+const remote: fc.Arbitrary<RemoteSuspendState> = fc.oneof(
+  record({ state: fc.constant('waiting' as const), left: fc.nat(3_600_000) }),
+  record({ state: fc.constant('suspending' as const) }),
+  record({ state: fc.constant('done' as const), version: bytes(32) }),
+  record({ state: fc.constant('failed' as const), code: fc.string({ maxLength: 16 }) })
+)
+
 test('questions, recipes, states and offers come back', () => {
+  fc.assert(
+    fc.property(remote, (answer) => {
+      assert.deepEqual(decodeRemoteSuspend(encodeRemoteSuspend(answer)), answer)
+    })
+  )
   fc.assert(
     fc.property(fc.array(fc.option(state), { maxLength: 8 }), (states) => {
       assert.deepEqual(decodeStates(encodeStates(states)), states)

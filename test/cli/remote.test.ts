@@ -1,0 +1,66 @@
+import assert from 'node:assert/strict'
+import { readFile } from 'node:fs/promises'
+import { test } from 'node:test'
+import { finish } from '../support/cli.js'
+import { eventually } from '../support/hosts.js'
+import { objects, Place } from './place.js'
+
+test('suspend --on: refused there at first, then done; both have it in their events', async (t) => {
+  const place = await Place.make(t)
+  const [home, away] = [await place.host('home'), await place.host('away')]
+  await place.write('work/file', 'first')
+  await home.ok('add', place.path('work'), '--name', 'work', '--vm', 'folder')
+  await home.ok('suspend', 'work')
+  await away.ok('join', String((await home.result('invite', 'work'))['invite']))
+  await place.write('work/file', 'second')
+  const following = away.start('events', '--follow', '--json')
+  following.stdin?.end()
+  const followed = finish(following)
+
+  const asking = away.start('suspend', 'work', '--on', 'home', '--grace', '60s')
+  asking.stdin?.end()
+  const asked = finish(asking)
+  const status = await eventually(async () => {
+    const text = await home.ok('status', 'work')
+    return text.includes('asks that it is suspended here') ? text : null
+  }, 'the question')
+  assert.match(
+    status,
+    /away asks .*: in \d+ s; 'hyperparcel suspend work --refuse' keeps it running/
+  )
+  assert.match(await home.ok('suspend', 'work', '--refuse'), /kept running: away is told/)
+  const refused = await asked
+  assert.equal(refused.code, 1)
+  assert.match(refused.stderr, /somebody at home keeps "work" running/)
+
+  const said = await away.ok('suspend', 'work', '--on', 'home', '--grace', '0s')
+  assert.match(said, /^work \w{12}: suspended on home; here, durable\n$/)
+  await away.ok('resume', 'work', '--to', place.path('there'))
+  assert.equal(await readFile(place.path('there/file'), 'utf8'), 'second')
+
+  const events = objects(await home.ok('events', 'work', '--json'))
+  assert.deepEqual(
+    events.map(({ event }) => event).filter((event) => String(event).startsWith('suspend')),
+    ['suspend-asked', 'suspend-refused', 'suspend-asked', 'suspended']
+  )
+  const last = events.at(-1)
+  assert.ok(last)
+  assert.deepEqual(
+    objects(await home.ok('events', '--json', '--since', String(last['number']))),
+    []
+  )
+  following.kill('SIGINT')
+  const { code, stdout } = await followed
+  assert.equal(code, 130)
+  const seen = objects(stdout).map(({ event }) => event)
+  for (const event of ['connected', 'version', 'whole', 'suspended']) {
+    assert.ok(seen.includes(event), `${event} in ${seen.join(', ')}`)
+  }
+  for (const wrong of [
+    ['--on', 'home', '--grace', 'soon'],
+    ['--on', 'nobody'],
+    ['--on', 'away']
+  ]) {
+    assert.equal((await away.run('suspend', 'work', ...wrong)).code, 2, wrong.join(' '))
+  }
+})
