@@ -96,7 +96,9 @@ export class Parcel {
     this.control = new Control(this.id, state.inviter)
     this.history = new History(
       this.id,
-      (...where) => this.control.countsVersion(...where),
+      // Its own count for itself also while it does not know, again, that it is a member.
+      (author, ...where) =>
+        this.control.countsVersion(author, ...where) || (author === this.#self && this.#isUnknown),
       (heads) => this.availability.standing(heads),
       () => this.control.lease,
       this.#self
@@ -369,6 +371,11 @@ export class Parcel {
         `this host is a ${role} of "${this.name}": it makes no versions. An owner can let it in as a runner`
       )
     }
+  }
+
+  /** Whether nothing of what is here says what this host is in the parcel, or was. */
+  get #isUnknown(): boolean {
+    return this.role === null && !this.control.members.revoked.has(this.#self)
   }
 
   get #self(): string {

@@ -154,7 +154,12 @@ export async function openContext(
   }
 }
 
-async function closeContext({ lookaside, index, store, pool }: ParcelContext): Promise<void> {
+export async function closeContext({
+  lookaside,
+  index,
+  store,
+  pool
+}: ParcelContext): Promise<void> {
   await lookaside.close()
   await index.close()
   await store.close()

@@ -4,10 +4,14 @@ import { existsSync, renameSync } from 'node:fs'
 import { cp, mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
+import { Identity } from '../../lib/keys/identity.js'
 import { Store } from '../../lib/log/store.js'
 import type { Known } from '../../lib/parcel/history.js'
 import { loadStates } from '../../lib/parcel/local-state.js'
-import { TestParcel, WORK } from './parcels.js'
+import { Parcel } from '../../lib/parcel/parcel.js'
+import { onEnd } from '../support/on-end.js'
+import { scratch } from '../support/scratch.js'
+import { closeContext, openContext, TestParcel, WORK } from './parcels.js'
 import { assertSame, snapshot, type Snapshot } from './trees.js'
 
 /**
@@ -178,4 +182,38 @@ test('killed between saying where a prune has moved everything and noting it', a
   await test.reopen()
   await comesBack(test, kept)
   await comesBack(test, await make(test, 'other'))
+})
+
+test('a host that has lost the record by which it is a member makes versions all the same', async (t) => {
+  const owner = await TestParcel.create(t)
+  const dir = await scratch(t)
+  await mkdir(join(dir, 'home/parcels'), { recursive: true })
+  await mkdir(join(dir, 'folder'))
+  const identity = Identity.create()
+  const context = await openContext(join(dir, 'home'), identity, Date.now)
+  onEnd(t, () => closeContext(context))
+  await owner.parcel.admission.admit(identity.publicKey, 'runner')
+  const parcel = await Parcel.join(context, {
+    ...owner.parcel.keyring.current,
+    id: owner.parcel.id,
+    name: 'p',
+    driver: 'folder',
+    announcements: owner.parcel.introductions()
+  })
+  onEnd(t, () => parcel.close())
+  // Of the records of the one who let it in only the first has come back.
+  const [genesis] = owner.parcel.control.ownRecords(owner.identity.publicKey)
+  assert.ok(genesis)
+  parcel.control.add(genesis)
+  assert.deepEqual([parcel.isLost, parcel.role], [false, null])
+  await writeFile(join(dir, 'folder/file'), 'made meanwhile')
+  const what = { path: join(dir, 'folder'), exclude: () => false, facts: {}, message: '' }
+  const { version } = await parcel.author.commit({ ...what, roles: {}, compress: true }, WORK)
+  assert.equal(parcel.history.heads().length, 1)
+  for (const record of owner.parcel.control.ownRecords(owner.identity.publicKey)) {
+    parcel.control.add(record)
+  }
+  assert.equal(parcel.role, 'runner')
+  parcel.history.judge()
+  assert.ok(parcel.history.get(version.id))
 })
