@@ -38,6 +38,7 @@ import { statusVerb } from './verbs/status.js'
 import { stopVerb } from './verbs/stop.js'
 import { suspendVerbs } from './verbs/suspend.js'
 import { tagVerb } from './verbs/tag.js'
+import { transfersVerb } from './verbs/transfers.js'
 import { vaultVerb } from './verbs/vault.js'
 import { salvageVerb, verifyVerb } from './verbs/verify.js'
 
@@ -76,6 +77,7 @@ for (const define of [
   lsVerb,
   statusVerb,
   eventsVerb,
+  transfersVerb,
   logVerb,
   showVerb,
   diffVerb,

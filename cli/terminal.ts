@@ -31,6 +31,11 @@ export class Terminal {
     else console.log(plain(text))
   }
 
+  /** What comes next is to stand where the last results do, on a terminal. */
+  fresh(): void {
+    if (!this.#isJson && process.stdout.isTTY) process.stdout.write('\u001B[H\u001B[2J')
+  }
+
   /** Something to know that is not the result. */
   note(text: string): void {
     this.#clear()

@@ -5,7 +5,7 @@ import { obstacles } from './host-facts.js'
 import type { Home } from './home.js'
 import { branchName, type Known } from './parcel/history.js'
 import type { Parcel } from './parcel/parcel.js'
-import type { PeerStatus } from './peer-status.js'
+import type { PeerInfo } from './peer-status.js'
 import type {
   ImagesInfo,
   LeaseInfo,
@@ -51,7 +51,7 @@ export async function describeParcel(
   parcel: Parcel,
   around: {
     home: Home
-    peers: PeerStatus[]
+    peers: PeerInfo[]
     machine: MachineStatus | null
     lastWords: string | null
     suspendAsked: ParcelInfo['suspendAsked']
@@ -102,6 +102,7 @@ export async function describeParcel(
     lease: leaseInfo(parcel),
     ...parcel.strictness,
     blocks: blocksOf(parcel, head),
+    missing: parcel.availability.missing(),
     images: imagesOf(parcel, machine, connected)
   }
 }

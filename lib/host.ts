@@ -44,11 +44,13 @@ import { markClosed, markOpen } from './run-marker.js'
 import { parseBootstrap, type Node } from './swarm/dht.js'
 import { Events } from './events.js'
 import { Leases } from './leases.js'
+import { pathTo, type PeerInfo } from './peer-status.js'
 import { RemoteSuspend } from './remote-suspend.js'
 import { Retention } from './retention.js'
 import { Scrub } from './scrub.js'
 import { Swarm } from './swarm/swarm.js'
 import { Upkeep } from './upkeep.js'
+import { Traffic } from './traffic.js'
 import { Versions } from './versions.js'
 import { Watch } from './watch.js'
 import { driverNamed } from './vmm/drivers.js'
@@ -90,8 +92,6 @@ export class Host {
   /** What happened here. */
   readonly events: Events
   readonly #watch: Watch
-  /** When a block last went to or came from a peer, by `performance.now`. */
-  lastTraffic = performance.now()
   readonly #context: ParcelContext
   readonly #outside: Outside
   readonly #swarm: Swarm
@@ -179,9 +179,6 @@ export class Host {
     const index = await ChunkIndex.open(join(home.dir, 'index'), home.identity.index)
     const { identity, name: hostName } = home
     const pool = new WorkerPool()
-    const onTraffic = (): void => {
-      host.lastTraffic = performance.now()
-    }
     const outside = await Outside.open(home.dir, home.identity.atRest, index, pool)
     const lookaside = new Lookaside(index, outside)
     const lent = {
@@ -193,7 +190,7 @@ export class Host {
       hostName,
       stateDir,
       clock,
-      onTraffic,
+      traffic: new Traffic(),
       isSuspect,
       quota: new Quota(join(home.dir, 'store'), await readQuota(home.dir))
     }
@@ -575,6 +572,11 @@ export class Host {
     await markClosed(this.home.dir)
   }
 
+  /** When a block last went to or came from a peer, by `performance.now`. */
+  get lastTraffic(): number {
+    return this.#context.traffic.last
+  }
+
   /** How blocks are read in the background. */
   get scrub(): Scrub {
     if (this.#scrub === null) throw new Error('the host is not open yet')
@@ -608,7 +610,7 @@ export class Host {
     this.#tellRunning(parcel, status)
     return describeParcel(parcel, {
       home: this.home,
-      peers: this.#swarm.peers(parcel),
+      peers: this.#peers(parcel),
       machine: status,
       lastWords: await machine.lastWords(),
       suspendAsked: this.remoteSuspend.pending(parcel)
@@ -668,6 +670,18 @@ export class Host {
       () => false,
       () => true
     )
+  }
+
+  #peers(parcel: Parcel): PeerInfo[] {
+    const { traffic } = this.#context
+    const id = parcel.id.toString('hex')
+    return this.#swarm.peers(parcel).map((peer) => ({
+      ...peer,
+      name: parcel.hostName(peer.host),
+      path: pathTo(peer),
+      ...traffic.rates(id, peer.host),
+      ...traffic.total(id, peer.host)
+    }))
   }
 
   #share(parcel: Parcel): void {

@@ -4,7 +4,7 @@ import type { MemberRole } from './format/control-record.js'
 import type { LeaseOrigin } from './parcel/leases.js'
 import type { DirtyMap } from './parcel/scan.js'
 import type { Skipped } from './parcel/walk.js'
-import type { PeerStatus } from './peer-status.js'
+import type { PeerInfo } from './peer-status.js'
 
 /** Where an image server finds a version, and keeps what is written to it. */
 export type ImagePlace = Pick<ImageSpec, 'items' | 'overlays'> & { version: string }
@@ -124,7 +124,9 @@ export interface ParcelInfo {
   members: MemberInfo[]
   /** Who was a member and is no more, what it was, who ended that, and when. */
   revoked: { id: string; name: string; role: MemberRole; by: string; since: number }[]
-  peers: PeerStatus[]
+  peers: PeerInfo[]
+  /** What is still to come here of all logs: blocks, and about how many bytes. */
+  missing: { blocks: number; bytes: number }
   problems: string[]
   /** When, in ms since 1970, and why this host went on in new logs, until its user has seen it. */
   rollbacks: { at: number; why: string }[]

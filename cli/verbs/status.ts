@@ -1,7 +1,8 @@
 import type { Command } from 'commander'
 import type { ParcelInfo } from '../../lib/client.js'
-import { verb } from '../context.js'
+import { verb, type Context } from '../context.js'
 import { bytes, duration } from '../terminal.js'
+import { missingText, peerLines, repeatedly } from './transfers.js'
 import { leaseText, shortId, stateText, timeText, versionLine, whereText } from '../text.js'
 
 export function statusVerb(program: Command): void {
@@ -9,20 +10,35 @@ export function statusVerb(program: Command): void {
     .command('status')
     .description('show where a parcel and its newest version are; without a name, all of them')
     .argument('[name]', 'the parcel')
-  verb(command, async ({ terminal, client }, self) => {
+    .option('-w, --watch', 'again each second, with what comes and goes, until Ctrl-C', false)
+    .addHelpText('after', '\nExample: hyperparcel status work --watch')
+  verb(command, async (context, self) => {
     const [name] = self.args
-    const { name: host, refused, wrongGuesses } = await client.call('id', {})
-    const { parcels, problems } =
-      name === undefined
-        ? await client.call('ls', {})
-        : { parcels: [await client.call('status', { name })], problems: [] }
-    for (const parcel of parcels) terminal.result('parcel', parcel, describe(parcel, host))
-    if (refused > 0) terminal.note(`${refused} connections of unknown hosts were refused so far`)
-    if (wrongGuesses > 0) terminal.note(`${wrongGuesses} wrong guesses at invites so far`)
-    for (const problem of problems) terminal.note(`problem: ${problem}`)
-    if (parcels.length + problems.length === 0)
-      terminal.note("no parcels yet: 'hyperparcel add' or 'join' one")
+    const { watch } = self.opts<{ watch: boolean }>()
+    await repeatedly(context, watch, () => show(context, name, watch))
   })
+}
+
+async function show(
+  { terminal, client }: Context,
+  name: string | undefined,
+  isWatched: boolean
+): Promise<void> {
+  const { name: host, refused, wrongGuesses } = await client.call('id', {})
+  const { parcels, problems } =
+    name === undefined
+      ? await client.call('ls', {})
+      : { parcels: [await client.call('status', { name })], problems: [] }
+  for (const parcel of parcels) {
+    const lines = [describe(parcel, host)]
+    if (isWatched) lines.push(`  ${missingText(parcel)}`, ...peerLines(parcel))
+    terminal.result('parcel', parcel, lines.join('\n'))
+  }
+  if (refused > 0) terminal.note(`${refused} connections of unknown hosts were refused so far`)
+  if (wrongGuesses > 0) terminal.note(`${wrongGuesses} wrong guesses at invites so far`)
+  for (const problem of problems) terminal.note(`problem: ${problem}`)
+  if (parcels.length + problems.length === 0)
+    terminal.note("no parcels yet: 'hyperparcel add' or 'join' one")
 }
 
 function describe(parcel: ParcelInfo, self: string): string {

@@ -1,5 +1,5 @@
 import type { Duplex } from 'node:stream'
-import Hypercore from 'hypercore'
+import Hypercore, { type Peer } from 'hypercore'
 import Protomux from 'protomux'
 import { isDamage, ParcelError } from '../errors.js'
 import type { CoreKind } from '../format/core-header.js'
@@ -485,13 +485,20 @@ export class Log {
     }
   }
 
-  /** Calls back for each block that was sent to a peer or that came. Returns how to stop. */
-  onTraffic(listener: () => void): () => void {
-    const stop = this.onDownload(listener)
-    this.#core.on('upload', listener)
+  /** Calls back for each block that was sent to a host, in hex, or that came from it. Returns how to stop. */
+  onTraffic(
+    listener: (host: string, moved: { received: number; sent: number }) => void
+  ): () => void {
+    const nameOf = (peer: Peer | undefined): string => peer?.remotePublicKey.toString('hex') ?? ''
+    const onDownload = (_: number, received: number, peer?: Peer): void =>
+      listener(nameOf(peer), { received, sent: 0 })
+    const onUpload = (_: number, sent: number, peer: Peer): void =>
+      listener(nameOf(peer), { received: 0, sent })
+    const stop = this.onDownload(onDownload)
+    this.#core.on('upload', onUpload)
     return () => {
       stop()
-      this.#core.off('upload', listener)
+      this.#core.off('upload', onUpload)
     }
   }
 

@@ -59,6 +59,18 @@ export class Availability {
     return new Map(this.#set.logs().map((log) => [log.key.toString('hex'), log.count(log.length)]))
   }
 
+  /** What of all logs is still to come: blocks, and about how many bytes those are. */
+  missing(): { blocks: number; bytes: number } {
+    let [blocks, bytes] = [0, 0]
+    for (const log of this.#set.logs()) {
+      const left = log.length - log.count(log.length)
+      if (left === 0) continue
+      blocks += left
+      bytes += Math.round((log.byteLength * left) / log.length)
+    }
+    return { blocks, bytes }
+  }
+
   /** How many blocks of all logs are here and how many there are: for a vault, which knows no versions. */
   kept(): { here: number; total: number } {
     const logs = this.#set.logs()

@@ -3,6 +3,7 @@ import type { Identity } from '../keys/identity.js'
 import type { ChunkIndex } from '../log/chunk-index.js'
 import type { Quota } from '../log/quota.js'
 import type { Store } from '../log/store.js'
+import type { Traffic } from '../traffic.js'
 import type { Lookaside } from './lookaside.js'
 
 /** What a host lends to each of its parcels. */
@@ -19,8 +20,7 @@ export interface ParcelContext {
   /** Folder of the sealed local states. */
   stateDir: string
   clock: () => number
-  /** Called for each block that goes to or comes from a peer. */
-  onTraffic: () => void
+  traffic: Traffic
   /**
    * The computer went down with the store open: what was appended last may be gone here although
    * peers or the index have it, so nothing is appended to the same logs again.

@@ -415,7 +415,9 @@ export class LogSet {
         this.refresh().catch((error: unknown) => this.#failed(error))
       }),
       log.onConflict(() => onOtherPast(log)),
-      log.onTraffic(this.#context.onTraffic),
+      log.onTraffic((from, moved) =>
+        this.#context.traffic.note(this.parcel.toString('hex'), from, moved)
+      ),
       log.onDownload((_, bytes) => {
         this.lastDownload = performance.now()
         quota?.took(bytes)

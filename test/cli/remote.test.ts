@@ -64,3 +64,38 @@ test('suspend --on: refused there at first, then done; both have it in their eve
     assert.equal((await away.run('suspend', 'work', ...wrong)).code, 2, wrong.join(' '))
   }
 })
+
+test('transfers, and status --watch: one object for each parcel, again each second', async (t) => {
+  const place = await Place.make(t)
+  const [home, away] = [await place.host('home'), await place.host('away')]
+  await place.write('work/file', 'something')
+  await home.ok('add', place.path('work'), '--name', 'work', '--vm', 'folder')
+  await home.ok('suspend', 'work')
+  await away.ok('join', String((await home.result('invite', 'work'))['invite']))
+  const text = await eventually(async () => {
+    const said = await away.ok('transfers')
+    return /all is here\n {2}home \(lan, tcp\): .*\/s down, .* came, /.test(said) ? said : null
+  }, 'all of it')
+  assert.match(text, /^work: all is here/)
+  const watching = away.start('status', 'work', '--watch', '--json')
+  watching.stdin?.end()
+  const watched = finish(watching)
+  const began = performance.now()
+  await eventually(() => performance.now() - began > 3_500 || null, 'some seconds')
+  watching.kill('SIGINT')
+  const { code, stdout } = await watched
+  assert.equal(code, 130)
+  const seen = objects(stdout).filter(({ type }) => type === 'parcel')
+  assert.ok(seen.length >= 2, `${seen.length} times`)
+  for (const parcel of seen) assert.deepEqual(parcel['missing'], { blocks: 0, bytes: 0 })
+  const watch = away.start('status', 'work', '--watch')
+  watch.stdin?.end()
+  const ended = finish(watch)
+  await eventually(() => performance.now() - began > 6_000 || null, 'some seconds')
+  watch.kill('SIGINT')
+  assert.match((await ended).stdout, /all is here\n {2}home \(lan, tcp\)/)
+  await home.ok('daemon', 'stop')
+  await eventually(async () => {
+    return /home: not connected, last heard/.test(await away.ok('transfers', 'work')) || null
+  }, 'that it is gone')
+})

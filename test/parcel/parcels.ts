@@ -16,6 +16,7 @@ import type { ParcelContext } from '../../lib/parcel/context.js'
 import type { CommitRequest } from '../../lib/parcel/new-version.js'
 import { Parcel } from '../../lib/parcel/parcel.js'
 import type { Work } from '../../lib/progress.js'
+import { Traffic } from '../../lib/traffic.js'
 import { onEnd } from '../support/on-end.js'
 import { scratch } from '../support/scratch.js'
 
@@ -148,7 +149,7 @@ export async function openContext(
     hostName: 'here',
     stateDir: join(home, 'parcels'),
     clock,
-    onTraffic: () => {},
+    traffic: new Traffic(),
     isSuspect: false,
     quota: new Quota(join(home, 'store'), Infinity)
   }

@@ -10,6 +10,7 @@ import { Store } from '../../../lib/log/store.js'
 import { Lookaside } from '../../../lib/parcel/lookaside.js'
 import type { ParcelContext } from '../../../lib/parcel/context.js'
 import { Parcel } from '../../../lib/parcel/parcel.js'
+import { Traffic } from '../../../lib/traffic.js'
 
 const WORK = { report() {}, note() {}, signal: new AbortController().signal }
 
@@ -37,7 +38,7 @@ export class Member {
       hostName: name,
       stateDir: join(home.dir, 'parcels'),
       clock: Date.now,
-      onTraffic: () => {},
+      traffic: new Traffic(),
       isSuspect: false,
       quota: new Quota(join(home.dir, 'store'), Infinity)
     }
