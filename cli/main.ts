@@ -23,6 +23,7 @@ import { leaseVerb } from './verbs/lease.js'
 import { logVerb } from './verbs/log.js'
 import { lsVerb } from './verbs/ls.js'
 import { mountVerb, nbdVerb } from './verbs/mount.js'
+import { predictVerb } from './verbs/predict.js'
 import { pruneVerb } from './verbs/prune.js'
 import { rebuildVerb } from './verbs/rebuild.js'
 import { removeVerb } from './verbs/remove.js'
@@ -78,6 +79,7 @@ for (const define of [
   statusVerb,
   eventsVerb,
   transfersVerb,
+  predictVerb,
   logVerb,
   showVerb,
   diffVerb,

@@ -29,6 +29,7 @@ export type {
   OpenInvite,
   ParcelInfo,
   ParcelState,
+  PredictionInfo,
   PruneResult,
   ResumeOptions,
   ResumeResult,

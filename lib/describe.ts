@@ -180,3 +180,11 @@ export function leaseInfo(parcel: Parcel): LeaseInfo | null {
     heads: heads.map((id) => id.toString('hex'))
   }
 }
+
+/** Members of a parcel, and what they call themselves. */
+export function namesOfMembers(parcel: Parcel): { id: string; name: string }[] {
+  return [...parcel.control.members.roles.keys()].map((id) => ({
+    id,
+    name: parcel.hostName(id)
+  }))
+}

@@ -296,3 +296,13 @@ export interface ResumeResult {
   /** When those were heard last, by name, in ms since 1970; who is not in it never was. */
   lastSeen: Readonly<Record<string, number>>
 }
+
+/** Where a parcel is wanted next, from what hosts did before. */
+export interface PredictionInfo {
+  /** Hosts, in hex, the likeliest first; `chance` from 0 to 1. */
+  next: { host: string; name: string; chance: number }[]
+  /** Hand-offs that are known; how many of them could have been foretold from earlier ones, and were. */
+  known: number
+  tried: number
+  right: number
+}

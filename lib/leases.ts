@@ -1,5 +1,5 @@
 import type { Consistency } from './choices.js'
-import { leaseInfo } from './describe.js'
+import { leaseInfo, namesOfMembers } from './describe.js'
 import { ParcelError } from './errors.js'
 import type { LeaseInfo } from './info.js'
 import { memberNamed } from './names.js'
@@ -70,11 +70,7 @@ export class Leases {
   /** Gives the lease to another member. Throws LEASE_HELD when it is not here or in use, USAGE. */
   async handOver(name: string, host: string): Promise<LeaseInfo> {
     const parcel = this.#parts.parcels.named(name)
-    const members = [...parcel.control.members.roles.keys()].map((id) => ({
-      id,
-      name: parcel.hostName(id)
-    }))
-    const id = memberNamed(members, host)
+    const id = memberNamed(namesOfMembers(parcel), host)
     return this.#parts.alone(parcel, async () => {
       requireLease(parcel)
       await parcel.leases.handOver(id)

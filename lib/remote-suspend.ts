@@ -1,5 +1,5 @@
 import { setTimeout } from 'node:timers/promises'
-import { describeVersion } from './describe.js'
+import { describeVersion, namesOfMembers } from './describe.js'
 import { isErrorCode, ParcelError } from './errors.js'
 import type { Events } from './events.js'
 import type { Question } from './format/recipe.js'
@@ -71,11 +71,7 @@ export class RemoteSuspend {
       }
       const { parcels, events, home } = this.#parts
       const parcel = parcels.named(name)
-      const members = [...parcel.control.members.roles.keys()].map((id) => ({
-        id,
-        name: parcel.hostName(id)
-      }))
-      const other = memberNamed(members, host)
+      const other = memberNamed(namesOfMembers(parcel), host)
       if (other === home.identity.publicKey.toString('hex')) {
         throw new ParcelError('USAGE', `this is ${host}: 'hyperparcel suspend ${name}'`)
       }

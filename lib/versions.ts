@@ -1,17 +1,19 @@
 import { EventEmitter, once } from 'node:events'
 import { rm } from 'node:fs/promises'
 import { resolve } from 'node:path'
-import { describeVersion } from './describe.js'
+import { describeVersion, namesOfMembers } from './describe.js'
 import { ParcelError } from './errors.js'
 import { hasOverlays, lockFolder, readMarker } from './export/image-set.js'
 import { printable } from './format/file-table.js'
 import { MAX_PARENTS, MAX_TEXT } from './format/limits.js'
 import type { Home } from './home.js'
-import type { FileInfo, VersionInfo } from './info.js'
-import { isLabel, requireLabel, requireName } from './names.js'
+import type { FileInfo, PredictionInfo, VersionInfo } from './info.js'
+import { isLabel, memberNamed, requireLabel, requireName } from './names.js'
 import { homeOverlays } from './open-images.js'
 import { differences, type Change } from './parcel/diff.js'
+import { mayWrite } from './parcel/control.js'
 import { branchName, type Known } from './parcel/history.js'
+import { predict } from './parcel/next-host.js'
 import { MAX_COPIES } from './parcel/local-state.js'
 import type { Parcel } from './parcel/parcel.js'
 import type { ParcelList } from './parcel-list.js'
@@ -299,18 +301,19 @@ export class Versions {
   }
 
   /**
-   * Waits until so many other hosts as the parcel's `copies` have signed that they hold a version;
-   * `onChange` is told where it is, now and whenever that changes. Throws TOO_FEW_COPIES after
-   * `timeout` ms, saying who could help.
+   * Waits until so many other hosts as the parcel's `copies` have signed that they hold a version, or one
+   * that is named; `onChange` is told where it is, now and whenever that changes. Throws TOO_FEW_COPIES
+   * after `timeout` ms, saying who could help; USAGE for a host that is no member.
    */
   safe(
     name: string,
-    { version, timeout = TIMEOUT }: { version: string } & Reading,
+    { version, on = null, timeout = TIMEOUT }: { version: string; on?: string | null } & Reading,
     onChange: (version: VersionInfo) => Promise<void>
   ): Task<VersionInfo> {
     return new Task(async (work) => {
       const { parcels } = this.#parts
       const parcel = parcels.named(name)
+      const wanted = on === null ? null : memberNamed(namesOfMembers(parcel), on)
       const known = parcel.history.resolve(version)
       const self = this.#parts.home.identity.publicKey.toString('hex')
       const others = (): string[] =>
@@ -329,15 +332,35 @@ export class Versions {
           const text = holders.toSorted().join(' ')
           if (text !== said || said === '') await onChange(await this.#describe(parcel, known))
           said = text
-          if (holders.length >= parcel.copies) return await this.#describe(parcel, known)
+          const isSafe =
+            wanted === null ? holders.length >= parcel.copies : holders.includes(wanted)
+          if (isSafe) return await this.#describe(parcel, known)
           await changed.catch(() => {})
           work.signal.throwIfAborted()
-          if (limit.aborted) throw this.#tooFew(parcel, others())
+          if (!limit.aborted) continue
+          if (wanted === null) throw this.#tooFew(parcel, others())
+          throw new ParcelError(
+            'TOO_FEW_COPIES',
+            `${parcel.hostName(wanted)} does not have all of it yet: bring it online`
+          )
         }
       } finally {
         stop()
       }
     })
+  }
+
+  /** Where a parcel is wanted next, as far as what hosts did before tells. */
+  predict(name: string): PredictionInfo {
+    const parcel = this.#parts.parcels.named(name)
+    const { roles } = parcel.control.members
+    const isPossible = (host: string): boolean => {
+      const role = roles.get(host)
+      return role !== undefined && mayWrite(role)
+    }
+    const self = this.#parts.home.identity.publicKey.toString('hex')
+    const { next, ...rest } = predict(parcel.history, self, Date.now(), isPossible)
+    return { next: next.map((guess) => ({ ...guess, name: parcel.hostName(guess.host) })), ...rest }
   }
 
   #tooFew(parcel: Parcel, holders: readonly string[]): ParcelError {

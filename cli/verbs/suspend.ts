@@ -29,7 +29,7 @@ async function untilSafe(
   context: Context,
   name: string,
   { id }: VersionInfo,
-  timeout: number
+  { on, timeout }: { on: string | null; timeout: number }
 ): Promise<void> {
   const { client, terminal } = context
   const [{ copies }, { name: self }] = [
@@ -40,7 +40,7 @@ async function untilSafe(
     const text = elsewhereText(version, copies, self)
     if (text !== '') terminal.result('copies', { id, holders: version.holders, copies }, text)
   }
-  await client.each('safe', { name, version: id, timeout }, onChange, follow(context))
+  await client.each('safe', { name, version: id, on, timeout }, onChange, follow(context))
 }
 
 /** Has another host suspend it. */
@@ -76,6 +76,7 @@ function define(program: Command, name: 'suspend' | 'checkpoint', description: s
       "then wait until as many other hosts have it as 'copies' says (default: an hour)",
       seconds
     )
+    .option('--to <host>', 'then wait until that host has all of it')
     .option('--no-compress', 'store as it is, for comparison')
     .addHelpText('after', `\nExample: hyperparcel ${name} work -m "before the upgrade"`)
   verb(command, async (context, self) => {
@@ -96,7 +97,7 @@ function define(program: Command, name: 'suspend' | 'checkpoint', description: s
       await suspendOn(context, parcel, on, { grace: grace ?? 0, timeout: 1_000 * (timeout ?? 0) })
       return
     }
-    const { message, compress, scan, mounted, cold, offline, wait } = self.opts<{
+    const { message, compress, scan, mounted, cold, offline, wait, to } = self.opts<{
       message: string
       compress: boolean
       scan: Scan
@@ -104,6 +105,7 @@ function define(program: Command, name: 'suspend' | 'checkpoint', description: s
       cold?: boolean
       offline: boolean
       wait?: number | true
+      to?: string
     }>()
     if (cold === true && mounted !== true)
       throw new ParcelError('USAGE', '--cold goes with --mounted')
@@ -128,9 +130,8 @@ function define(program: Command, name: 'suspend' | 'checkpoint', description: s
         `${parcel} has its lease elsewhere: this version is a second head, 'hyperparcel resolve ${parcel}' settles it`
       )
     }
-    if (wait !== undefined) {
-      await untilSafe(context, parcel, version, (wait === true ? HOUR : wait) * 1_000)
-    }
+    const until = { on: to ?? null, timeout: (typeof wait === 'number' ? wait : HOUR) * 1_000 }
+    if (wait !== undefined || to !== undefined) await untilSafe(context, parcel, version, until)
     if (skipped.length > 0) {
       const things = skipped.length === 1 ? '1 thing' : `${skipped.length} things`
       throw new ParcelError('PARTIAL', `${things} could not be stored: the version lacks them`)

@@ -158,10 +158,11 @@ export const verbs = {
     }
   ),
   safe: listing(
-    z.strictObject({ name: text, version: text, timeout: ms }),
+    z.strictObject({ name: text, version: text, on: text.nullable(), timeout: ms }),
     ({ name, ...options }, context, give: Give<VersionInfo>) =>
       follow(context.host.versions.safe(name, options, give), context)
   ),
+  predict: verb(named, async ({ name }, { host }) => host.versions.predict(name)),
   tags: verb(named, async ({ name }, { host }) => ({ tags: host.versions.tags(name) })),
   tag: verb(
     z.strictObject({ name: text, tag: text, version: text.optional(), force: z.boolean() }),

@@ -99,3 +99,26 @@ test('transfers, and status --watch: one object for each parcel, again each seco
     return /home: not connected, last heard/.test(await away.ok('transfers', 'work')) || null
   }, 'that it is gone')
 })
+
+test('suspend --to waits until that host has all of it; predict says where it goes', async (t) => {
+  const place = await Place.make(t)
+  const [home, away] = [await place.host('home'), await place.host('away')]
+  await place.write('work/file', 'something')
+  await home.ok('add', place.path('work'), '--name', 'work', '--vm', 'folder')
+  assert.match(await home.ok('predict', 'work'), /nobody knows/)
+  await home.ok('suspend', 'work')
+  await away.ok('join', String((await home.result('invite', 'work'))['invite']))
+  await place.write('work/file', 'something else')
+  const said = await home.ok('suspend', 'work', '--to', 'away')
+  assert.match(said, /here, durable/)
+  assert.match(said.trimEnd().split('\n').at(-1) ?? '', /away/)
+  assert.equal((await home.run('suspend', 'work', '--to', 'nobody')).code, 2)
+  await away.ok('resume', 'work', '--to', place.path('there'))
+  await place.write('there/file', 'of the other one')
+  await away.ok('suspend', 'work', '--to', 'home')
+  assert.match(await home.ok('predict', 'work'), /next away 100% \(from 1 hand-off\)/)
+  await away.ok('daemon', 'stop')
+  const late = await home.run('suspend', 'work', '--to', 'away', '--wait', '1')
+  assert.equal(late.code, 5)
+  assert.match(late.stderr, /away does not have all of it yet: bring it online/)
+})

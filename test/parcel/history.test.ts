@@ -4,28 +4,7 @@ import * as fc from 'fast-check'
 import type { Version } from '../../lib/format/version.js'
 import { Identity } from '../../lib/keys/identity.js'
 import { History, signVersion } from '../../lib/parcel/history.js'
-
-const PARCEL = Buffer.alloc(32, 1)
-const AUTHOR = Identity.create()
-
-function version(fields: Partial<Version> = {}): Version {
-  return {
-    chunking: 2,
-    parcel: PARCEL,
-    author: AUTHOR.publicKey,
-    parents: [],
-    created: 0,
-    driver: 'folder',
-    facts: {},
-    table: { size: 0, root: null },
-    totals: { files: 0, bytes: 0, stored: 0 },
-    message: '',
-    leaseEpoch: 0,
-    cores: [],
-    extensions: [],
-    ...fields
-  }
-}
+import { AUTHOR, PARCEL, version } from './versions.js'
 
 type Signed = ReturnType<typeof signVersion> & Pick<Version, 'parents' | 'created'>
 
