@@ -93,6 +93,12 @@ export class Log {
     return this.#core.byteLength
   }
 
+  /** About how many bytes of its blocks are here. */
+  get storedBytes(): number {
+    const { length, byteLength } = this.#core
+    return length === 0 ? 0 : (byteLength / length) * this.#core.core.bitfield.countSet(0, length)
+  }
+
   /** Whether somebody reads a block, and would wait for it. */
   get isRead(): boolean {
     return this.#waiting > 0

@@ -1,4 +1,4 @@
-import { mkdir, statfs } from 'node:fs/promises'
+import { mkdir, readdir, stat, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
 import Corestore from 'corestore'
 import Hypercore from 'hypercore'
@@ -16,6 +16,14 @@ import { removeOldReports } from './old-reports.js'
 const ROOM = 64 * 1024 * 1024
 /** What a flush and a compaction may write beside the blocks themselves. */
 const TIDYING = 16 * 1024 * 1024
+/** So much that nobody needs may stay, or a quarter of the rest: to write that anew costs more. */
+const WASTE = 8 * 1024 * 1024
+/** All blocks are written anew, and all files of before go: policy and level as RocksDB numbers them, forced. */
+const REWRITE = {
+  blobGarbageCollectionPolicy: 1,
+  blobGarbageCollectionAgeCutoff: 1,
+  bottommostLevelCompaction: 2
+}
 /** Opening writes out what the write-ahead log holds: a write buffer, and some. */
 const LEAST_ROOM = 40 * 1024 * 1024
 
@@ -127,9 +135,25 @@ export class Store {
   async reclaim(): Promise<void> {
     try {
       await this.#storage.compact()
+      if (await this.#isWasteful()) await this.#storage.db.compact(REWRITE)
     } catch (error) {
       throw await this.#writeFailure(error)
     }
+  }
+
+  /**
+   * Whether files of blocks stay that nothing is read from any more: RocksDB does not count what it passes
+   * over in a range that was deleted, as happens when a host was killed, and lets go of such a file only when
+   * all older ones have gone.
+   */
+  async #isWasteful(): Promise<boolean> {
+    const logs = await Promise.all(this.#logs.values())
+    const live = logs.reduce((sum, log) => sum + log.storedBytes, 0)
+    let blobs = 0
+    for (const name of await readdir(join(this.#dir, 'db'))) {
+      if (name.endsWith('.blob')) blobs += (await stat(join(this.#dir, 'db', name))).size
+    }
+    return blobs - live > Math.max(WASTE, live / 4)
   }
 
   /**

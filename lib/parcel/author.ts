@@ -63,7 +63,24 @@ export class Author {
    * Stores a folder as a new version that continues the folder's `base`; or, without a folder, images
    * that continue theirs. When it settles the version is durable; when it fails there is none.
    */
-  commit(
+  async commit(
+    request: CommitRequest,
+    work: Work
+  ): Promise<{ version: Known; skipped: Skipped[]; fetched: number }> {
+    for (;;) {
+      const { logs } = this.#parts.own.require()
+      try {
+        return await this.#commit(request, work)
+      } catch (error) {
+        if (!logs.some((log) => log.isContinuedElsewhere)) throw error
+        // Others have shown meanwhile that they have more of these logs: this host is about to go on in new ones.
+        await this.#parts.exclusive(async () => {})
+        if (this.#parts.own.require().logs.some((log) => logs.includes(log))) throw error
+      }
+    }
+  }
+
+  #commit(
     request: CommitRequest,
     work: Work
   ): Promise<{ version: Known; skipped: Skipped[]; fetched: number }> {

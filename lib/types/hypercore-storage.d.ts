@@ -4,7 +4,15 @@ declare module 'hypercore-storage' {
       directory: string,
       options: { blobGarbageCollectionAgeCutOff: number; writeBufferSize?: number }
     )
-    readonly db: { flush(): Promise<void> }
+    readonly db: {
+      flush(): Promise<void>
+      /** Numbers as in RocksDB's CompactRangeOptions. */
+      compact(options: {
+        blobGarbageCollectionPolicy: number
+        blobGarbageCollectionAgeCutoff: number
+        bottommostLevelCompaction: number
+      }): Promise<void>
+    }
     compact(): Promise<void>
     ready(): Promise<void>
     close(): Promise<void>
