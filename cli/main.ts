@@ -20,6 +20,7 @@ import { joinVerb } from './verbs/join.js'
 import { passphraseVerb, phraseVerb } from './verbs/keys.js'
 import { membersVerb, revokeVerb, rotateVerb } from './verbs/members.js'
 import { leaseVerb } from './verbs/lease.js'
+import { limitsVerb, pauseVerb } from './verbs/limits.js'
 import { logVerb } from './verbs/log.js'
 import { lsVerb } from './verbs/ls.js'
 import { mountVerb, nbdVerb } from './verbs/mount.js'
@@ -80,6 +81,8 @@ for (const define of [
   eventsVerb,
   transfersVerb,
   predictVerb,
+  limitsVerb,
+  pauseVerb,
   logVerb,
   showVerb,
   diffVerb,

@@ -54,3 +54,24 @@ export function whole(text: string): number {
   if (/^\d+$/.test(text) && value <= 1_000_000) return value
   throw new InvalidArgumentError('a whole number')
 }
+
+/** Reads an option that is a number of bytes a second, such as 500k or 2M; Infinity for 'none'. */
+export function rate(text: string): number {
+  try {
+    const value = size(text.replace(/\/s$/, ''))
+    if (value >= 1) return value
+  } catch {
+    // Said below.
+  }
+  throw new InvalidArgumentError("bytes a second, such as 500k or 2M, or 'none'")
+}
+
+/** Reads an option that is a part of the day, such as 8:00-18:00; minutes. */
+export function daytime(text: string): { from: number; to: number } {
+  const [, ...parts] = /^(\d{1,2}):(\d{2})-(\d{1,2}):(\d{2})$/.exec(text) ?? []
+  const [hour = 99, minute = 99, endHour = 99, endMinute = 99] = parts.map(Number)
+  const [from, to] = [hour * 60 + minute, endHour * 60 + endMinute]
+  const isTime = minute < 60 && endMinute < 60 && from < 1_440 && to <= 1_440 && from !== to
+  if (parts.length > 0 && isTime) return { from, to }
+  throw new InvalidArgumentError('a part of the day such as 8:00-18:00')
+}

@@ -43,4 +43,5 @@ export type {
 } from './info.js'
 export type { Change } from './parcel/diff.js'
 export type { Progress, TaskEvent } from './progress.js'
+export type { LimitRule, LimitsInfo } from './limits.js'
 export { SOFTWARE, VERSION } from './software.js'

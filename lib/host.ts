@@ -44,6 +44,7 @@ import { markClosed, markOpen } from './run-marker.js'
 import { parseBootstrap, type Node } from './swarm/dht.js'
 import { Events } from './events.js'
 import { Leases } from './leases.js'
+import { Limits } from './limits.js'
 import { pathTo, type PeerInfo } from './peer-status.js'
 import { RemoteSuspend } from './remote-suspend.js'
 import { Retention } from './retention.js'
@@ -91,12 +92,14 @@ export class Host {
   readonly remoteSuspend: RemoteSuspend
   /** What happened here. */
   readonly events: Events
+  /** How fast blocks come and go. */
+  readonly limits: Limits
   readonly #watch: Watch
   readonly #context: ParcelContext
   readonly #outside: Outside
   readonly #swarm: Swarm
   readonly #entrance: Entrance
-  readonly #parcels = new ParcelList()
+  readonly #parcels: ParcelList
   /** What members are told of this host. */
   readonly #facts = hostFacts()
   readonly #items = new ItemServer(({ parcel: id, version, prefetch }) => {
@@ -117,8 +120,11 @@ export class Host {
     context: ParcelContext,
     bootstrap: Node[] | null,
     outside: Outside,
-    events: Events
+    events: Events,
+    { parcels, limits }: { parcels: ParcelList; limits: Limits }
   ) {
+    this.#parcels = parcels
+    this.limits = limits
     this.#outside = outside
     this.events = events
     this.remoteSuspend = new RemoteSuspend({
@@ -179,6 +185,8 @@ export class Host {
     const index = await ChunkIndex.open(join(home.dir, 'index'), home.identity.index)
     const { identity, name: hostName } = home
     const pool = new WorkerPool()
+    const parcels = new ParcelList()
+    const limits = await Limits.open(home.dir, parcels)
     const outside = await Outside.open(home.dir, home.identity.atRest, index, pool)
     const lookaside = new Lookaside(index, outside)
     const lent = {
@@ -190,12 +198,14 @@ export class Host {
       hostName,
       stateDir,
       clock,
-      traffic: new Traffic(),
+      traffic: new Traffic((host, moved) => limits.spent(host, moved)),
+      down: limits.down,
+      sending: (host: string, send: () => Promise<void>) => limits.sending(host, send),
       isSuspect,
       quota: new Quota(join(home.dir, 'store'), await readQuota(home.dir))
     }
     const events = await Events.open(home.dir, home.identity.atRest, clock)
-    const host: Host = new Host(home, lent, nodes, outside, events)
+    const host: Host = new Host(home, lent, nodes, outside, events, { parcels, limits })
     host.#scrub = await Scrub.open(home.dir, host.#parcels, clock)
     for (const { error } of failures) host.#parcels.addProblem(error)
     for (const state of states) {
@@ -219,6 +229,7 @@ export class Host {
       host.#scrub.start()
       host.retention.start()
       host.#watch.start()
+      limits.start()
     }
     const isLost = host.#parcels.all.some((parcel) => parcel.isLost)
     if (home.isRestored || isLost) host.#entrance.seek()
@@ -557,6 +568,7 @@ export class Host {
   /** Ends all network traffic and closes the store. Running machines go on. */
   async close(): Promise<void> {
     this.remoteSuspend.close()
+    this.limits.close()
     this.#watch.close()
     await this.events.save()
     await this.#scrub?.close()
@@ -648,6 +660,12 @@ export class Host {
     await parcel.forks.ask()
   }
 
+  /** Lets nothing of a parcel, or of any, come that nobody waits for; or lets it come again. */
+  async pause(name: string | null, isPaused: boolean): Promise<void> {
+    const parcel = name === null ? null : this.#parcels.named(name)
+    await this.limits.setPaused(parcel, isPaused)
+  }
+
   /** Meanwhile nobody else gets the lease. */
   async #starting<T>(parcel: Parcel, work: () => Promise<T>): Promise<T> {
     this.#started.add(parcel)
@@ -691,6 +709,7 @@ export class Host {
     parcel.mountedVersion = async () =>
       (await readMarker(homeOverlays(this.home, parcel)))?.version ?? null
     this.#parcels.add(parcel)
+    this.limits.heed(parcel)
     this.#swarm.share(parcel)
     const say = async (): Promise<void> => {
       await parcel.says.recovery(parcel)

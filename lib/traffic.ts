@@ -25,10 +25,17 @@ export class Traffic {
   readonly #counts = new Map<string, Count>()
   /** When anything moved last, by `performance.now`. */
   last = performance.now()
+  readonly #onMoved: (host: string, moved: Moved) => void
+
+  /** `onMoved` is told of each block that went to or came from a host, in hex. */
+  constructor(onMoved: (host: string, moved: Moved) => void = () => {}) {
+    this.#onMoved = onMoved
+  }
 
   /** Something of a parcel moved to or from a host, both in hex. */
   note(parcel: string, host: string, { received, sent }: Moved): void {
     this.last = performance.now()
+    this.#onMoved(host, { received, sent })
     const name = `${parcel} ${host}`
     const count = this.#counts.get(name) ?? { total: { received: 0, sent: 0 }, parts: [] }
     this.#counts.set(name, count)

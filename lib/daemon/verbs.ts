@@ -4,6 +4,7 @@ import { ParcelError } from '../errors.js'
 import { ROLES } from '../format/control-record.js'
 import type { HostEvent } from '../events.js'
 import type { Host } from '../host.js'
+import { limitRule } from '../limits.js'
 import type { FileInfo, LossInfo, ResumeOptions, VersionInfo } from '../info.js'
 import type { Change } from '../parcel/diff.js'
 import type { Task, TaskEvent } from '../progress.js'
@@ -231,6 +232,27 @@ export const verbs = {
       offline: z.boolean()
     }),
     ({ name, ...options }, context) => follow(context.host.suspendMounted(name, options), context)
+  ),
+  limits: verb(nothing, async (_, { host }) => host.limits.info),
+  'limits-set': verb(
+    z.strictObject({
+      rule: limitRule.nullable(),
+      isCleared: z.boolean(),
+      isMetered: z.boolean().optional()
+    }),
+    async ({ rule, isCleared, isMetered }, { host }) => {
+      if (isCleared) await host.limits.clear()
+      if (rule !== null) await host.limits.set(rule)
+      if (isMetered !== undefined) await host.limits.setMetered(isMetered)
+      return host.limits.info
+    }
+  ),
+  pause: verb(
+    z.strictObject({ name: text.optional(), isPaused: z.boolean() }),
+    async ({ name, isPaused }, { host }) => {
+      await host.pause(name ?? null, isPaused)
+      return host.limits.info
+    }
   ),
   'suspend-on': verb(
     z.strictObject({ name: text, host: text, grace: ms, timeout: ms }),

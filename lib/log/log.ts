@@ -54,6 +54,7 @@ export class Log {
   /** Ascending, apart from each other. */
   #dropped: readonly BlockRange[] = []
   readonly #dropListeners = new Set<() => void>()
+  #isLimited = false
   readonly #conflictListeners = new Set<() => void>()
   readonly #forgotten = new Set<number>()
   readonly #inserted = new Set<(index: number, bytes: number) => void>()
@@ -506,6 +507,18 @@ export class Log {
       stop()
       this.#core.off('upload', onUpload)
     }
+  }
+
+  /** Has `when` run what sends a block to a host, in hex, when that may go. Records wait for nothing. */
+  limitSending(when: (host: string, send: () => Promise<void>) => Promise<void>): void {
+    if (this.kind !== 'data' || this.#isLimited) return
+    this.#isLimited = true
+    this.#core.on('peer-add', (peer: Peer) => {
+      const answer = peer.onrequest.bind(peer)
+      const host = peer.remotePublicKey.toString('hex')
+      peer.onrequest = (request) =>
+        request.block === null ? answer(request) : when(host, () => answer(request))
+    })
   }
 
   /** Replicates with one peer, over a stream that has been authorised for this parcel. */

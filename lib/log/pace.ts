@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
+import type { RateLimit } from './rate-limit.js'
 
 /** `full`: as fast as it goes. `background`: behind whoever waits. `held`: not at all. */
 export type PaceMode = 'full' | 'background' | 'held'
@@ -11,6 +12,8 @@ const SPANS = { full: 2_000, background: 200 } as const
 const FIRST = { full: 64, background: 1 } as const
 const LEAST = { full: 4, background: 1 } as const
 const LARGEST = 1_024
+/** A block of a `data` log, bytes. */
+const TYPICAL = 1_048_576
 /**
  * After a fault the next one is likely: so long the background stays quiet, ms; on a slow link as
  * long as two of its blocks take, behind which the next fault would wait.
@@ -23,6 +26,10 @@ const QUIET = { least: 100, most: 10_000 } as const
  */
 export class Pace {
   #mode: PaceMode = 'full'
+  #wanted: PaceMode = 'full'
+  #isHeldBack = false
+  /** How many bytes a second may come; null: as many as there are. */
+  readonly #limit: RateLimit | null
   #faults = 0
   #lastFault = -Infinity
   #quiet: number = QUIET.least
@@ -35,11 +42,27 @@ export class Pace {
   }
 
   set mode(mode: PaceMode) {
+    this.#wanted = mode
+    this.#change()
+  }
+
+  /** Whether nothing is to come that nobody waits for, whatever the mode. */
+  set isHeldBack(isHeldBack: boolean) {
+    this.#isHeldBack = isHeldBack
+    this.#change()
+  }
+
+  #change(): void {
+    const mode = this.#isHeldBack ? 'held' : this.#wanted
     if (this.#mode === mode) return
     this.#mode = mode
     this.#slices.background = FIRST.background
     this.#wake()
     for (const listener of this.#listeners) listener()
+  }
+
+  constructor(limit: RateLimit | null = null) {
+    this.#limit = limit
   }
 
   /** Calls back when the mode has changed. Returns how to stop. */
@@ -63,9 +86,11 @@ export class Pace {
   /** Waits until it is the background's turn, and says how many blocks it may ask for, of `most`. */
   async turn(most: number): Promise<number> {
     for (;;) {
-      if (this.#mode === 'full') return Math.min(most, this.#slices.full)
+      await this.#limit?.turn()
+      const allowed = Math.min(most, this.#fewest)
+      if (this.#mode === 'full') return Math.min(allowed, this.#slices.full)
       if (this.#mode === 'background' && this.#isQuiet) {
-        return Math.min(most, this.#slices.background)
+        return Math.min(allowed, this.#slices.background)
       }
       const woken = new Promise<void>((resolve) => this.#waiters.push(resolve))
       const isWaitingForQuiet = this.#mode === 'background' && this.#faults === 0
@@ -73,6 +98,12 @@ export class Pace {
         ? Promise.race([woken, delay(this.#restOfQuiet + 1, undefined, { ref: false })])
         : woken)
     }
+  }
+
+  /** Blocks that come in about a second at the rate that is allowed. */
+  get #fewest(): number {
+    const { rate } = this.#limit ?? { rate: Infinity }
+    return rate === Infinity ? Infinity : Math.max(1, Math.floor(rate / TYPICAL))
   }
 
   /** Waits until nobody has waited for anything for `ms`, or `signal` aborts. */

@@ -2,6 +2,7 @@ import type { WorkerPool } from '../chunk/worker-pool.js'
 import type { Identity } from '../keys/identity.js'
 import type { ChunkIndex } from '../log/chunk-index.js'
 import type { Quota } from '../log/quota.js'
+import type { RateLimit } from '../log/rate-limit.js'
 import type { Store } from '../log/store.js'
 import type { Traffic } from '../traffic.js'
 import type { Lookaside } from './lookaside.js'
@@ -21,6 +22,10 @@ export interface ParcelContext {
   stateDir: string
   clock: () => number
   traffic: Traffic
+  /** How fast blocks may come. */
+  down: RateLimit
+  /** Runs what sends a block to a host, in hex, when that may go. */
+  sending: (host: string, send: () => Promise<void>) => Promise<void>
   /**
    * The computer went down with the store open: what was appended last may be gone here although
    * peers or the index have it, so nothing is appended to the same logs again.

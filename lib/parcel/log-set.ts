@@ -66,7 +66,7 @@ export class LogSet {
   readonly control: Control
   readonly history: History
   /** Of the mirrors of `data` logs: records are few, and always come at once. */
-  readonly pace = new Pace()
+  readonly pace: Pace
   /** What was refused, newest last; for `status`. */
   readonly problems: string[] = []
   /** How hosts call themselves, by key in hex. */
@@ -114,6 +114,7 @@ export class LogSet {
     this.facts = new SaidByHosts(options.parcel)
     this.#context = context
     this.#callbacks = callbacks
+    this.pace = new Pace(context.down)
   }
 
   get(key: Buffer): Log | null {
@@ -407,6 +408,7 @@ export class LogSet {
     // Who cannot read a log cannot say that it is not what it is announced as; control logs alone come always.
     const isBounded = log.kind === 'data' || (log.kind === 'meta' && this.#keyring.isBlind)
     const quota = isBounded ? this.#context.quota : null
+    log.limitSending(this.#context.sending)
     const stops = [
       log.onAppend(() => {
         if (!isMirrored && log.isContinuedElsewhere) {

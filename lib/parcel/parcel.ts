@@ -529,6 +529,11 @@ export class Parcel {
     if (isNew) await this.#set.refresh()
   }
 
+  /** Whether nothing of it is to come that nobody waits for, but for records. */
+  holdBack(isHeldBack: boolean): void {
+    this.#set.pace.isHeldBack = isHeldBack
+  }
+
   /** Calls back when versions, members or what is here changed. Returns how to stop. */
   onChange(listener: () => void): () => void {
     this.#listeners.add(listener)

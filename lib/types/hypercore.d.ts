@@ -19,6 +19,8 @@ declare module 'hypercore' {
     /** It has sent what could not be verified, or not be written, and is asked for nothing any more. */
     paused: boolean
     readonly stats: { notAvailableBackoffs: number }
+    /** Answers a request of the other side. */
+    onrequest(request: { block: object | null }): Promise<void>
     /** Asks it for a block that others may have been asked for; false when it does not have it. */
     _requestBlock(block: BlockRequest): boolean
   }

@@ -8,6 +8,7 @@ import { Identity } from '../../lib/keys/identity.js'
 import { ChunkIndex } from '../../lib/log/chunk-index.js'
 import type { Log } from '../../lib/log/log.js'
 import { Quota } from '../../lib/log/quota.js'
+import { RateLimit } from '../../lib/log/rate-limit.js'
 import { Store } from '../../lib/log/store.js'
 import type { Known } from '../../lib/parcel/history.js'
 import { loadStates } from '../../lib/parcel/local-state.js'
@@ -150,6 +151,8 @@ export async function openContext(
     stateDir: join(home, 'parcels'),
     clock,
     traffic: new Traffic(),
+    down: new RateLimit(),
+    sending: (_: string, send: () => Promise<void>) => send(),
     isSuspect: false,
     quota: new Quota(join(home, 'store'), Infinity)
   }

@@ -6,6 +6,7 @@ import { WorkerPool } from '../../../lib/chunk/worker-pool.js'
 import { createHome, type Home } from '../../../lib/home.js'
 import { ChunkIndex } from '../../../lib/log/chunk-index.js'
 import { Quota } from '../../../lib/log/quota.js'
+import { RateLimit } from '../../../lib/log/rate-limit.js'
 import { Store } from '../../../lib/log/store.js'
 import { Lookaside } from '../../../lib/parcel/lookaside.js'
 import type { ParcelContext } from '../../../lib/parcel/context.js'
@@ -39,6 +40,8 @@ export class Member {
       stateDir: join(home.dir, 'parcels'),
       clock: Date.now,
       traffic: new Traffic(),
+      down: new RateLimit(),
+      sending: (_: string, send: () => Promise<void>) => send(),
       isSuspect: false,
       quota: new Quota(join(home.dir, 'store'), Infinity)
     }

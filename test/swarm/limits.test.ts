@@ -1,0 +1,86 @@
+import assert from 'node:assert/strict'
+import { randomBytes } from 'node:crypto'
+import { mkdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { test, type TestContext } from 'node:test'
+import { setTimeout } from 'node:timers/promises'
+import type { Host } from '../../lib/index.js'
+import { eventually, TestHosts } from '../support/hosts.js'
+
+const MB = 1_000_000
+
+async function twoHosts(t: TestContext) {
+  const hosts = await TestHosts.start(t)
+  const desk = await hosts.create('desk')
+  const folder = join(hosts.dir, 'folder')
+  await mkdir(folder)
+  await writeFile(join(folder, 'file'), 'first')
+  await desk.add(folder, { name: 'p', vm: 'folder' })
+  await desk.suspend('p')
+  const laptop = await hosts.create('laptop')
+  await laptop.join((await desk.invite('p')).invite)
+  await eventually(async () => (await laptop.status('p')).heads[0]?.isHere || null, 'the first')
+  const suspend = async (bytes: number): Promise<string> => {
+    await writeFile(join(folder, 'file'), randomBytes(bytes))
+    return (await desk.suspend('p')).version.id
+  }
+  return { hosts, desk, laptop, suspend }
+}
+
+/** Waits until a version is whole on a host; how long that took, s. */
+async function whole(host: Host, id: string): Promise<number> {
+  const began = performance.now()
+  await eventually(async () => {
+    const head = (await host.status('p')).heads.find((each) => each.id === id)
+    return head?.isHere || null
+  }, 'all of it')
+  return (performance.now() - began) / 1_000
+}
+
+const none = { between: null, up: null, down: null, peerUp: null }
+
+for (const which of ['up', 'down', 'peerUp'] as const) {
+  test(`a limit ${which} is kept, and lifted at once`, async (t) => {
+    const { desk, laptop, suspend } = await twoHosts(t)
+    const at = which === 'down' ? laptop : desk
+    await at.limits.set({ ...none, [which]: MB })
+    const before = (await laptop.status('p')).peers[0]?.received ?? 0
+    const id = await suspend(6 * MB)
+    await setTimeout(2_000)
+    const { peers, heads } = await laptop.status('p')
+    assert.equal(heads[0]?.id, id, 'its record is there at once')
+    // Two seconds, one of burst, and what was on its way.
+    const came = (peers[0]?.received ?? 0) - before
+    assert.ok(came < 5 * MB, `${came} bytes came in two seconds`)
+    await at.limits.clear()
+    await whole(laptop, id)
+  })
+}
+
+test('paused, or on a metered link: records come, blocks do not, but for what is asked for', async (t) => {
+  const { hosts, laptop, suspend } = await twoHosts(t)
+  await laptop.pause('p', true)
+  assert.deepEqual(laptop.limits.info.paused, ['p'])
+  const id = await suspend(2 * MB)
+  await eventually(async () => (await laptop.status('p')).heads[0]?.id === id || null, 'its record')
+  await setTimeout(500)
+  assert.equal((await laptop.status('p')).heads[0]?.isHere, false)
+  const to = join(hosts.dir, 'restored')
+  await laptop.versions.restore('p', { to, version: id })
+  await laptop.pause('p', false)
+  await whole(laptop, id)
+
+  await laptop.limits.setMetered(true)
+  const next = await suspend(2 * MB)
+  await eventually(async () => (await laptop.status('p')).heads[0]?.id === next || null, 'a record')
+  await setTimeout(500)
+  assert.equal((await laptop.status('p')).heads[0]?.isHere, false)
+  // It is remembered.
+  await hosts.stop('laptop')
+  const again = await hosts.open('laptop')
+  assert.equal(again.limits.info.isMetered, true)
+  await setTimeout(1_500)
+  assert.equal((await again.status('p')).heads[0]?.isHere, false)
+  await again.limits.setMetered(false)
+  await whole(again, next)
+})
