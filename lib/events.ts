@@ -16,7 +16,8 @@ export const EVENTS = [
   'stopped',
   'suspend-asked',
   'suspend-refused',
-  'suspended'
+  'suspended',
+  'checkpoint-failed'
 ] as const
 export type EventType = (typeof EVENTS)[number]
 

@@ -42,6 +42,7 @@ import { Task, type Work } from './progress.js'
 import { chooseVersion, requireSuspended, resume, takeLease } from './resume.js'
 import { markClosed, markOpen } from './run-marker.js'
 import { parseBootstrap, type Node } from './swarm/dht.js'
+import { Checkpoints } from './checkpoints.js'
 import { Events } from './events.js'
 import { Leases } from './leases.js'
 import { Limits } from './limits.js'
@@ -90,6 +91,7 @@ export class Host {
   readonly retention: Retention
   readonly leases: Leases
   readonly remoteSuspend: RemoteSuspend
+  readonly checkpoints: Checkpoints
   /** What happened here. */
   readonly events: Events
   /** How fast blocks come and go. */
@@ -132,6 +134,12 @@ export class Host {
       parcels: this.#parcels,
       events,
       suspend: (name, options) => this.suspend(name, options)
+    })
+    this.checkpoints = new Checkpoints({
+      parcels,
+      events,
+      isRunning: async (parcel) => (await this.#machine(parcel).process.status()) !== null,
+      checkpoint: (name) => this.checkpoint(name, { offline: true })
     })
     this.#watch = new Watch(events, {
       parcels: () => this.#parcels.all,
@@ -230,6 +238,7 @@ export class Host {
       host.retention.start()
       host.#watch.start()
       limits.start()
+      host.checkpoints.start()
     }
     const isLost = host.#parcels.all.some((parcel) => parcel.isLost)
     if (home.isRestored || isLost) host.#entrance.seek()
@@ -569,6 +578,7 @@ export class Host {
   async close(): Promise<void> {
     this.remoteSuspend.close()
     this.limits.close()
+    await this.checkpoints.close()
     this.#watch.close()
     await this.events.save()
     await this.#scrub?.close()

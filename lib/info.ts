@@ -115,6 +115,8 @@ export interface ParcelInfo {
   screen: string | null
   /** Why its machine ended by itself, if it did. */
   lastWords: string | null
+  /** How often a version is made of it while it runs here, ms; null: not by itself. */
+  checkpointEvery: number | null
   /** Who has asked that it is suspended here, and ms until then; null: nobody. */
   suspendAsked: { host: string; left: number } | null
   /** What this host may do; null before that is known, or when it is no member any more. */

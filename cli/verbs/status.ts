@@ -64,6 +64,9 @@ function describe(parcel: ParcelInfo, self: string): string {
     lines.push(`  ${role} ${name}${name === self ? ' (this host)' : `${there}${runs}`}`)
   }
   if (parcel.lease !== null) lines.push(`  ${leaseText(parcel.lease)}`)
+  if (parcel.checkpointEvery !== null) {
+    lines.push(`  a checkpoint every ${duration(parcel.checkpointEvery)} while it runs here`)
+  }
   if (parcel.suspendAsked !== null) {
     const { host, left } = parcel.suspendAsked
     lines.push(

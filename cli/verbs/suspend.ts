@@ -21,7 +21,11 @@ export function suspendVerbs(program: Command): void {
     .option('--grace <time>', 'with --on: so long its user there can refuse', span, 30_000)
     .option('--timeout <seconds>', 'with --on: how long to wait for that host', seconds, 60)
     .option('--refuse', 'keep it running, though another host has asked to suspend it', false)
-  define(program, 'checkpoint', 'make a durable version and let the machine go on')
+  define(program, 'checkpoint', 'make a durable version and let the machine go on').option(
+    '--every <time>',
+    "from now on so often by itself while it runs here, such as 10m; 'off': no more",
+    every
+  )
 }
 
 /** Says where a version is, whenever that changes, until enough others have it. */
@@ -41,6 +45,11 @@ async function untilSafe(
     if (text !== '') terminal.result('copies', { id, holders: version.holders, copies }, text)
   }
   await client.each('safe', { name, version: id, on, timeout }, onChange, follow(context))
+}
+
+/** Reads how often; 0: never. */
+function every(text: string): number {
+  return text === 'off' ? 0 : Math.max(span(text), 1)
 }
 
 /** Has another host suspend it. */
@@ -81,7 +90,14 @@ function define(program: Command, name: 'suspend' | 'checkpoint', description: s
     .addHelpText('after', `\nExample: hyperparcel ${name} work -m "before the upgrade"`)
   verb(command, async (context, self) => {
     const [parcel = ''] = self.args
-    const { on, grace, timeout, refuse } = self.opts<{
+    const {
+      on,
+      grace,
+      timeout,
+      refuse,
+      every: often
+    } = self.opts<{
+      every?: number
       on?: string
       grace?: number
       timeout?: number
@@ -91,6 +107,16 @@ function define(program: Command, name: 'suspend' | 'checkpoint', description: s
       const { host } = await context.client.call('suspend-refuse', { name: parcel })
       const text = `${parcel} is kept running: ${host} is told`
       context.terminal.result('refused', { name: parcel, host }, text)
+      return
+    }
+    if (often !== undefined) {
+      const wanted = { name: parcel, every: often === 0 ? null : often }
+      const set = await context.client.call('checkpoint-every', wanted)
+      const said =
+        set.every === null
+          ? 'no checkpoints by themselves'
+          : `a checkpoint every ${duration(set.every)} while it runs here`
+      context.terminal.result('checkpoints', { name: parcel, ...set }, `${parcel}: ${said}`)
       return
     }
     if (on !== undefined) {

@@ -233,6 +233,13 @@ export const verbs = {
     }),
     ({ name, ...options }, context) => follow(context.host.suspendMounted(name, options), context)
   ),
+  'checkpoint-every': verb(
+    z.strictObject({ name: text, every: z.number().int().min(0).nullable() }),
+    async ({ name, every }, { host }) => {
+      await host.checkpoints.setEvery(name, every)
+      return { every: host.checkpoints.every(name) }
+    }
+  ),
   limits: verb(nothing, async (_, { host }) => host.limits.info),
   'limits-set': verb(
     z.strictObject({

@@ -80,6 +80,8 @@ const schema = z.strictObject({
   isUnreclaimed: z.boolean().default(false),
   /** Which versions are kept without being asked each time; null: all. */
   retention: retention.nullable().default(null),
+  /** Of its machine while that runs here a version is made so often, ms; null: only when somebody says so. */
+  checkpointEvery: z.number().int().min(1).nullable().default(null),
   /** Lengths of own cores that were once durable: a store that is behind them was rolled back. */
   marks: z.array(
     z.strictObject({ core: hex(32), length: z.number().int().min(0), treeHash: hex(32) })
@@ -116,6 +118,7 @@ export function newState(
     moving: null,
     isUnreclaimed: false,
     retention: null,
+    checkpointEvery: null,
     marks: [],
     announcements: []
   }

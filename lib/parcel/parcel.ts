@@ -310,6 +310,17 @@ export class Parcel {
     this.#changed()
   }
 
+  /** How often a version of its machine is made while that runs here, ms; null: not by itself. */
+  get checkpointEvery(): number | null {
+    return this.#saved.value.checkpointEvery
+  }
+
+  async setCheckpointEvery(every: number | null): Promise<void> {
+    this.#saved.value.checkpointEvery = every
+    await this.#saved.save()
+    this.#changed()
+  }
+
   /** What was refused or went wrong, for `status`. */
   get problems(): readonly string[] {
     return this.#set.problems

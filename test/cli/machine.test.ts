@@ -225,3 +225,22 @@ test('a daemon killed -9 in the middle of a suspend: the guest goes on', async (
   await user.ok('suspend', 'vm')
   await user.ok('resume', 'vm')
 })
+
+test('checkpoint --every: versions come by themselves while it runs, and no more when it is off', async (t) => {
+  const { place, user } = await machine(t)
+  assert.equal((await user.run('checkpoint', 'vm', '--every', '1s')).code, 2)
+  assert.equal((await user.run('checkpoint', 'vm', '--every', 'often')).code, 2)
+  assert.match(await user.ok('checkpoint', 'vm', '--every', '5s'), /every 5.0 s while it runs here/)
+  await user.ok('run', 'vm')
+  const versions = async (): Promise<number> =>
+    Number((await user.result('status', 'vm'))['versions'])
+  await eventually(async () => ((await versions()) >= 2 ? true : null), 'two checkpoints', 60_000)
+  assert.equal(await state(user), 'running')
+  assert.match(await user.ok('status', 'vm'), /a checkpoint every 5.0 s while it runs here/)
+  assert.ok((await count(place)) > 0)
+  assert.match(await user.ok('checkpoint', 'vm', '--every', 'off'), /no checkpoints by themselves/)
+  const before = await versions()
+  await new Promise((resolve) => setTimeout(resolve, 7_500))
+  assert.equal(await versions(), before)
+  await user.ok('stop', 'vm')
+})

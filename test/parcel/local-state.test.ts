@@ -33,6 +33,7 @@ function state(): LocalState {
     moving: null,
     isUnreclaimed: false,
     retention: null,
+    checkpointEvery: null,
     marks: [{ core: hex(32), length: 3, treeHash: hex(32) }],
     announcements: [{ bytes: 'AAAA', signature: hex(64) }]
   }

@@ -147,9 +147,10 @@ export class World {
     try {
       await run()
     } catch (error) {
-      if (!(error instanceof ParcelError) || !REFUSALS.has(error.code)) {
-        throw new Error(`${name} failed`, { cause: error })
-      }
+      const isRefusal =
+        error instanceof ParcelError &&
+        (REFUSALS.has(error.code) || error.message.includes('in new logs meanwhile: do it again'))
+      if (!isRefusal) throw new Error(`${name} failed`, { cause: error })
       this.counts.set(error.code, (this.counts.get(error.code) ?? 0) + 1)
     }
   }
