@@ -13,7 +13,14 @@ import type { Keyring } from '../keys/keyring.js'
 import type { SealingKey } from '../keys/seal.js'
 import { Hedge } from './hedge.js'
 import { keepTree } from './keep-tree.js'
-import { onOtherPast, provenHash, rewind, signatureAt, signedState } from './signed-state.js'
+import {
+  isSignedAt,
+  onOtherPast,
+  provenHash,
+  rewind,
+  signatureAt,
+  signedState
+} from './signed-state.js'
 
 export interface ReadOptions {
   /** Wait for a block that is not here until this aborts; null: do not wait. */
@@ -314,6 +321,11 @@ export class Log {
   /** The writer's signature of what the log was at an earlier length; null: this host cannot sign it. */
   async signatureAt(length: number): Promise<Buffer | null> {
     return this.#keyPair === null ? null : signatureAt(this.#core, length, this.#keyPair)
+  }
+
+  /** Whether its writer has signed what it was at an earlier length. */
+  isSignedAt(length: number, signature: Buffer): Promise<boolean> {
+    return isSignedAt(this.#core, length, signature)
   }
 
   /** Takes the log back to an earlier length that its writer has signed. Throws INTEGRITY when it has not. */

@@ -59,6 +59,21 @@ export async function signatureAt(
   return core.core.verifier.sign(batch, keyPair)
 }
 
+/** Whether the writer of a core has signed what it was at an earlier length. */
+export async function isSignedAt(
+  core: Hypercore,
+  length: number,
+  signature: Buffer
+): Promise<boolean> {
+  const batch = core.core.state.createTreeBatch()
+  try {
+    await batch.restore(length)
+    return core.core.verifier.verify(batch, signature)
+  } catch {
+    return false
+  }
+}
+
 /** Takes a core back to an earlier length, which its writer has signed. Throws when it has not. */
 export async function rewind(core: Hypercore, length: number, signature: Buffer): Promise<void> {
   // As another session would: one of another host's core is read-only.

@@ -67,6 +67,14 @@ export type Fork = Extract<ControlBody, { type: 'forked' }> & {
   sequence: number
 }
 
+/** An honest host has no more pasts of one log than this, and some. */
+const MOST_FORKS = 16
+
+/** Whether what is said of a log can be so. */
+function isFork({ core, start, head, repeated }: Fork): boolean {
+  return head.key.equals(core) && start <= head.length && repeated.length > 0
+}
+
 /**
  * The signed records of a parcel's `control` logs, from all hosts. What follows from them (who is a
  * member, which cores are whose, who holds what) depends on the set of records alone, not on the
@@ -88,6 +96,8 @@ export class Control {
   readonly #current = new Map<string, Current>()
   /** By core, in hex. */
   readonly #drops = new Map<string, Drop[]>()
+  /** By record: the `control` cores in which it stands, in hex. */
+  readonly #stands = new Map<string, Set<string>>()
   /** By core, in hex. */
   readonly #forks = new Map<string, Fork[]>()
   readonly #epochs: Signed[] = []
@@ -146,6 +156,9 @@ export class Control {
       throw new ParcelError('INTEGRITY', 'refused a control record of another parcel')
     }
     const name = id.toString('hex')
+    if (core !== null) {
+      this.#stands.set(name, (this.#stands.get(name) ?? new Set()).add(core.toString('hex')))
+    }
     if (record.body.type === 'receipt') this.#addReceipt(verified, record.body.version, core)
     if (this.#records.has(name)) return false
     this.#records.set(name, verified)
@@ -414,10 +427,30 @@ export class Control {
 
   /** Of a log, by its key in hex, which past counts, in the last word of its writer; null: it has only one. */
   fork(core: string, writer: string): Fork | null {
-    const said = (this.#forks.get(core) ?? []).filter(
-      (fork) => fork.author === writer && this.countsDrop(fork)
-    )
-    return said.toSorted((a, b) => b.sequence - a.sequence)[0] ?? null
+    const said = this.forks(core, writer)
+    return said.length > MOST_FORKS ? null : (said.at(-1) ?? null)
+  }
+
+  /** All that its writer has said of the pasts of a log, in hex, in that order. */
+  forks(core: string, writer: string): readonly Fork[] {
+    return (this.#forks.get(core) ?? [])
+      .filter((fork) => fork.author === writer && this.countsDrop(fork) && isFork(fork))
+      .toSorted((a, b) => a.sequence - b.sequence)
+  }
+
+  /** Whether a record stands in another log than one, or says nothing that would be missed. */
+  standsBeside(signed: SignedRecord, core: Buffer): boolean {
+    const name = this.idOf(signed)
+    if (this.#records.get(name)?.record.body.type === 'receipt') return true
+    return [...(this.#stands.get(name) ?? [])].some((each) => each !== core.toString('hex'))
+  }
+
+  /** Records of whoever that stand in a log. */
+  recordsIn(core: Buffer): SignedRecord[] {
+    const name = core.toString('hex')
+    return [...this.#records]
+      .filter(([id]) => this.#stands.get(id)?.has(name) === true)
+      .map(([, { bytes, signature }]) => ({ bytes, signature }))
   }
 
   /** Logs, in hex, of which somebody says that they have two pasts. */

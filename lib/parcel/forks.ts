@@ -18,6 +18,8 @@ import type { Space } from './space.js'
 
 /** All hosts are asked anew at most so often, ms. */
 const AGAIN = 1_000
+/** A log is taken back no more than so often in a run for one word of its writer. */
+const MOST_REWINDS = 3
 
 interface Parts {
   context: ParcelContext
@@ -32,6 +34,8 @@ interface Parts {
   onRollback: (why: string) => void
   /** Notes that this host goes on in new logs. */
   note: (why: string) => void
+  /** Whether somebody reads a version here, by places as they are. */
+  isLent: () => boolean
   /** One thing at a time appends to this host's logs. */
   exclusive: <T>(work: () => Promise<T>) => Promise<T>
 }
@@ -55,8 +59,12 @@ export class Forks {
   readonly #parts: Parts
   readonly #self: string
   readonly #asked = new WeakSet<Answerer>()
-  /** Logs, in hex, that were taken back since the start. */
-  readonly #rewound = new Set<string>()
+  /** How often a log was taken back since the start for what its writer says, by the record's id in hex. */
+  readonly #rewound = new Map<string, number>()
+  /** Logs, in hex, of which somebody has shown another past. */
+  readonly #suspected = new Set<string>()
+  /** Versions that could not be copied out of a log, by both in hex: not tried again before the next start. */
+  readonly #stuck = new Set<string>()
   #asking: Promise<unknown> = Promise.resolve()
   #heeding: Promise<unknown> | null = null
   #isStale = false
@@ -80,17 +88,26 @@ export class Forks {
   ask(): Promise<void> {
     const fresh = this.#parts.answerers().filter((answerer) => !this.#asked.has(answerer))
     for (const answerer of fresh) this.#asked.add(answerer)
-    const run = this.#asking.then(async () => {
-      for (const answerer of fresh) await this.#ask(answerer)
+    this.#asking = this.#asking.then(async () => {
+      for (const answerer of fresh) {
+        await this.#ask(answerer).catch((error: unknown) => {
+          this.#asked.delete(answerer)
+          this.#failed(error)
+        })
+      }
     })
-    this.#asking = run.catch((error: unknown) => this.#failed(error))
     return this.#asking.then(() => this.#heeding ?? Promise.resolve()).then(() => {})
   }
 
-  /** A peer shows another past of one of this host's logs. */
-  askAgain(log: Log): void {
+  /** A peer shows, or pretends to have, another past of a log. */
+  suspect(log: Log): void {
     const now = performance.now()
-    if (this.#parts.set.writerOf(log.key) !== this.#self || now - this.#askedAgain < AGAIN) return
+    if (this.#parts.set.writerOf(log.key) !== this.#self) {
+      this.#suspected.add(log.key.toString('hex'))
+      this.heed()
+      return
+    }
+    if (now - this.#askedAgain < AGAIN) return
     this.#askedAgain = now
     for (const answerer of this.#parts.answerers()) this.#asked.delete(answerer)
     void this.ask()
@@ -99,9 +116,10 @@ export class Forks {
   /** Looks whether something can be done about logs with two pasts. */
   heed(): void {
     this.#isStale = true
-    this.#heeding ??= this.#heedAll()
-      .catch((error: unknown) => this.#failed(error))
-      .finally(() => (this.#heeding = null))
+    this.#heeding ??= this.#heedAll().finally(() => {
+      this.#heeding = null
+      if (this.#isStale && !this.#isClosed) this.heed()
+    })
   }
 
   get #isClosed(): boolean {
@@ -130,7 +148,7 @@ export class Forks {
         const state = states[i] ?? null
         const length = asked[i]?.length ?? 0
         if (state === null || set.get(log.key) !== log) continue
-        const other = await this.#compare(log, length, state, answerer.host)
+        const other = await this.#compare(log, length, state)
         if (other === 'ahead' && own.current?.logs.includes(log) === true) {
           this.#parts.onRollback('others have more of its logs than this store')
         } else if (other !== null && other !== 'ahead') found.push(other)
@@ -144,8 +162,7 @@ export class Forks {
   async #compare(
     log: Log,
     length: number,
-    state: SignedState,
-    host: string
+    state: SignedState
   ): Promise<OtherPast | 'ahead' | null> {
     const treeHash = await log.provenHash(state)
     if (treeHash === null) return null
@@ -154,23 +171,17 @@ export class Forks {
       return state.length > length ? 'ahead' : null
     }
     const core = log.key.toString('hex')
-    // It is settled: who shows it has not heard so.
-    if (this.#parts.set.control.fork(core, this.#self) !== null) return null
+    // It is settled. Who shows another past has not heard so, or has a third one, and keeps that.
+    if (this.#parts.set.control.forks(core, this.#self).length > 0) return null
     const head = { key: log.key, fork: state.fork, length: state.length, treeHash }
-    return { log, head, start: await this.#start(log, state, host) }
+    return { log, head, start: await this.#start(log, state) }
   }
 
-  /** What this log and a state of it have in common: of the roots, and of what the other host has signed for. */
-  async #start(log: Log, state: SignedState, host: string): Promise<number> {
-    const { control, history } = this.#parts.set
-    const said = [...history.all()]
-      .flatMap(({ id }) => control.receipts(id))
-      .flatMap((receipt) => (receipt.host === host ? receipt.cores : []))
-      .map(({ head }) => head)
-      .filter(({ key, length }) => key.equals(log.key) && length <= state.length)
+  /** What this log and a state of it surely have in common: of the trees below the state's roots all that are here. */
+  async #start(log: Log, state: SignedState): Promise<number> {
     let start = 0
-    for (const { length, treeHash } of [...hashesWithin(state), ...said]) {
-      if (length <= start || length > log.length) continue
+    for (const { length, treeHash } of hashesWithin(state)) {
+      if (length > log.length) break
       if ((await log.head(length)).treeHash.equals(treeHash)) start = length
     }
     return start
@@ -182,6 +193,7 @@ export class Forks {
     return exclusive(async () => {
       if (this.#isClosed) return
       const { publicKey } = context.identity
+      for (const { log } of found) this.#suspected.add(log.key.toString('hex'))
       // While the old logs can still be signed.
       const signed = await Promise.all(
         found.map(async ({ log, head, start }) => {
@@ -190,7 +202,17 @@ export class Forks {
         })
       )
       note('this store was put back to an earlier state and written to')
-      await own.start(set.control.ownRecords(publicKey))
+      const kept = set
+        .logs()
+        .filter((log) => log.kind === 'control' && set.writerOf(log.key) === this.#self)
+        .flatMap(({ key }) => set.control.recordsIn(key))
+      const records = new Map(
+        [...set.control.ownRecords(publicKey), ...kept].map((record) => [
+          set.control.idOf(record),
+          record
+        ])
+      )
+      await own.start([...records.values()])
       await author.repeat()
       const repeated = await own.require().meta.head()
       const none = Buffer.alloc(0)
@@ -208,22 +230,32 @@ export class Forks {
     while (this.#isStale && !this.#isClosed) {
       this.#isStale = false
       for (const core of set.control.forkedCores) {
-        const log = set.get(Buffer.from(core, 'hex'))
-        const fork = set.control.fork(core, set.writerOf(Buffer.from(core, 'hex')) ?? '')
-        if (log === null || fork === null) continue
-        if (await this.#isOther(log, fork)) await this.#settle(log, fork)
-        await this.#findStrays(log, fork)
+        // What one writer says keeps no other from being heeded.
+        await this.#heedOne(Buffer.from(core, 'hex')).catch((error: unknown) => this.#failed(error))
       }
     }
   }
 
+  async #heedOne(core: Buffer): Promise<void> {
+    const { set } = this.#parts
+    const log = set.get(core)
+    const writer = await set.provenWriterOf(core)
+    const fork = writer === null ? null : set.control.fork(core.toString('hex'), writer)
+    if (log === null || fork === null) return
+    await this.#findStrays(log, fork)
+    if (await this.#isOther(log, fork)) await this.#settle(log, fork)
+    const now = set.get(core)
+    if (now !== null) await this.#findStrays(now, fork)
+  }
+
   /** Whether a log is here in another past than the one that counts, as far as can be told. */
-  async #isOther(log: Log, { start, head }: Fork): Promise<boolean> {
-    if (log.length <= start) return false
+  async #isOther(log: Log, { id, start, head }: Fork): Promise<boolean> {
+    const rewound = this.#rewound.get(id.toString('hex')) ?? 0
+    if (log.length <= start || rewound >= MOST_REWINDS) return false
     if (log.length >= head.length) {
       return !(await log.head(head.length)).treeHash.equals(head.treeHash)
     }
-    return !this.#rewound.has(log.key.toString('hex'))
+    return this.#suspected.has(log.key.toString('hex'))
   }
 
   async #settle(log: Log, fork: Fork): Promise<void> {
@@ -236,26 +268,36 @@ export class Forks {
     }
     // Who cannot read it cannot tell what would be lost.
     if (keyring.isBlind) return
+    const repeated = set.get(fork.repeated.key)
+    const isThere = repeated !== null && repeated.length >= fork.repeated.length
+    const isAuthors = (await set.provenWriterOf(fork.repeated.key)) === fork.author
+    if (!isThere || !isAuthors || !repeated.has(0, fork.repeated.length)) return
     if (log.kind !== 'data') {
-      const repeated = set.get(fork.repeated.key)
-      const isThere = repeated !== null && repeated.length >= fork.repeated.length
-      if (!isThere || !repeated.has(0, fork.repeated.length)) return
+      // There may be a past that its writer has never seen.
+      if (!(await set.isSaidElsewhere(log, fork.start))) return
     } else {
+      const nameOf = ({ id }: Known): string => `${id.toString('hex')} ${core}`
       const touched = (): Known[] => this.#touched(log, fork)
       const role = set.control.members.roles.get(this.#self)
       if (role !== undefined && mayWrite(role)) {
         const isRescued = ({ version }: Known): boolean =>
           fork.author === this.#self || version.author.toString('hex') !== fork.author
-        const wanted = (): Known[] => touched().filter(isRescued)
+        const wanted = (): Known[] =>
+          touched().filter((known) => isRescued(known) && !this.#stuck.has(nameOf(known)))
         const quiet: Work = { report() {}, note() {}, signal: this.#closed.signal }
-        if (wanted().length > 0) await space.rescue(wanted, new Map([[core, fork.start]]), quiet)
+        if (wanted().length > 0) {
+          await space.rescue(wanted, new Map([[core, fork.start]]), quiet)
+          for (const known of wanted()) this.#stuck.add(nameOf(known))
+        }
       }
       // Others are about to say where those are now.
       if (touched().length > 0) return
     }
     await exclusive(async () => {
-      if (this.#isClosed) return
-      this.#rewound.add(core)
+      if (this.#isClosed || this.#parts.isLent()) return
+      const name = fork.id.toString('hex')
+      this.#rewound.set(name, (this.#rewound.get(name) ?? 0) + 1)
+      this.#suspected.delete(core)
       await set.rewind(log, fork.start, fork.signature)
     })
   }

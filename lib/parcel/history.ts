@@ -60,6 +60,8 @@ export class History {
   readonly #parcel: Buffer
   /** Every version that was heard of, and where it stands; not all count. */
   readonly #heard = new Map<string, { known: Known; core: Buffer; index: number }>()
+  /** By version: the `meta` cores in which its record stands, in hex. */
+  readonly #stands = new Map<string, Set<string>>()
   readonly #counts: Counts
   readonly #standing: Standing
   readonly #versions = new Map<string, Known>()
@@ -111,11 +113,18 @@ export class History {
     }
     const known = { id: versionId(bytes), version }
     const name = known.id.toString('hex')
+    this.#stands.set(name, (this.#stands.get(name) ?? new Set()).add(core.toString('hex')))
     const counts = this.#counts(author.toString('hex'), core, index)
     // It may stand in several logs of its author, and count in one of them.
     if (counts || !this.#heard.has(name)) this.#heard.set(name, { known, core, index })
     if (counts) this.#add(name, known)
     return known
+  }
+
+  /** Whether the record of a version stands in another log than one. */
+  standsBeside(id: Buffer, core: Buffer): boolean {
+    const cores = this.#stands.get(id.toString('hex')) ?? new Set()
+    return [...cores].some((each) => each !== core.toString('hex'))
   }
 
   /** Looks anew which versions count: who may write has changed. */

@@ -12,7 +12,7 @@ import { decodeSigned, mayWrite, type Control, type FormerData } from './control
 import type { Members } from './membership.js'
 import { kept } from './kept.js'
 import { SaidByHosts } from './said-by-hosts.js'
-import type { History } from './history.js'
+import { versionId, type History } from './history.js'
 
 /** More incarnations of one host are not opened: each costs cores, and a hostile member could announce any number. */
 const MAX_INCARNATIONS = 256
@@ -135,6 +135,35 @@ export class LogSet {
     return this.#logs.get(key.toString('hex'))?.host ?? null
   }
 
+  /** Who writes a log, in hex, as its own header says; null: that is not known here. */
+  async provenWriterOf(key: Buffer): Promise<string | null> {
+    const open = this.#logs.get(key.toString('hex'))
+    if (open === undefined || open.claims !== null) return null
+    if (!open.isProven && !(await this.#isHeaderRead(open))) return null
+    return open.isProven ? open.host : null
+  }
+
+  /** Whether all that is said in a log of records from a block on is said in other logs too. */
+  async isSaidElsewhere(log: Log, from: number): Promise<boolean> {
+    for (let index = Math.max(from, 1); index < log.length; index++) {
+      if (!log.has(index)) continue
+      try {
+        const body = await log.read(index)
+        if (log.kind === 'control') {
+          if (!this.control.standsBeside(decodeSigned(body), log.key)) return false
+          continue
+        }
+        const record = decodeMetaRecord(body)
+        if (record.type !== 'version') continue
+        if (!this.history.standsBeside(versionId(record.bytes), log.key)) return false
+      } catch (error) {
+        // What this software cannot read it cannot miss; of what it has no key for it knows nothing.
+        if (ParcelError.from(error).code !== 'INTEGRITY') return false
+      }
+    }
+    return true
+  }
+
   nameOf(host: string): string {
     return this.hostNames.get(host) ?? host.slice(0, 8)
   }
@@ -169,6 +198,9 @@ export class LogSet {
     await this.#refreshing?.catch(() => {})
     const open = this.#logs.get(name)
     if (open?.log !== log || this.#isClosed) return
+    if (start > 0 && !(await log.isSignedAt(start, signature))) {
+      throw new ParcelError('INTEGRITY', 'a log cannot be taken back: its signature is wrong')
+    }
     open.stop()
     if (start > 0) await log.rewind(start, signature)
     // Nobody reads records of it meanwhile, or opens it.

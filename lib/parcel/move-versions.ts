@@ -23,6 +23,8 @@ export interface MoveRequest {
   from: ReadonlyMap<string, number>
   /** Logs of this host that hold things still, besides the new one. */
   stays: () => readonly Log[]
+  /** Whether this host goes on in the new log although nothing had to be copied. */
+  isAlways: boolean
   /** Throws RUNNING while somebody reads what would be moved. */
   requireUnread: () => void
   /** Called with the bytes of each item that was copied. */
@@ -36,8 +38,9 @@ export interface MoveRequest {
  */
 export async function moveVersions(
   { set, own, context, exclusive }: Parts,
-  { wanted, from, stays, requireUnread, onMoved, work }: MoveRequest
+  { wanted, from, stays, isAlways, requireUnread, onMoved, work }: MoveRequest
 ): Promise<void> {
+  requireUnread()
   const to = await own.startMove()
   const move = new Move({ set, context, to, from, work, onMoved })
   const done = new Map<string, MovedVersion>()
@@ -65,6 +68,10 @@ export async function moveVersions(
     requireUnread()
     await own.requireSameLogs(to)
     await moveAll()
+    if (done.size === 0 && !isAlways) {
+      await own.abandonMove(to)
+      return
+    }
     const head = await to.head()
     const records = [...done.values()].flatMap(({ places, others, trace }) => [
       ...(trace === null ? [] : [encodeMetaRecord({ type: 'trace', trace })]),

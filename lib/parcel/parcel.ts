@@ -117,7 +117,7 @@ export class Parcel {
       onWhole: (log) => this.#mirrored(log),
       onMissing: (log, blocks) => this.synthesis.fill(log, blocks),
       onRollback: (why) => this.#rolledBack(why),
-      onOtherPast: (log) => this.forks.askAgain(log),
+      onOtherPast: (log) => this.forks.suspect(log),
       isLetGo: (core) => this.space.isLetGo(core),
       onAbandoned: (cores) => this.#abandon(cores)
     })
@@ -191,6 +191,7 @@ export class Parcel {
       answerers: () => this.synthesis.answerers(),
       onRollback: (why) => this.#rolledBack(why),
       note: (why) => this.#noteRollback(why),
+      isLent: () => this.lending.isLent,
       exclusive: (work) => this.#exclusive(work)
     })
     this.answers = new Answers(this.#set, this.space, this.leases)

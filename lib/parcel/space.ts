@@ -395,6 +395,7 @@ export class Space {
       wanted: () => this.#needed(isNeeded),
       from: new Map([...from].map((core) => [core, 0])),
       stays: () => stays,
+      isAlways: true,
       requireUnread: () => this.#requireUnread(),
       work,
       onMoved: (bytes) => {
@@ -407,7 +408,7 @@ export class Space {
 
   /**
    * Copies what versions need of some logs of whoever, in hex, each from a block on, into a new log of this
-   * host. Throws RUNNING, DISK_FULL.
+   * host; without any to copy nothing is changed. Throws DISK_FULL.
    */
   async rescue(
     wanted: () => readonly Known[],
@@ -420,11 +421,13 @@ export class Space {
       const named = set.history.cores()
       return set.logs().filter((log) => isOwn(log) && named.has(log.key.toString('hex')))
     }
-    const requireUnread = (): void => this.#requireUnread()
+    // What is read from where it is goes on being there.
+    const requireUnread = (): void => {}
     await moveVersions(this.#parts, {
       wanted,
       from,
       stays,
+      isAlways: false,
       requireUnread,
       work,
       onMoved: () => {}

@@ -104,6 +104,7 @@ declare module 'hypercore' {
         truncate(length: number, fork: number, options: { signature: Buffer }): Promise<void>
       }
       readonly verifier: {
+        verify(batch: TreeBatch, signature: Buffer): boolean
         sign(batch: TreeBatch, keyPair: { publicKey: Buffer; secretKey: Buffer }): Buffer
       }
       /** Called with a proof of another state of the core that a peer shows. */

@@ -3,7 +3,10 @@ import { randomBytes } from 'node:crypto'
 import { cp, mkdir, readdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
-import type { Host } from '../../lib/index.js'
+import { setTimeout } from 'node:timers/promises'
+import { openHome, type Host } from '../../lib/index.js'
+import { encodeSigned, signControl } from '../../lib/parcel/control.js'
+import { inParcel } from '../parcel/parcels.js'
 import { assertSame, snapshot, type Snapshot } from '../parcel/trees.js'
 import { eventually, TestHosts } from '../support/hosts.js'
 
@@ -175,4 +178,97 @@ test('a third host that took the wrong past for the log comes round, with what i
   await hosts.net.open('office')
   await hosts.areWhole(['laptop', 'desk', 'office'])
   for (const name of ['laptop', 'desk', 'office']) await hosts.areTrue(name)
+})
+
+test('three pasts of one home: what only a third host has stays there, whoever else agrees on what', async (t) => {
+  const hosts = await Hosts.start(t, ['desk', 'office'])
+  await hosts.areWhole(['desk', 'office'])
+  for (const name of ['desk', 'office', 'laptop']) await hosts.net.stop(name)
+  const putBack = await hosts.copy('laptop')
+  for (const [other, file] of [
+    ['desk', 'past-of-the-desk'],
+    ['office', 'past-of-the-office']
+  ] as const) {
+    await hosts.net.open('laptop')
+    await hosts.suspend('laptop', file, { offline: true })
+    const [id = ''] = [...hosts.made.keys()].slice(-1)
+    await hosts.net.open(other)
+    await eventually(async () => {
+      const all = await hosts.host(other).log('p')
+      return all.some((version) => version.id === id && version.isHere) || null
+    }, file)
+    await hosts.net.stop(other)
+    await hosts.net.stop('laptop')
+    await putBack()
+  }
+  await hosts.net.open('laptop')
+  await hosts.suspend('laptop', 'past-of-its-own', { offline: true })
+  await hosts.net.open('office')
+  const all = new Map(hosts.made)
+  const [first = '', third = ''] = [...all.keys()]
+  hosts.made.delete(third)
+  await hosts.areWhole(['laptop', 'office'])
+  await hosts.net.open('desk')
+  await hosts.suspend('laptop', 'later')
+  const later = [...hosts.made.keys()].at(-1) ?? ''
+  await eventually(async () => {
+    const log = await hosts.host('desk').log('p')
+    return log.some(({ id, isHere }) => id === later && isHere) || null
+  }, 'what comes later on the desk')
+  // Also after a restart.
+  for (const name of ['laptop', 'desk', 'office']) {
+    await hosts.net.stop(name)
+    await hosts.net.open(name)
+  }
+  await setTimeout(1_000)
+  hosts.made.clear()
+  for (const id of [first, third]) hosts.made.set(id, all.get(id) ?? assert.fail(id))
+  await hosts.areTrue('desk')
+})
+
+test('what a member makes up about its own logs is fetched again a few times, and no more', async (t) => {
+  const hosts = await Hosts.start(t, ['desk'])
+  await hosts.areWhole(['desk'])
+  await hosts.net.stop('desk')
+  await inParcel(hosts.net.home('desk'), 'p', async (parcel) => {
+    const { identity } = await openHome(hosts.net.home('desk'))
+    const own = parcel.logs().filter((log) => log.isOwn)
+    const [control, meta] = (['control', 'meta'] as const).map((kind) =>
+      own.find((log) => log.kind === kind)
+    )
+    assert.ok(control && meta)
+    const truth = await meta.head()
+    for (const [n, lie] of [
+      { start: 0, signature: Buffer.alloc(0) },
+      { start: 1, signature: randomBytes(64) }
+    ].entries()) {
+      const record = signControl(identity, {
+        parcel: parcel.id,
+        sequence: parcel.control.count(identity.publicKey) + n,
+        epoch: 0,
+        parents: parcel.control.parents(64),
+        created: Date.now(),
+        body: {
+          type: 'forked',
+          core: meta.key,
+          ...lie,
+          head: { ...truth, treeHash: randomBytes(32) },
+          repeated: truth
+        }
+      })
+      await control.append([[encodeSigned(record)]])
+    }
+  })
+  await hosts.net.open('desk')
+  const received = async (): Promise<number> =>
+    (await hosts.host('laptop').status('p')).peers[0]?.received ?? 0
+  await eventually(async () => ((await received()) > 0 ? true : null), 'the lies')
+  await setTimeout(2_000)
+  const before = await received()
+  assert.ok(before < 200_000, `${before} bytes`)
+  await setTimeout(2_000)
+  assert.equal(await received(), before)
+  // Nobody minds otherwise.
+  await hosts.suspend('laptop', 'later')
+  await hosts.areWhole(['laptop', 'desk'])
 })
