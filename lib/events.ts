@@ -2,7 +2,6 @@ import { join } from 'node:path'
 import { z } from 'zod'
 import { ParcelError } from './errors.js'
 import { readSealed, writeSealed } from './keys/at-rest.js'
-import { hasCode } from './paths.js'
 
 /** What happened with a parcel of this host. */
 export const EVENTS = [
@@ -39,6 +38,8 @@ export interface HostEvent {
 /** More are not kept. */
 const MOST = 1_000
 const FILE = 'events'
+/** So long a new one may be lost with a kill, ms. */
+const SOON = 5_000
 
 const schema = z.array(
   z.strictObject({
@@ -60,6 +61,7 @@ export class Events {
   readonly #listeners = new Set<() => void>()
   readonly #events: HostEvent[]
   #isSaved = true
+  #soon: NodeJS.Timeout | null = null
   #saving: Promise<void> = Promise.resolve()
 
   private constructor(path: string, key: Buffer, clock: () => number, events: HostEvent[]) {
@@ -88,6 +90,11 @@ export class Events {
     const added = { number, at: this.#clock(), ...event }
     this.#events.push(added)
     this.#isSaved = false
+    // Numbers are to go on after a kill: soon, but not for each of many.
+    this.#soon ??= setTimeout(() => {
+      this.#soon = null
+      void this.save()
+    }, SOON).unref()
     if (this.#events.length > MOST) this.#events.shift()
     for (const listener of this.#listeners) listener()
   }
@@ -110,18 +117,16 @@ export class Events {
     await added
   }
 
-  /** Makes durable what there is, as far as it can be. */
+  /** Makes durable what there is, as far as it can be: nothing depends on it. */
   save(): Promise<void> {
-    const save = async (): Promise<void> => {
+    this.#saving = this.#saving.then(async () => {
       if (this.#isSaved) return
       this.#isSaved = true
       const bytes = Buffer.from(JSON.stringify(this.#events))
-      await writeSealed(this.#path, this.#key, bytes).catch((error: unknown) => {
-        // Without the home, or room in it, nothing can be kept; what is wrong with those others say.
-        if (!hasCode(error, 'ENOENT', 'ENOSPC', 'EDQUOT', 'EROFS')) throw error
+      await writeSealed(this.#path, this.#key, bytes).catch(() => {
+        this.#isSaved = false
       })
-    }
-    this.#saving = this.#saving.then(save)
+    })
     return this.#saving
   }
 }

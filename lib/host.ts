@@ -133,7 +133,7 @@ export class Host {
       home,
       parcels: this.#parcels,
       events,
-      suspend: (name, options) => this.suspend(name, options)
+      suspend: (parcel, options) => this.suspend(parcel.name, options)
     })
     this.checkpoints = new Checkpoints({
       parcels,
@@ -148,6 +148,7 @@ export class Host {
     this.home = home
     this.#context = context
     this.#swarm = new Swarm(home.identity.keyPair, bootstrap)
+    limits.isHere = (host) => this.#swarm.isHere(host)
     this.versions = new Versions({
       home,
       parcels: this.#parcels,
@@ -576,7 +577,7 @@ export class Host {
 
   /** Ends all network traffic and closes the store. Running machines go on. */
   async close(): Promise<void> {
-    this.remoteSuspend.close()
+    await this.remoteSuspend.close()
     this.limits.close()
     await this.checkpoints.close()
     this.#watch.close()

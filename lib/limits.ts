@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { z } from 'zod'
 import { ParcelError } from './errors.js'
 import { writeFileAtomic } from './keys/at-rest.js'
+import { hasCode } from './paths.js'
 import { RateLimit } from './log/rate-limit.js'
 import type { Parcel } from './parcel/parcel.js'
 import type { ParcelList } from './parcel-list.js'
@@ -60,6 +61,9 @@ export class Limits {
   readonly #now: () => Date
   readonly #state: State
   #timer: NodeJS.Timeout | undefined
+  #saving: Promise<void> = Promise.resolve()
+  /** Hosts that are folders here, in hex: nothing of what goes to them goes over the network. */
+  isHere: (host: string) => boolean = () => false
 
   private constructor(path: string, parcels: ParcelList, now: () => Date, state: State) {
     this.#path = path
@@ -79,9 +83,11 @@ export class Limits {
     now: () => Date = () => new Date()
   ): Promise<Limits> {
     const path = join(home, FILE)
-    const text = await readFile(path, 'utf8').catch(() => null)
-    if (text === null) return new Limits(path, parcels, now, structuredClone(NOTHING))
     try {
+      const text = await readFile(path, 'utf8').catch((error: unknown) => {
+        if (!hasCode(error, 'ENOENT')) throw error
+        return JSON.stringify(NOTHING)
+      })
       return new Limits(path, parcels, now, schema.parse(JSON.parse(text)))
     } catch (error) {
       throw new ParcelError(
@@ -115,21 +121,21 @@ export class Limits {
     const parsed = limitRule.parse(rule)
     const isSame = ({ between }: LimitRule): boolean =>
       JSON.stringify(between) === JSON.stringify(parsed.between)
-    const rules = this.#state.rules.filter((each) => !isSame(each))
     const isLimit = [parsed.up, parsed.down, parsed.peerUp].some((each) => each !== null)
-    if (isLimit) rules.push(parsed)
-    if (rules.length > MOST_RULES) {
+    await this.#save((state) => {
+      const rules = state.rules.filter((each) => !isSame(each))
+      if (isLimit) rules.push(parsed)
+      if (rules.length <= MOST_RULES) return { rules }
       throw new ParcelError('USAGE', `at most ${MOST_RULES} times of the day can have limits`)
-    }
-    await this.#save({ rules })
+    })
   }
 
   async clear(): Promise<void> {
-    await this.#save({ rules: [] })
+    await this.#save(() => ({ rules: [] }))
   }
 
   async setMetered(isMetered: boolean): Promise<void> {
-    await this.#save({ isMetered })
+    await this.#save(() => ({ isMetered }))
   }
 
   /**
@@ -138,12 +144,14 @@ export class Limits {
    */
   async setPaused(parcel: Parcel | null, isPaused: boolean): Promise<void> {
     if (parcel === null) {
-      await this.#save(isPaused ? { isPaused } : { isPaused, paused: [] })
+      await this.#save(() => (isPaused ? { isPaused } : { isPaused, paused: [] }))
       return
     }
     const id = parcel.id.toString('hex')
-    const others = this.#state.paused.filter((each) => each !== id)
-    await this.#save({ paused: isPaused ? [...others, id] : others })
+    await this.#save((state) => {
+      const others = state.paused.filter((each) => each !== id)
+      return { paused: isPaused ? [...others, id] : others }
+    })
   }
 
   /**
@@ -157,11 +165,13 @@ export class Limits {
 
   /** Runs what sends a block to a host, in hex, when that may go. */
   sending(host: string, send: () => Promise<void>): Promise<void> {
+    if (this.isHere(host)) return send()
     return this.#peer(host).run(() => this.up.run(send))
   }
 
   /** So much went to and came from a host, in hex. */
   spent(host: string, { received, sent }: { received: number; sent: number }): void {
+    if (this.isHere(host)) return
     this.down.spend(received)
     this.up.spend(sent)
     this.#peer(host).spend(sent)
@@ -204,11 +214,17 @@ export class Limits {
     for (const parcel of this.#parcels.all) this.heed(parcel)
   }
 
-  async #save(change: Partial<State>): Promise<void> {
-    Object.assign(this.#state, change)
-    this.#apply()
-    const isNothing = JSON.stringify(this.#state) === JSON.stringify(NOTHING)
-    if (isNothing) await rm(this.#path, { force: true })
-    else await writeFileAtomic(this.#path, Buffer.from(`${JSON.stringify(this.#state)}\n`))
+  /** One change after the other, each in force once it will be so after a restart too. */
+  #save(change: (state: State) => Partial<State>): Promise<void> {
+    const run = this.#saving.then(async () => {
+      const next = { ...this.#state, ...change(this.#state) }
+      const isNothing = JSON.stringify(next) === JSON.stringify(NOTHING)
+      if (isNothing) await rm(this.#path, { force: true })
+      else await writeFileAtomic(this.#path, Buffer.from(`${JSON.stringify(next)}\n`))
+      Object.assign(this.#state, next)
+      this.#apply()
+    })
+    this.#saving = run.catch(() => {})
+    return run
   }
 }

@@ -10,6 +10,7 @@ import { randomBytes } from './keys/identity.js'
 import { memberNamed } from './names.js'
 import { notifyUser } from './notify.js'
 import { mayWrite } from './parcel/control.js'
+import type { Known } from './parcel/history.js'
 import type { Parcel } from './parcel/parcel.js'
 import type { ParcelList } from './parcel-list.js'
 import { Task, type Work } from './progress.js'
@@ -18,19 +19,29 @@ import { Task, type Work } from './progress.js'
 const POLL = 500
 /** Outcomes that are remembered for who asks late. */
 const MOST_ENDED = 64
+/** Who has not asked how far it is for so long has gone, ms. */
+const GONE = 5_000
+/** No machine takes longer to be suspended, ms. */
+const LONGEST = 6 * 3_600_000
+/** What is written down as a refusal where it was asked. */
+const REFUSALS: ReadonlySet<string> = new Set(['FORBIDDEN', 'RUNNING'])
 
 interface Parts {
   home: Home
   parcels: ParcelList
   events: Events
-  suspend: (name: string, options: { message: string }) => PromiseLike<SuspendResult>
+  suspend: (parcel: Parcel, options: { message: string }) => PromiseLike<SuspendResult>
 }
 
 /** A suspend that another host has asked for. */
 interface Asked {
-  id: string
-  /** Who has asked, as it calls itself. */
+  /** All requests that wait for it: of one host each, in hex, and its number. */
+  ids: Set<string>
+  /** Who asked first, in hex, and as it calls itself. */
+  host: string
   by: string
+  /** When somebody last asked how far it is, by `performance.now`. */
+  heard: number
   state: RemoteSuspendState
   /** By `performance.now`. */
   begins: number
@@ -45,15 +56,24 @@ export class RemoteSuspend {
   readonly #parts: Parts
   readonly #waiting = new Map<Parcel, Asked>()
   readonly #ended = new Map<string, RemoteSuspendState>()
+  /** By host, in hex: when a question of its that was refused was written down. */
+  readonly #refused = new Map<string, number>()
   readonly #closed = new AbortController()
+  #running: Promise<unknown> = Promise.resolve()
 
   /** @internal */
   constructor(parts: Parts) {
     this.#parts = parts
   }
 
-  close(): void {
+  async close(): Promise<void> {
     this.#closed.abort()
+    await this.#running
+  }
+
+  /** Whether a suspend that was asked for is to come, or under way. */
+  get isAwaited(): boolean {
+    return this.#waiting.size > 0
   }
 
   /**
@@ -79,19 +99,17 @@ export class RemoteSuspend {
       const common = { parcel: name, host: called, version: null }
       const text = `asked ${called} to suspend "${name}"`
       events.add({ ...common, type: 'suspend-asked', text })
+      const before = new Set([...parcel.history.all()].map(({ id }) => id.toString('hex')))
       try {
-        const version = await this.#follow(parcel, other, { grace, timeout }, work)
-        const id = version.toString('hex')
-        events.add({
-          ...common,
-          version: id,
-          type: 'suspended',
-          text: `${called} has suspended "${name}"`
-        })
-        return { version: await this.#arrival(parcel, version, timeout, work) }
+        const id = await this.#follow(parcel, other, { grace, timeout }, work)
+        if (before.has(id.toString('hex'))) throw liar(called)
+        const known = await this.#arrival(parcel, id, { author: other, timeout }, work)
+        const done = `${called} has suspended "${name}"`
+        events.add({ ...common, version: id.toString('hex'), type: 'suspended', text: done })
+        return { version: await describeVersion(parcel, known, home) }
       } catch (error) {
-        const { message } = ParcelError.from(error)
-        events.add({ ...common, type: 'suspend-refused', text: message })
+        const { code, message } = ParcelError.from(error)
+        if (REFUSALS.has(code)) events.add({ ...common, type: 'suspend-refused', text: message })
         throw error
       } finally {
         await events.save()
@@ -117,7 +135,7 @@ export class RemoteSuspend {
   pending(parcel: Parcel): { host: string; left: number } | null {
     const asked = this.#waiting.get(parcel)
     if (asked === undefined) return null
-    return { host: asked.by, left: Math.max(0, Math.round(asked.begins - performance.now())) }
+    return { host: asked.by, left: leftOf(asked) }
   }
 
   /**
@@ -132,27 +150,30 @@ export class RemoteSuspend {
     const id = `${host} ${asked.toString('hex')}`
     const ended = this.#ended.get(id)
     if (ended !== undefined) return ended
-    const known = this.#waiting.get(parcel)
-    if (known !== undefined) {
-      // Of several who ask all are told of the one.
-      if (known.state.state !== 'waiting') return known.state
-      return { state: 'waiting', left: Math.max(0, Math.round(known.begins - performance.now())) }
-    }
     const by = parcel.hostName(host)
     const role = parcel.control.members.roles.get(host)
     const { events } = this.#parts
     const common = { parcel: parcel.name, host: by, version: null }
     if (role === undefined || !mayWrite(role)) {
-      const text = `${by}, a ${role ?? 'stranger'}, asked for a suspend: refused`
-      events.add({ ...common, type: 'suspend-refused', text })
-      parcel.problem(host, 'asked for a suspend, which it must not: refused')
-      return this.#end(id, { state: 'failed', code: 'FORBIDDEN' })
+      this.#noteRefused(parcel, host, role ?? 'stranger')
+      return { state: 'failed', code: 'FORBIDDEN' }
     }
+    const known = this.#waiting.get(parcel)
+    if (known !== undefined) {
+      // Of several who ask all get the outcome of the one.
+      if (known.ids.size < MOST_ENDED) known.ids.add(id)
+      known.heard = performance.now()
+      if (known.state.state !== 'waiting') return known.state
+      return { state: 'waiting', left: leftOf(known) }
+    }
+    const now = performance.now()
     const request: Asked = {
-      id,
+      ids: new Set([id]),
+      host,
       by,
+      heard: now,
       state: { state: 'waiting', left: grace },
-      begins: performance.now() + grace,
+      begins: now + grace,
       refuse: new AbortController()
     }
     this.#waiting.set(parcel, request)
@@ -160,30 +181,63 @@ export class RemoteSuspend {
     const text = `${by} asks that "${parcel.name}" is suspended: in ${seconds} s`
     events.add({ ...common, type: 'suspend-asked', text })
     notifyUser(`${text}. 'hyperparcel suspend ${parcel.name} --refuse' keeps it running`)
-    void this.#run(parcel, request, grace)
+    const run = this.#run(parcel, request)
+    this.#running = Promise.all([this.#running, run])
     return request.state
   }
 
-  async #run(parcel: Parcel, asked: Asked, grace: number): Promise<void> {
+  /** Once a minute for each host: nobody is to fill what is kept of what happened. */
+  #noteRefused(parcel: Parcel, host: string, what: string): void {
+    const now = performance.now()
+    if (now - (this.#refused.get(host) ?? -Infinity) < 60_000) return
+    this.#refused.set(host, now)
+    const by = parcel.hostName(host)
+    const text = `${by}, a ${what}, asked for a suspend: refused`
+    const common = { parcel: parcel.name, host: by, version: null }
+    this.#parts.events.add({ ...common, type: 'suspend-refused', text })
+    parcel.problem(host, 'asked for a suspend, which it must not: refused')
+  }
+
+  async #run(parcel: Parcel, asked: Asked): Promise<void> {
     const { events, suspend } = this.#parts
-    const common = { parcel: parcel.name, host: asked.by }
+    const common = { parcel: parcel.name, host: asked.by, version: null }
     const signal = AbortSignal.any([asked.refuse.signal, this.#closed.signal])
+    const end = (state: RemoteSuspendState): void => {
+      for (const id of asked.ids) this.#end(id, state)
+    }
     try {
-      await setTimeout(grace, undefined, { signal, ref: false })
+      await setTimeout(leftOf(asked), undefined, { signal })
+      this.#requireWanted(parcel, asked)
       asked.state = { state: 'suspending' }
-      const { version } = await suspend(parcel.name, { message: `asked for by ${asked.by}` })
-      this.#end(asked.id, { state: 'done', version: Buffer.from(version.id, 'hex') })
+      const { version } = await suspend(parcel, { message: `asked for by ${asked.by}` })
+      end({ state: 'done', version: Buffer.from(version.id, 'hex') })
       const text = `suspended for ${asked.by}`
       events.add({ ...common, type: 'suspended', version: version.id, text })
     } catch (error) {
-      const isRefused = signal.aborted
+      // Nobody has decided anything: who asks again begins anew.
+      if (this.#closed.signal.aborted && asked.state.state === 'waiting') return
+      const isRefused = asked.refuse.signal.aborted
       const { code, message } = ParcelError.from(error)
-      this.#end(asked.id, { state: 'failed', code: isRefused ? 'INTERRUPTED' : code })
+      end({ state: 'failed', code: isRefused ? 'INTERRUPTED' : code })
       const text = isRefused ? `kept running, though ${asked.by} asked for it` : message
-      events.add({ ...common, type: 'suspend-refused', version: null, text })
+      events.add({ ...common, type: 'suspend-refused', text })
     } finally {
       this.#waiting.delete(parcel)
       await events.save()
+    }
+  }
+
+  /** Whether it is still to be done when the grace is over. */
+  #requireWanted(parcel: Parcel, { host, by, heard }: Asked): void {
+    if (this.#parts.parcels.withId(parcel.id) !== parcel) {
+      throw new ParcelError('UNKNOWN_PARCEL', `"${parcel.name}" was removed here`)
+    }
+    const role = parcel.control.members.roles.get(host)
+    if (role === undefined || !mayWrite(role)) {
+      throw new ParcelError('FORBIDDEN', `${by} may not ask for that any more`)
+    }
+    if (performance.now() - heard > GONE) {
+      throw new ParcelError('UNREACHABLE', `${by} has gone meanwhile: it is kept running`)
     }
   }
 
@@ -203,7 +257,9 @@ export class RemoteSuspend {
   ): Promise<Buffer> {
     const called = parcel.hostName(host)
     const question = { kind: 'suspend', id: randomBytes(16), grace } as const
-    let deadline = performance.now() + timeout
+    // Whatever is said there: no longer than what was asked for, but for the suspend itself.
+    const began = performance.now()
+    let deadline = began + timeout
     for (;;) {
       work.signal.throwIfAborted()
       const there = parcel.synthesis.answerers().find((each) => each.host === host)
@@ -212,17 +268,14 @@ export class RemoteSuspend {
       if (answer?.state === 'failed') throw failure(answer.code, called, parcel.name)
       if (answer?.state === 'waiting') {
         const seconds = Math.ceil(answer.left / 1_000)
-        deadline = performance.now() + answer.left + timeout
-        work.report({
-          step: `${called} suspends it in ${seconds} s`,
-          done: 0,
-          total: 0,
-          unit: 'blocks'
-        })
+        const step = `${called} suspends it in ${seconds} s`
+        // Another host may have asked before, with more patience.
+        const most = began + Math.max(grace, Math.min(answer.left, MAX_GRACE)) + timeout
+        if (deadline < most && deadline === began + timeout) deadline = most
+        work.report({ step, done: 0, total: 0, unit: 'blocks' })
       }
-      // It may take as long as its machine is large.
       if (answer?.state === 'suspending') {
-        deadline = performance.now() + timeout
+        deadline = Math.max(deadline, Math.min(performance.now() + timeout, began + LONGEST))
         work.report({ step: `${called} suspends it`, done: 0, total: 0, unit: 'blocks' })
       }
       if (performance.now() > deadline) {
@@ -235,19 +288,41 @@ export class RemoteSuspend {
     }
   }
 
-  async #arrival(parcel: Parcel, id: Buffer, timeout: number, work: Work): Promise<VersionInfo> {
+  /** The version, when all of it is here. Throws INTEGRITY for one of another host, UNREACHABLE. */
+  async #arrival(
+    parcel: Parcel,
+    id: Buffer,
+    { author, timeout }: { author: string; timeout: number },
+    work: Work
+  ): Promise<Known> {
     const deadline = performance.now() + timeout
     let known = parcel.history.get(id)
     while (known === null) {
       if (performance.now() > deadline) {
-        throw new ParcelError('UNREACHABLE', 'it is suspended, and its version has not arrived yet')
+        const called = parcel.hostName(author)
+        throw new ParcelError(
+          'UNREACHABLE',
+          `${called} says that it is suspended, and no such version has come yet`
+        )
       }
       await setTimeout(25, undefined, { signal: work.signal })
       known = parcel.history.get(id)
     }
+    if (known.version.author.toString('hex') !== author) throw liar(parcel.hostName(author))
     await parcel.availability.fetch(known, { timeout }, work)
-    return describeVersion(parcel, known, this.#parts.home)
+    return known
   }
+}
+
+function leftOf({ begins }: Asked): number {
+  return Math.max(0, Math.round(begins - performance.now()))
+}
+
+function liar(host: string): ParcelError {
+  return new ParcelError(
+    'INTEGRITY',
+    `${host} says that it has suspended it, and names a version that it has not made for that`
+  )
 }
 
 function failure(code: string, host: string, name: string): ParcelError {

@@ -5,6 +5,8 @@ import { seconds, span } from '../options.js'
 import { bytes, duration } from '../terminal.js'
 import { elsewhereText, shortId } from '../text.js'
 
+/** What can be said beside `--on`. */
+const WITH_ON: ReadonlySet<string> = new Set(['on', 'grace', 'timeout'])
 /** Seconds. */
 const HOUR = 3_600
 
@@ -120,6 +122,11 @@ function define(program: Command, name: 'suspend' | 'checkpoint', description: s
       return
     }
     if (on !== undefined) {
+      const other = Object.entries(self.opts()).filter(
+        ([name]) => self.getOptionValueSource(name) === 'cli'
+      )
+      const [wrong] = other.map(([name]) => name).filter((name) => !WITH_ON.has(name))
+      if (wrong !== undefined) throw new ParcelError('USAGE', `--${wrong} does not go with --on`)
       await suspendOn(context, parcel, on, { grace: grace ?? 0, timeout: 1_000 * (timeout ?? 0) })
       return
     }

@@ -60,7 +60,7 @@ export class DaemonServer {
   idleFor(): number {
     const { openInvites, openImages } = this.#host
     if (this.#active > 0 || openInvites > 0 || openImages > 0) return 0
-    if (this.#host.checkpoints.isAwaited) return 0
+    if (this.#host.checkpoints.isAwaited || this.#host.remoteSuspend.isAwaited) return 0
     return performance.now() - Math.max(this.#lastActive, this.#host.lastTraffic)
   }
 

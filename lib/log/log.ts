@@ -527,9 +527,23 @@ export class Log {
     this.#isLimited = true
     this.#core.on('peer-add', (peer: Peer) => {
       const answer = peer.onrequest.bind(peer)
+      const cancel = peer.oncancel.bind(peer)
       const host = peer.remotePublicKey.toString('hex')
-      peer.onrequest = (request) =>
-        request.block === null ? answer(request) : when(host, () => answer(request))
+      // hypercore knows only of those that it has begun with which were called off.
+      const waiting = new Map<number, object>()
+      peer.onrequest = async (request) => {
+        if (request.block === null) return answer(request)
+        waiting.set(request.id, request)
+        await when(host, async () => {
+          if (waiting.get(request.id) !== request || peer.removed) return
+          waiting.delete(request.id)
+          await answer(request)
+        })
+      }
+      peer.oncancel = (message) => {
+        waiting.delete(message.request)
+        cancel(message)
+      }
     })
   }
 

@@ -1,5 +1,9 @@
 /** A second's worth may go at once: what is sent in blocks is never smooth. */
 const BURST = 1
+/** Seconds at the rate, and a block, that can be owed. */
+const [MOST_DEBT, LARGEST] = [10, 1_048_576]
+/** It is looked again after so long, ms: a timer of more than 24 days would end at once. */
+const LONGEST = 60_000
 
 /** How many bytes a second may go one way. Who wants to send waits for a turn, in the order of asking. */
 export class RateLimit {
@@ -18,13 +22,21 @@ export class RateLimit {
   set rate(rate: number) {
     this.#count()
     this.#rate = rate
+    this.#forgive()
     this.#wake()
   }
 
   /** Notes that so much went, whether it was its turn or not. */
   spend(bytes: number): void {
     this.#count()
-    if (this.#rate !== Infinity) this.#debt += bytes
+    if (this.#rate === Infinity) return
+    this.#debt += bytes
+    this.#forgive()
+  }
+
+  /** What went in no turn, or at another rate, is not waited for for long. */
+  #forgive(): void {
+    if (this.#rate !== Infinity) this.#debt = Math.min(this.#debt, MOST_DEBT * this.#rate + LARGEST)
   }
 
   /** Waits until something may go again. */
@@ -60,7 +72,7 @@ export class RateLimit {
   /** Wakes early when the rate is another. */
   #sleep(ms: number): Promise<void> {
     return new Promise((resolve) => {
-      const timer = setTimeout(resolve, ms)
+      const timer = setTimeout(resolve, Math.min(ms, LONGEST))
       this.#wake = () => {
         clearTimeout(timer)
         resolve()

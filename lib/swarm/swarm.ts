@@ -181,6 +181,11 @@ export class Swarm {
     await this.#swarm.destroy()
   }
 
+  /** Whether a host, in hex, is in this process: a folder that this host serves. */
+  isHere(host: string): boolean {
+    return this.#links.get(host)?.isLocal === true
+  }
+
   #isRefused(host: string): boolean {
     if (this.#isTrusted(host)) return false
     this.#refused++

@@ -20,7 +20,11 @@ declare module 'hypercore' {
     paused: boolean
     readonly stats: { notAvailableBackoffs: number }
     /** Answers a request of the other side. */
-    onrequest(request: { block: object | null }): Promise<void>
+    onrequest(request: { id: number; block: object | null }): Promise<void>
+    /** The other side does not want what it asked for any more. */
+    oncancel(message: { request: number }): void
+    /** It is connected no more. */
+    readonly removed: boolean
     /** Asks it for a block that others may have been asked for; false when it does not have it. */
     _requestBlock(block: BlockRequest): boolean
   }

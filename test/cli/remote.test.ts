@@ -59,7 +59,9 @@ test('suspend --on: refused there at first, then done; both have it in their eve
   for (const wrong of [
     ['--on', 'home', '--grace', 'soon'],
     ['--on', 'nobody'],
-    ['--on', 'away']
+    ['--on', 'away'],
+    ['--on', 'home', '--to', 'home'],
+    ['--on', 'home', '-m', 'a word']
   ]) {
     assert.equal((await away.run('suspend', 'work', ...wrong)).code, 2, wrong.join(' '))
   }

@@ -35,3 +35,19 @@ test('who waits goes on when the rate is raised', async () => {
   limit.rate = Infinity
   await waiting
 })
+
+test('what is owed is bounded, and waited for without waking all the time', async () => {
+  const limit = new RateLimit()
+  limit.rate = 1_000_000_000
+  limit.spend(1_000_000_000_000)
+  limit.rate = 1
+  const began = process.cpuUsage()
+  let isOver = false
+  const waiting = limit.turn().then(() => (isOver = true))
+  await new Promise((resolve) => setTimeout(resolve, 1_000))
+  const { user, system } = process.cpuUsage(began)
+  assert.equal(isOver, false)
+  assert.ok(user + system < 300_000, `${user + system} us of CPU in a second`)
+  limit.rate = Infinity
+  await waiting
+})

@@ -84,3 +84,35 @@ test('paused, or on a metered link: records come, blocks do not, but for what is
   await again.limits.setMetered(false)
   await whole(again, next)
 })
+
+test('what was asked for and is called off is not sent later', async (t) => {
+  const { desk, laptop, suspend } = await twoHosts(t)
+  await desk.limits.set({ ...none, up: MB })
+  const id = await suspend(12 * MB)
+  await setTimeout(2_000)
+  await laptop.pause('p', true)
+  await setTimeout(500)
+  await desk.limits.clear()
+  await setTimeout(1_500)
+  const head = (await laptop.status('p')).heads.find((each) => each.id === id)
+  assert.equal(head?.isHere, false)
+  const { missing } = await laptop.status('p')
+  assert.ok(missing.bytes > 4 * MB, `${missing.bytes} bytes are still to come`)
+  await laptop.pause('p', false)
+  await whole(laptop, id)
+})
+
+test('limits that are set at once are all in force, now and after a restart', async (t) => {
+  const { hosts, desk } = await twoHosts(t)
+  const rules = Array.from({ length: 6 }, (_, n) => ({
+    ...none,
+    between: { from: n * 60, to: n * 60 + 30 },
+    up: MB
+  }))
+  await Promise.all(rules.map((rule) => desk.limits.set(rule)))
+  assert.deepEqual(desk.limits.info.rules, rules)
+  const ended = [desk.limits.clear(), desk.limits.set({ ...none, up: 5 }), desk.limits.clear()]
+  await Promise.all(ended)
+  await hosts.stop('desk')
+  assert.deepEqual((await hosts.open('desk')).limits.info.rules, [])
+})

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { mkdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
+import { setTimeout } from 'node:timers/promises'
 import type { Host, MemberRole, ParcelError } from '../../lib/index.js'
 import { eventually, TestHosts } from '../support/hosts.js'
 
@@ -100,4 +101,52 @@ test('what cannot be suspended there says why', async (t) => {
     Promise.resolve(away.remoteSuspend.ask('p', 'home', { grace: 0, timeout: 20_000 })),
     /home could not suspend "p"/
   )
+})
+
+test('two ask at once: one no is for both, one version is for both', async (t) => {
+  const { hosts, home, away } = await twoHosts(t)
+  const third = await hosts.create('third')
+  await third.join((await home.invite('p', { role: 'runner' })).invite)
+  await eventually(async () => (await third.status('p')).heads[0]?.isHere || null, 'the first')
+  const both = (grace: number) =>
+    [away, third].map((host) => host.remoteSuspend.ask('p', 'home', { grace, timeout: 20_000 }))
+  const refused = both(60_000)
+  const outcomes = Promise.allSettled(refused)
+  await eventually(async () => (await home.status('p')).suspendAsked, 'the question')
+  await setTimeout(1_500)
+  home.remoteSuspend.refuse('p')
+  for (const outcome of await outcomes) {
+    assert.equal(outcome.status, 'rejected')
+    assert.match(String(outcome.reason), /keeps "p" running/)
+  }
+  await setTimeout(1_500)
+  assert.equal((await home.status('p')).suspendAsked, null)
+  const [one, other] = await Promise.all(both(1_500))
+  assert.equal(one?.version.id, other?.version.id)
+  assert.equal((await home.log('p')).length, 2)
+})
+
+test('whoever asked is shut out, or has gone, before the grace is over: nothing is suspended', async (t) => {
+  const { home, away } = await twoHosts(t)
+  const gone = away.remoteSuspend.ask('p', 'home', { grace: 7_000, timeout: 20_000 })
+  await eventually(async () => (await home.status('p')).suspendAsked, 'the question')
+  gone.cancel()
+  await assert.rejects(Promise.resolve(gone), { code: 'INTERRUPTED' })
+  await eventually(async () => (await home.status('p')).suspendAsked === null || null, 'the end')
+  const asking = away.remoteSuspend.ask('p', 'home', { grace: 2_000, timeout: 4_000 })
+  const failed = assert.rejects(Promise.resolve(asking))
+  await eventually(async () => (await home.status('p')).suspendAsked, 'the question')
+  await home.revoke('p', 'away')
+  await failed
+  await eventually(async () => (await home.status('p')).suspendAsked === null || null, 'the end')
+  assert.equal((await home.log('p')).length, 1)
+})
+
+test('events that cannot be written down stop nothing', async (t) => {
+  const { hosts, home, away } = await twoHosts(t)
+  await mkdir(join(hosts.home('home'), 'events'))
+  await away.remoteSuspend.ask('p', 'home', { grace: 0, timeout: 20_000 })
+  assert.ok(kinds(home).includes('suspended'))
+  await hosts.stop('home')
+  assert.deepEqual(kinds(await hosts.open('home')), [])
 })
