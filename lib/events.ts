@@ -61,7 +61,7 @@ export class Events {
   readonly #listeners = new Set<() => void>()
   readonly #events: HostEvent[]
   #isSaved = true
-  #soon: NodeJS.Timeout | null = null
+  #isSaveDue = false
   #saving: Promise<void> = Promise.resolve()
 
   private constructor(path: string, key: Buffer, clock: () => number, events: HostEvent[]) {
@@ -91,10 +91,8 @@ export class Events {
     this.#events.push(added)
     this.#isSaved = false
     // Numbers are to go on after a kill: soon, but not for each of many.
-    this.#soon ??= setTimeout(() => {
-      this.#soon = null
-      void this.save()
-    }, SOON).unref()
+    if (!this.#isSaveDue) setTimeout(() => void this.save(), SOON).unref()
+    this.#isSaveDue = true
     if (this.#events.length > MOST) this.#events.shift()
     for (const listener of this.#listeners) listener()
   }
@@ -120,6 +118,7 @@ export class Events {
   /** Makes durable what there is, as far as it can be: nothing depends on it. */
   save(): Promise<void> {
     this.#saving = this.#saving.then(async () => {
+      this.#isSaveDue = false
       if (this.#isSaved) return
       this.#isSaved = true
       const bytes = Buffer.from(JSON.stringify(this.#events))

@@ -125,7 +125,7 @@ function define(program: Command, name: 'suspend' | 'checkpoint', description: s
       const other = Object.entries(self.opts()).filter(
         ([name]) => self.getOptionValueSource(name) === 'cli'
       )
-      const [wrong] = other.map(([name]) => name).filter((name) => !WITH_ON.has(name))
+      const wrong = other.map(([name]) => name).find((name) => !WITH_ON.has(name))
       if (wrong !== undefined) throw new ParcelError('USAGE', `--${wrong} does not go with --on`)
       await suspendOn(context, parcel, on, { grace: grace ?? 0, timeout: 1_000 * (timeout ?? 0) })
       return

@@ -526,12 +526,11 @@ export class Log {
     if (this.kind !== 'data' || this.#isLimited) return
     this.#isLimited = true
     this.#core.on('peer-add', (peer: Peer) => {
-      const answer = peer.onrequest.bind(peer)
-      const cancel = peer.oncancel.bind(peer)
+      const [answer, cancel] = [peer.onrequest.bind(peer), peer.oncancel.bind(peer)]
       const host = peer.remotePublicKey.toString('hex')
       // hypercore knows only of those that it has begun with which were called off.
       const waiting = new Map<number, object>()
-      peer.onrequest = async (request) => {
+      const onrequest: Peer['onrequest'] = async (request) => {
         if (request.block === null) return answer(request)
         waiting.set(request.id, request)
         await when(host, async () => {
@@ -540,10 +539,11 @@ export class Log {
           await answer(request)
         })
       }
-      peer.oncancel = (message) => {
+      const oncancel: Peer['oncancel'] = (message) => {
         waiting.delete(message.request)
         cancel(message)
       }
+      Object.assign(peer, { onrequest, oncancel })
     })
   }
 
