@@ -151,7 +151,10 @@ export class Store {
     const live = logs.reduce((sum, log) => sum + log.storedBytes, 0)
     let blobs = 0
     for (const name of await readdir(join(this.#dir, 'db'))) {
-      if (name.endsWith('.blob')) blobs += (await stat(join(this.#dir, 'db', name))).size
+      if (!name.endsWith('.blob')) continue
+      // It may have gone since.
+      const { size } = await stat(join(this.#dir, 'db', name)).catch(() => ({ size: 0 }))
+      blobs += size
     }
     return blobs - live > Math.max(WASTE, live / 4)
   }

@@ -1,6 +1,7 @@
 import { setTimeout } from 'node:timers/promises'
 import { ParcelError } from '../errors.js'
 import type { CoreHead } from '../format/version.js'
+import type { Log } from '../log/log.js'
 import type { Work } from '../progress.js'
 import type { Known } from './history.js'
 import { stateName, type LogSet } from './log-set.js'
@@ -11,6 +12,8 @@ const POLL = 25
 /** How much of a version is here, and who else has it: read from the logs, nothing kept. */
 export class Availability {
   readonly #set: LogSet
+  /** States of logs that were found to fit, and the logs as they were open then. */
+  readonly #fitting = new Map<string, Log>()
 
   constructor(set: LogSet) {
     this.#set = set
@@ -19,7 +22,22 @@ export class Availability {
   /** Whether all of a version is on this host. */
   async isHere({ id }: Known): Promise<boolean> {
     const placement = this.#set.history.placement(id)
-    return placement !== null && this.hasCores(placement.heads)
+    if (placement === null || !this.hasCores(placement.heads)) return false
+    for (const head of placement.heads) if (!(await this.#fits(head))) return false
+    return true
+  }
+
+  /** Whether a log that is here is the one that somebody has signed for: it may have two pasts. */
+  async #fits(head: CoreHead): Promise<boolean> {
+    const log = this.#set.get(head.key)
+    const name = stateName(head)
+    if (log === null || this.#fitting.get(name) === log) return true
+    // What cannot be told, on a damaged disk, `verify` will say.
+    const here = await log.head(head.length).catch(() => null)
+    if (here === null) return true
+    if (!here.treeHash.equals(head.treeHash)) return false
+    this.#fitting.set(name, log)
+    return true
   }
 
   /** Whether all blocks of cores, up to these lengths, are on this host. */
