@@ -26,7 +26,7 @@ export interface LimitRule {
 
 export interface LimitsInfo {
   rules: LimitRule[]
-  /** Only what is asked for now, records and traces come: the link costs, or is weak. */
+  /** Only records come, and what is asked for now: the link costs, or is weak. */
   isMetered: boolean
   /** Names of parcels of which nothing else comes; null: of all. */
   paused: string[] | null

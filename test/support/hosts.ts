@@ -1,6 +1,7 @@
+import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
-import { Host, PrivateDht } from '../../lib/index.js'
+import { Host, PrivateDht, type MemberRole } from '../../lib/index.js'
 import { onEnd } from './on-end.js'
 import { scratch } from './scratch.js'
 
@@ -64,6 +65,27 @@ export class TestHosts {
   async close(): Promise<void> {
     for (const name of this.#hosts.keys()) await this.stop(name)
   }
+}
+
+/** Two hosts of the parcel `p`: its folder is on the first, and its first version, `first` in one file, on both. */
+export async function twoHosts(
+  t: TestContext,
+  {
+    names = ['desk', 'laptop'],
+    role = 'runner'
+  }: { names?: [string, string]; role?: MemberRole } = {}
+): Promise<{ hosts: TestHosts; one: Host; other: Host; folder: string }> {
+  const hosts = await TestHosts.start(t)
+  const one = await hosts.create(names[0])
+  const folder = join(hosts.dir, 'folder')
+  await mkdir(folder)
+  await writeFile(join(folder, 'file'), 'first')
+  await one.add(folder, { name: 'p', vm: 'folder' })
+  await one.suspend('p')
+  const other = await hosts.create(names[1])
+  await other.join((await one.invite('p', { role })).invite)
+  await eventually(async () => (await other.status('p')).heads[0]?.isHere || null, 'the first')
+  return { hosts, one, other, folder }
 }
 
 /** Waits until `check` gives something other than null; it is an error after `limit` ms. */

@@ -4,7 +4,7 @@ import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import type { Host } from '../../lib/index.js'
-import { eventually, TestHosts } from '../support/hosts.js'
+import { eventually, TestHosts, twoHosts } from '../support/hosts.js'
 
 /** Heads of every host, once they are the same and so many. */
 async function sameHeads(hosts: readonly Host[], count: number): Promise<string[]> {
@@ -18,16 +18,7 @@ async function sameHeads(hosts: readonly Host[], count: number): Promise<string[
 }
 
 test('--offline: what is not here is not waited for, whoever is in reach', async (t) => {
-  const hosts = await TestHosts.start(t)
-  const desk = await hosts.create('desk')
-  const folder = join(hosts.dir, 'folder')
-  await mkdir(folder)
-  await writeFile(join(folder, 'file'), 'first')
-  await desk.add(folder, { name: 'p', vm: 'folder' })
-  await desk.suspend('p')
-  const laptop = await hosts.create('laptop')
-  await laptop.join((await desk.invite('p')).invite)
-  await eventually(async () => (await laptop.status('p')).heads[0]?.isHere || null, 'the first')
+  const { hosts, one: desk, other: laptop, folder } = await twoHosts(t)
   const fetchAgain = laptop.hold('p')
   await writeFile(join(folder, 'file'), randomBytes(100_000))
   const { version } = await desk.suspend('p', { offline: true })

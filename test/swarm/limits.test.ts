@@ -1,25 +1,17 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
-import { mkdir, writeFile } from 'node:fs/promises'
+import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
 import { setTimeout } from 'node:timers/promises'
 import type { Host } from '../../lib/index.js'
-import { eventually, TestHosts } from '../support/hosts.js'
+import { eventually, twoHosts } from '../support/hosts.js'
 
 const MB = 1_000_000
 
-async function twoHosts(t: TestContext) {
-  const hosts = await TestHosts.start(t)
-  const desk = await hosts.create('desk')
-  const folder = join(hosts.dir, 'folder')
-  await mkdir(folder)
-  await writeFile(join(folder, 'file'), 'first')
-  await desk.add(folder, { name: 'p', vm: 'folder' })
-  await desk.suspend('p')
-  const laptop = await hosts.create('laptop')
-  await laptop.join((await desk.invite('p')).invite)
-  await eventually(async () => (await laptop.status('p')).heads[0]?.isHere || null, 'the first')
+/** Two hosts, and a version of so many bytes on the first. */
+async function setting(t: TestContext) {
+  const { hosts, one: desk, other: laptop, folder } = await twoHosts(t)
   const suspend = async (bytes: number): Promise<string> => {
     await writeFile(join(folder, 'file'), randomBytes(bytes))
     return (await desk.suspend('p')).version.id
@@ -27,21 +19,19 @@ async function twoHosts(t: TestContext) {
   return { hosts, desk, laptop, suspend }
 }
 
-/** Waits until a version is whole on a host; how long that took, s. */
-async function whole(host: Host, id: string): Promise<number> {
-  const began = performance.now()
+/** Waits until a version is whole on a host. */
+async function whole(host: Host, id: string): Promise<void> {
   await eventually(async () => {
     const head = (await host.status('p')).heads.find((each) => each.id === id)
     return head?.isHere || null
   }, 'all of it')
-  return (performance.now() - began) / 1_000
 }
 
 const none = { between: null, up: null, down: null, peerUp: null }
 
 for (const which of ['up', 'down', 'peerUp'] as const) {
   test(`a limit ${which} is kept, and lifted at once`, async (t) => {
-    const { desk, laptop, suspend } = await twoHosts(t)
+    const { desk, laptop, suspend } = await setting(t)
     const at = which === 'down' ? laptop : desk
     await at.limits.set({ ...none, [which]: MB })
     const before = (await laptop.status('p')).peers[0]?.received ?? 0
@@ -58,7 +48,7 @@ for (const which of ['up', 'down', 'peerUp'] as const) {
 }
 
 test('paused, or on a metered link: records come, blocks do not, but for what is asked for', async (t) => {
-  const { hosts, laptop, suspend } = await twoHosts(t)
+  const { hosts, laptop, suspend } = await setting(t)
   await laptop.pause('p', true)
   assert.deepEqual(laptop.limits.info.paused, ['p'])
   const id = await suspend(2 * MB)
@@ -86,7 +76,7 @@ test('paused, or on a metered link: records come, blocks do not, but for what is
 })
 
 test('what was asked for and is called off is not sent later', async (t) => {
-  const { desk, laptop, suspend } = await twoHosts(t)
+  const { desk, laptop, suspend } = await setting(t)
   await desk.limits.set({ ...none, up: MB })
   const id = await suspend(12 * MB)
   await setTimeout(2_000)
@@ -103,7 +93,7 @@ test('what was asked for and is called off is not sent later', async (t) => {
 })
 
 test('limits that are set at once are all in force, now and after a restart', async (t) => {
-  const { hosts, desk } = await twoHosts(t)
+  const { hosts, desk } = await setting(t)
   const rules = Array.from({ length: 6 }, (_, n) => ({
     ...none,
     between: { from: n * 60, to: n * 60 + 30 },

@@ -4,31 +4,19 @@ import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
 import { setTimeout } from 'node:timers/promises'
 import type { Host, MemberRole, ParcelError } from '../../lib/index.js'
-import { eventually, TestHosts } from '../support/hosts.js'
+import { eventually, twoHosts } from '../support/hosts.js'
 
-/** Two hosts of a parcel; the folder is on `home`, and `away` may do what its role says. */
-async function twoHosts(t: TestContext, role: MemberRole = 'runner') {
-  const hosts = await TestHosts.start(t)
-  const home = await hosts.create('home')
-  const folder = join(hosts.dir, 'folder')
-  await mkdir(folder)
-  await writeFile(join(folder, 'file'), 'first')
-  await home.add(folder, { name: 'p', vm: 'folder' })
-  await home.suspend('p')
-  const away = await hosts.create('away')
-  await away.join((await home.invite('p', { role })).invite)
-  await eventually(
-    async () => (await away.status('p')).heads[0]?.isHere || null,
-    'the first version'
-  )
-  await writeFile(join(folder, 'file'), 'second')
-  return { hosts, home, away, folder }
+/** The folder is on `home`, and has gone on since its version; `away` may do what its role says. */
+async function setting(t: TestContext, role: MemberRole = 'runner') {
+  const { one: home, other: away, ...rest } = await twoHosts(t, { names: ['home', 'away'], role })
+  await writeFile(join(rest.folder, 'file'), 'second')
+  return { home, away, ...rest }
 }
 
 const kinds = (host: Host): string[] => host.events.since(0).map(({ type }) => type)
 
 test('what was left at home is suspended there from afar, and its version comes', async (t) => {
-  const { home, away } = await twoHosts(t)
+  const { home, away } = await setting(t)
   const { version } = await away.remoteSuspend.ask('p', 'home', { grace: 300, timeout: 20_000 })
   assert.equal(version.authorName, 'home')
   assert.equal(version.isHere, true)
@@ -44,7 +32,7 @@ test('what was left at home is suspended there from afar, and its version comes'
 })
 
 test('its user there is told, and can keep it running', async (t) => {
-  const { home, away } = await twoHosts(t)
+  const { home, away } = await setting(t)
   const asking = away.remoteSuspend.ask('p', 'home', { grace: 60_000, timeout: 20_000 })
   const asked = await eventually(async () => (await home.status('p')).suspendAsked, 'the question')
   assert.equal(asked.host, 'away')
@@ -58,7 +46,7 @@ test('its user there is told, and can keep it running', async (t) => {
 })
 
 test('a reader is refused, and both sides have it written down, also after a restart', async (t) => {
-  const { hosts, home, away } = await twoHosts(t, 'reader')
+  const { hosts, home, away } = await setting(t, 'reader')
   await assert.rejects(
     Promise.resolve(away.remoteSuspend.ask('p', 'home', { grace: 0, timeout: 20_000 })),
     { code: 'FORBIDDEN' }
@@ -72,7 +60,7 @@ test('a reader is refused, and both sides have it written down, also after a res
 })
 
 test('a host that was shut out gets nothing: refused as long as it is connected, then not heard', async (t) => {
-  const { home, away } = await twoHosts(t)
+  const { home, away } = await setting(t)
   await home.revoke('p', 'away')
   const ask = () => away.remoteSuspend.ask('p', 'home', { grace: 0, timeout: 1_500 })
   // Until it has heard so it is told; afterwards there is no stream.
@@ -86,7 +74,7 @@ test('a host that was shut out gets nothing: refused as long as it is connected,
 })
 
 test('who is not there is not waited for longer than was said; nor is this host itself', async (t) => {
-  const { hosts, away } = await twoHosts(t)
+  const { hosts, away } = await setting(t)
   await hosts.stop('home')
   const ask = (host: string) => away.remoteSuspend.ask('p', host, { grace: 0, timeout: 800 })
   await assert.rejects(Promise.resolve(ask('home')), { code: 'UNREACHABLE' })
@@ -95,7 +83,7 @@ test('who is not there is not waited for longer than was said; nor is this host 
 })
 
 test('what cannot be suspended there says why', async (t) => {
-  const { away, folder } = await twoHosts(t)
+  const { away, folder } = await setting(t)
   await rm(folder, { recursive: true })
   await assert.rejects(
     Promise.resolve(away.remoteSuspend.ask('p', 'home', { grace: 0, timeout: 20_000 })),
@@ -104,7 +92,7 @@ test('what cannot be suspended there says why', async (t) => {
 })
 
 test('two ask at once: one no is for both, one version is for both', async (t) => {
-  const { hosts, home, away } = await twoHosts(t)
+  const { hosts, home, away } = await setting(t)
   const third = await hosts.create('third')
   await third.join((await home.invite('p', { role: 'runner' })).invite)
   await eventually(async () => (await third.status('p')).heads[0]?.isHere || null, 'the first')
@@ -127,7 +115,7 @@ test('two ask at once: one no is for both, one version is for both', async (t) =
 })
 
 test('whoever asked is shut out, or has gone, before the grace is over: nothing is suspended', async (t) => {
-  const { home, away } = await twoHosts(t)
+  const { home, away } = await setting(t)
   const gone = away.remoteSuspend.ask('p', 'home', { grace: 7_000, timeout: 20_000 })
   await eventually(async () => (await home.status('p')).suspendAsked, 'the question')
   gone.cancel()
@@ -143,7 +131,7 @@ test('whoever asked is shut out, or has gone, before the grace is over: nothing 
 })
 
 test('events that cannot be written down stop nothing', async (t) => {
-  const { hosts, home, away } = await twoHosts(t)
+  const { hosts, home, away } = await setting(t)
   await mkdir(join(hosts.home('home'), 'events'))
   await away.remoteSuspend.ask('p', 'home', { grace: 0, timeout: 20_000 })
   assert.ok(kinds(home).includes('suspended'))

@@ -1,24 +1,15 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
-import { mkdir, writeFile } from 'node:fs/promises'
+import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { pathTo } from '../../lib/peer-status.js'
-import { eventually, TestHosts } from '../support/hosts.js'
+import { eventually, twoHosts } from '../support/hosts.js'
 
 const SIZE = 3_000_000
 
 test('what is still to come, how fast, and what came from whom by what way', async (t) => {
-  const hosts = await TestHosts.start(t)
-  const desk = await hosts.create('desk')
-  const folder = join(hosts.dir, 'folder')
-  await mkdir(folder)
-  await writeFile(join(folder, 'file'), 'first')
-  await desk.add(folder, { name: 'p', vm: 'folder' })
-  await desk.suspend('p')
-  const laptop = await hosts.create('laptop')
-  await laptop.join((await desk.invite('p')).invite)
-  await eventually(async () => (await laptop.status('p')).heads[0]?.isHere || null, 'the first')
+  const { one: desk, other: laptop, folder } = await twoHosts(t)
   const goOn = laptop.hold('p')
   await writeFile(join(folder, 'file'), randomBytes(SIZE))
   await desk.suspend('p')
