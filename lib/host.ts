@@ -41,6 +41,7 @@ import { overlaps, requireFolder } from './paths.js'
 import { Task, type Work } from './progress.js'
 import { chooseVersion, requireSuspended, resume, takeLease } from './resume.js'
 import { markClosed, markOpen } from './run-marker.js'
+import { Addresses } from './swarm/addresses.js'
 import { parseBootstrap, type Node } from './swarm/dht.js'
 import { Checkpoints } from './checkpoints.js'
 import { Events } from './events.js'
@@ -123,7 +124,7 @@ export class Host {
     bootstrap: Node[] | null,
     outside: Outside,
     events: Events,
-    { parcels, limits }: { parcels: ParcelList; limits: Limits }
+    { parcels, limits, addresses }: { parcels: ParcelList; limits: Limits; addresses: Addresses }
   ) {
     this.#parcels = parcels
     this.limits = limits
@@ -147,7 +148,7 @@ export class Host {
     })
     this.home = home
     this.#context = context
-    this.#swarm = new Swarm(home.identity.keyPair, bootstrap)
+    this.#swarm = new Swarm(home.identity.keyPair, bootstrap, addresses)
     limits.isHere = (host) => this.#swarm.isHere(host)
     this.versions = new Versions({
       home,
@@ -214,7 +215,8 @@ export class Host {
       quota: new Quota(join(home.dir, 'store'), await readQuota(home.dir))
     }
     const events = await Events.open(home.dir, home.identity.atRest, clock)
-    const host: Host = new Host(home, lent, nodes, outside, events, { parcels, limits })
+    const addresses = await Addresses.open(home.dir, home.identity.atRest)
+    const host: Host = new Host(home, lent, nodes, outside, events, { parcels, limits, addresses })
     host.#scrub = await Scrub.open(home.dir, host.#parcels, clock)
     for (const { error } of failures) host.#parcels.addProblem(error)
     for (const state of states) {

@@ -26,6 +26,9 @@ export const NS = {
   earlierKeys: namespace('earlier epoch keys'),
   topic: namespace('swarm topic'),
   recovery: namespace('recovery topic'),
+  pair: namespace('pair secret'),
+  lanTag: namespace('tag on a network'),
+  knock: namespace('knock at a port'),
   channel: namespace('parcel channel'),
   index: namespace('chunk index'),
   atRest: namespace('sealed file')

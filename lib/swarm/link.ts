@@ -1,9 +1,11 @@
+import type NoiseSecretStream from '@hyperswarm/secret-stream'
 import { raw } from 'compact-encoding'
 import type { Duplex } from 'node:stream'
 import type { Connection } from 'hyperswarm'
 import Protomux, { type Message } from 'protomux'
 import { decodeOffer, encodeOffer, TOKEN_BYTES, type CarrierOffer } from '../format/carrier.js'
 import { randomBytes } from '../keys/identity.js'
+import type { Address } from './addresses.js'
 import { watchManners } from './manners.js'
 import type { PeerStatus } from '../peer-status.js'
 import type { TcpCarrier } from './tcp.js'
@@ -13,6 +15,8 @@ export type CarrierName = PeerStatus['carrier']
 const PROTOCOL = 'hyperparcel/carrier'
 /** Replication waits so long for a better way before it takes the connection itself, ms. */
 const HOLD = 700
+/** After a change of the network so much silence is taken to have been, ms. */
+const DOUBTED = 2_500
 /** Until the next try after one that failed, or a way that broke, ms. */
 const RETRIES = [5_000, 30_000, 120_000, 600_000]
 
@@ -25,6 +29,8 @@ export class Link {
   readonly host: string
   readonly connection: Connection
   readonly isLocal: boolean
+  /** It is TCP itself: there is no better way. */
+  readonly isDirect: boolean
   readonly #tcp: TcpCarrier
   readonly #onRude: (what: string) => void
   readonly #token = randomBytes(TOKEN_BYTES)
@@ -35,7 +41,11 @@ export class Link {
   #cannot: Message<Buffer> | null = null
   #remote: CarrierOffer | null = null
   #stream: Duplex | null = null
-  #direct: Duplex | null = null
+  #direct: NoiseSecretStream | null = null
+  /** Bytes that were heard by `#heard`, by `performance.now`. */
+  #read = 0
+  #heard = performance.now()
+  readonly #onReached: (at: Address) => void
   #isDialing = false
   #tries = 0
   #retrying: NodeJS.Timeout | undefined
@@ -49,24 +59,60 @@ export class Link {
     tcp: TcpCarrier,
     {
       isLocal = false,
-      onRude = () => {}
-    }: { isLocal?: boolean; onRude?: (what: string) => void } = {}
+      isDirect = false,
+      onRude = () => {},
+      onReached = () => {}
+    }: {
+      isLocal?: boolean
+      isDirect?: boolean
+      onRude?: (what: string) => void
+      onReached?: (at: Address) => void
+    } = {}
   ) {
     this.host = connection.remotePublicKey.toString('hex')
     this.connection = connection
     this.isLocal = isLocal
+    this.isDirect = isDirect
     this.#onRude = onRude
+    this.#onReached = onReached
     watchManners(connection, onRude)
     this.#tcp = tcp
     const expected = {
       host: connection.remotePublicKey,
-      onStream: (stream: Duplex) => this.#adopt(stream)
+      onStream: (stream: NoiseSecretStream) => this.#adopt(stream)
     }
     this.#stopExpecting = tcp.expect(this.#token, expected)
     this.#holding = setTimeout(() => this.#choose(), HOLD)
     connection.once('close', () => this.#close())
-    if (isLocal) this.#choose()
-    else this.#offer()
+    if (isLocal || isDirect) this.#choose()
+    if (!isLocal) this.#offer()
+  }
+
+  /** Where the other side is, as far as the network shows it. */
+  get address(): string {
+    const { remoteHost, remoteAddress } = this.connection.rawStream
+    return plain(remoteHost ?? remoteAddress ?? '')
+  }
+
+  /** For how long nothing was heard, ms, as far as it was looked. */
+  silence(now = performance.now()): number {
+    const read = this.connection.rawBytesRead + (this.#direct?.rawBytesRead ?? 0)
+    if (read !== this.#read) {
+      this.#read = read
+      this.#heard = now
+    }
+    return now - this.#heard
+  }
+
+  /** The machine has other addresses now: what goes from one that it had goes nowhere. */
+  doubt(addresses: ReadonlySet<string>): void {
+    const now = performance.now()
+    this.silence(now)
+    const socket = (this.#direct ?? this.connection).rawStream
+    const from = socket.localAddress
+    const isGone = from !== undefined && plain(from) !== '127.0.0.1' && !addresses.has(plain(from))
+    // What is well is heard again soon.
+    this.#heard = Math.min(this.#heard, isGone ? -Infinity : now - DOUBTED)
   }
 
   get #isDialer(): boolean {
@@ -81,7 +127,7 @@ export class Link {
 
   get carrierName(): CarrierName {
     if (this.isLocal) return 'local'
-    return this.#direct === null ? 'udx' : 'tcp'
+    return this.#direct === null && !this.isDirect ? 'udx' : 'tcp'
   }
 
   /** Calls back when `carrier` is another one. Returns how to stop. */
@@ -110,12 +156,24 @@ export class Link {
       this.#choose()
       return
     }
+    if (this.isDirect) {
+      this.#noteReached(this.connection)
+      return
+    }
     if (this.#isDialer) this.#dial()
+  }
+
+  #noteReached({ rawStream }: Pick<Connection, 'rawStream'>): void {
+    const { remoteAddress } = rawStream
+    const port = this.#remote?.port ?? 0
+    if (remoteAddress !== undefined && port > 0) {
+      this.#onReached({ address: plain(remoteAddress), port })
+    }
   }
 
   #dial(): void {
     const { remoteHost } = this.connection.rawStream
-    if (this.#direct !== null || this.#remote === null || this.#isDialing) return
+    if (this.isDirect || this.#direct !== null || this.#remote === null || this.#isDialing) return
     if (this.#end.signal.aborted) return
     const { port, token } = this.#remote
     const fail = (): void => {
@@ -141,7 +199,7 @@ export class Link {
     })
   }
 
-  #adopt(stream: Duplex): void {
+  #adopt(stream: NoiseSecretStream): void {
     if (this.#end.signal.aborted || stream.destroyed) {
       stream.destroy()
       return
@@ -149,6 +207,7 @@ export class Link {
     // A new one is there because the other side has lost the one before.
     const before = this.#direct
     this.#direct = stream
+    this.#noteReached(stream)
     watchManners(stream, this.#onRude)
     stream.once('close', () => {
       if (this.#direct !== stream) return
@@ -178,4 +237,9 @@ export class Link {
     clearTimeout(this.#retrying)
     this.#direct?.destroy()
   }
+}
+
+/** An IPv4 address as such. */
+function plain(address: string): string {
+  return address.replace(/^::ffff:(?=\d+\.)/i, '')
 }

@@ -1,10 +1,13 @@
 import { setTimeout } from 'node:timers/promises'
+import type NoiseSecretStream from '@hyperswarm/secret-stream'
 import type { Connection, Discovery } from 'hyperswarm'
 import Protomux from 'protomux'
-import type { PeerStatus } from '../peer-status.js'
+import { pathTo, type PeerStatus } from '../peer-status.js'
 import type { KeyPair } from '../keys/identity.js'
+import type { Address, Addresses } from './addresses.js'
 import { ParcelChannel, PROTOCOL, channelId } from './channel.js'
 import { createNode, isLocal, type Node } from './dht.js'
+import { Direct, type Reached } from './direct.js'
 import { Link } from './link.js'
 import { localLink } from './local-link.js'
 import { PatientSwarm } from './patient-swarm.js'
@@ -34,6 +37,10 @@ const SHUNNED = 60_000
 /** First retries come soon: a host that was just opened should be there in a moment. */
 const BACKOFFS = [1_000, 3_000, 10_000, 30_000]
 
+/** A host of which nothing was heard for so long is dialled anew beside the connection; at last that is ended, ms. */
+const [QUIET, SILENT] = [4_500, 12_000]
+const KEEP_ALIVE = 2_000
+
 /** How long nodes of the DHT may take to hear that this host leaves, ms. */
 const LEAVING = 1_000
 
@@ -45,6 +52,8 @@ export class Swarm {
   readonly #keyPair: KeyPair
   readonly #swarm: PatientSwarm
   readonly #tcp: TcpCarrier
+  readonly #direct: Direct
+  readonly #addresses: Addresses
   readonly #shared = new Map<string, Shared>()
   /** By host, in hex. */
   readonly #links = new Map<string, Link>()
@@ -53,15 +62,29 @@ export class Swarm {
   readonly #shunned = new Map<string, number>()
   #refused = 0
 
-  constructor(keyPair: KeyPair, bootstrap: Node[] | null) {
+  constructor(keyPair: KeyPair, bootstrap: Node[] | null, addresses: Addresses) {
     this.#keyPair = keyPair
+    this.#addresses = addresses
     this.#swarm = new PatientSwarm({
       keyPair,
       dht: createNode(bootstrap),
       backoffs: BACKOFFS,
       firewall: (key) => this.#isMet(key) || this.#isRefused(key.toString('hex'))
     })
-    this.#tcp = new TcpCarrier(keyPair, isLocal(bootstrap) ? '127.0.0.1' : null)
+    this.#tcp = new TcpCarrier(keyPair, isLocal(bootstrap) ? '127.0.0.1' : null, addresses.port)
+    this.#direct = new Direct({
+      keyPair,
+      tcp: this.#tcp,
+      addresses,
+      isLoopback: isLocal(bootstrap),
+      trusted: () => this.#trusted(),
+      reached: (host) => this.#reached(host),
+      onConnection: (stream) => this.#onDirect(stream),
+      onChange: (here) => {
+        for (const link of this.#links.values()) link.doubt(here)
+      },
+      seek: (host) => this.#swarm.joinPeer(Buffer.from(host, 'hex'))
+    })
     this.#swarm.on('connection', (connection) => this.#onConnection(connection))
     // hyperswarm bans whom the firewall refuses and never forgets it; trust may come later, and
     // a list of strangers must not grow.
@@ -122,7 +145,7 @@ export class Swarm {
     const channels = this.#shared.get(parcel.id.toString('hex'))?.channels ?? new Map()
     return [...channels.values()].map((channel: ParcelChannel) => ({
       host: channel.host,
-      address: this.#links.get(channel.host)?.connection.rawStream.remoteHost ?? '',
+      address: this.#links.get(channel.host)?.address ?? '',
       carrier: this.#links.get(channel.host)?.carrierName ?? 'udx',
       software: channel.software,
       refusal: channel.refusal,
@@ -176,9 +199,12 @@ export class Swarm {
   /** Takes back from the DHT where this host is. */
   async #leave(): Promise<void> {
     await Promise.all([...this.#shared.values()].map(({ parcel }) => this.unshare(parcel)))
+    this.#direct.close()
     for (const { connection, isLocal } of this.#links.values()) if (isLocal) connection.destroy()
+    if (this.#tcp.port > 0) this.#addresses.port = this.#tcp.port
     await this.#tcp.close()
     await this.#swarm.destroy()
+    await this.#addresses.close()
   }
 
   /** Whether a host, in hex, is in this process: a folder that this host serves. */
@@ -209,26 +235,67 @@ export class Swarm {
     return false
   }
 
-  /** Who is here anyway need not come over the network. */
+  /** Who is here anyway, or is well reached without the DHT, need not come through it. */
   #isMet(key: Buffer): boolean {
-    return this.#links.get(key.toString('hex'))?.isLocal === true
+    const link = this.#links.get(key.toString('hex'))
+    return link?.isLocal === true || (link?.isDirect === true && link.silence() < QUIET)
   }
 
-  #onConnection(connection: Connection, { isLocal = false } = {}): void {
-    if (!isLocal && this.#isMet(connection.remotePublicKey)) {
+  /** Hosts, in hex, that may connect. */
+  #trusted(): Set<string> {
+    const trusted = new Set<string>()
+    for (const { parcel } of this.#shared.values()) {
+      for (const host of parcel.trusted()) if (this.#isTrusted(host)) trusted.add(host)
+    }
+    return trusted
+  }
+
+  #reached(host: string): Reached {
+    const link = this.#links.get(host)
+    if (link === undefined) return 'not'
+    const silence = link.silence()
+    if (link.isLocal) return 'well'
+    // Whoever looks for it in other ways is held up by this one.
+    if (silence > SILENT) link.connection.destroy()
+    if (silence > QUIET) return 'not'
+    return pathTo({ carrier: link.carrierName, address: link.address }) === 'lan' ? 'well' : 'poor'
+  }
+
+  /** Both sides may have dialled: of two connections that are well the one stays that the smaller key made. */
+  #onDirect(stream: NoiseSecretStream): void {
+    const host = stream.remotePublicKey.toString('hex')
+    const before = this.#links.get(host)
+    if (!this.#isTrusted(host) || before?.isLocal === true) {
+      stream.destroy()
+      return
+    }
+    const isWell = before?.isDirect === true && before.silence() < QUIET
+    if (isWell && isBySmaller(before.connection) && !isBySmaller(stream)) stream.destroy()
+    else this.#onConnection(stream, { isDirect: true })
+  }
+
+  #onConnection(connection: Connection, { isLocal = false, isDirect = false } = {}): void {
+    if (!isLocal && !isDirect && this.#isMet(connection.remotePublicKey)) {
       connection.destroy()
       return
     }
     // An ended connection is told to hyperswarm, which tries again; there is nothing else to do.
     connection.on('error', () => {})
-    connection.setKeepAlive(5_000)
+    connection.setKeepAlive(KEEP_ALIVE)
     const host = connection.remotePublicKey.toString('hex')
     const onRude = (what: string): void => this.#shun(host, what)
-    const link = new Link(connection, this.#tcp, { isLocal, onRude })
-    this.#links.set(link.host, link)
+    const onReached = (at: Address): void => this.#addresses.add(host, at)
+    const link = new Link(connection, this.#tcp, { isLocal, isDirect, onRude, onReached })
+    const before = this.#links.get(host)
+    this.#links.set(host, link)
     connection.once('close', () => {
-      if (this.#links.get(link.host) === link) this.#links.delete(link.host)
+      if (this.#links.get(host) !== link) return
+      this.#links.delete(host)
+      this.#direct.lost(host)
+      // hyperswarm knows nothing of it, and has been told that it is met.
+      if (isDirect && this.#isTrusted(host)) this.#swarm.joinPeer(connection.remotePublicKey)
     })
+    if (before !== undefined && (isDirect || before.isDirect)) before.connection.destroy()
     answerRecovery(connection, link.host, () =>
       [...this.#shared.values()].map(({ parcel }) => parcel)
     )
@@ -307,4 +374,9 @@ export class Swarm {
       this.#attach(shared, link)
     )
   }
+}
+
+/** Whether the side with the smaller key has dialled. */
+function isBySmaller({ isInitiator, publicKey, remotePublicKey }: Connection): boolean {
+  return isInitiator === Buffer.compare(publicKey, remotePublicKey) < 0
 }

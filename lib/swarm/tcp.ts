@@ -5,7 +5,7 @@ import { TOKEN_BYTES } from '../format/carrier.js'
 import type { KeyPair } from '../keys/identity.js'
 
 /** Whom a token was given to, and what to do when they come. */
-interface Expected {
+export interface Expected {
   host: Buffer
   onStream: (stream: NoiseSecretStream) => void
 }
@@ -14,7 +14,7 @@ interface Expected {
 const MAX_UNKNOWN = 64
 /** Until a socket has shown who it is, ms. */
 const PATIENCE = 5_000
-const KEEP_ALIVE = 5_000
+const KEEP_ALIVE = 2_000
 const SILENCE = 20_000
 
 /**
@@ -31,15 +31,21 @@ export class TcpCarrier {
   #isClosed = false
   /** Sockets that were ended before they had shown who they are. */
   refused = 0
+  /** Whom else a token may be of. */
+  recognise: (token: Buffer) => Expected | null = () => null
 
-  /** Listens at `address`; null: all that this machine has. */
-  constructor(keyPair: KeyPair, address: string | null) {
+  /** Listens at `address`, null: all that this machine has, and at `port`, if that is free. */
+  constructor(keyPair: KeyPair, address: string | null, port: number | null = null) {
     this.#keyPair = keyPair
     this.#server = createServer({ noDelay: true }, (socket) => this.#onSocket(socket))
-    // Where nothing can be listened on there is no port to offer.
-    this.#server.on('error', () => {})
     this.#server.unref()
-    this.#server.listen(address === null ? { port: 0 } : { port: 0, host: address })
+    const at = address === null ? {} : { host: address }
+    this.#server.once('error', () => {
+      // Where nothing can be listened on there is no port to offer.
+      this.#server.on('error', () => {})
+      if (port !== null && !this.#isClosed) this.#server.listen({ ...at, port: 0 })
+    })
+    this.#server.listen({ ...at, port: port ?? 0 })
   }
 
   /** Where it listens; 0 when it cannot, or not yet. */
@@ -57,18 +63,32 @@ export class TcpCarrier {
 
   /** null when nobody answers there, or somebody else. */
   async dial(
-    to: { address: string; port: number; token: Buffer; host: Buffer },
+    { address, port, ...to }: { address: string; port: number; token: Buffer; host: Buffer },
     signal: AbortSignal
   ): Promise<NoiseSecretStream | null> {
+    const socket = await this.connect({ address, port }, signal)
+    return socket === null ? null : this.greet(socket, to)
+  }
+
+  /** null when nobody listens there. */
+  async connect(
+    to: { address: string; port: number },
+    signal: AbortSignal
+  ): Promise<Socket | null> {
     const socket = connect({ host: to.address, port: to.port, noDelay: true, signal })
     socket.on('error', () => {})
     // With an error, or whoever waits for the connection would wait on.
     socket.setTimeout(PATIENCE, () => socket.destroy(new Error('nobody answers')))
     try {
       await once(socket, 'connect', { signal })
+      return socket
     } catch {
       return null
     }
+  }
+
+  /** Says a token to whoever listens there; null when it is not `host`. */
+  greet(socket: Socket, to: { token: Buffer; host: Buffer }): Promise<NoiseSecretStream | null> {
     socket.write(to.token)
     const options = { pattern: 'IK', keyPair: this.#keyPair, remotePublicKey: to.host } as const
     return this.#opened(new NoiseSecretStream(true, socket, options), socket, to.host)
@@ -104,8 +124,9 @@ export class TcpCarrier {
       heard = Buffer.concat([heard, bytes])
       if (heard.byteLength < TOKEN_BYTES) return
       socket.off('data', onData).pause()
-      const expected = this.#expected.get(heard.toString('hex', 0, TOKEN_BYTES))
-      if (expected === undefined) {
+      const token = heard.subarray(0, TOKEN_BYTES)
+      const expected = this.#expected.get(token.toString('hex')) ?? this.recognise(token)
+      if (expected === null) {
         this.refused++
         socket.destroy()
         return

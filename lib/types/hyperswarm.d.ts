@@ -9,7 +9,14 @@ declare module 'hyperswarm' {
     readonly handshakeHash: Buffer
     /** Whether this side dialled. */
     readonly isInitiator: boolean
-    readonly rawStream: Duplex & { readonly remoteHost?: string; readonly rtt?: number }
+    readonly rawStream: Duplex & {
+      readonly remoteHost?: string
+      readonly rtt?: number
+      /** Of a TCP socket. */
+      readonly remoteAddress?: string
+      readonly localAddress?: string
+    }
+    readonly rawBytesRead: number
     /** It was or is about to be destroyed, also before that has happened. */
     readonly destroying: boolean
     setKeepAlive(ms: number): void

@@ -12,7 +12,14 @@ declare module '@hyperswarm/secret-stream' {
         remotePublicKey?: Buffer
       }
     )
-    readonly rawStream: Duplex & { readonly remoteHost?: string; readonly rtt?: number }
+    readonly rawStream: Duplex & {
+      readonly remoteHost?: string
+      readonly rtt?: number
+      /** Of a TCP socket. */
+      readonly remoteAddress?: string
+      readonly localAddress?: string
+    }
+    readonly rawBytesRead: number
     readonly publicKey: Buffer
     readonly remotePublicKey: Buffer
     readonly handshakeHash: Buffer

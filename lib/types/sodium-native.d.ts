@@ -26,6 +26,7 @@ declare module 'sodium-native' {
     crypto_sign_verify_detached(signature: Buffer, message: Buffer, publicKey: Buffer): boolean
     crypto_sign_ed25519_pk_to_curve25519(out: Buffer, publicKey: Buffer): void
     crypto_sign_ed25519_sk_to_curve25519(out: Buffer, secretKey: Buffer): void
+    crypto_scalarmult(out: Buffer, secretKey: Buffer, publicKey: Buffer): void
     crypto_box_seal(out: Buffer, message: Buffer, publicKey: Buffer): void
     crypto_box_seal_open(out: Buffer, sealed: Buffer, publicKey: Buffer, secretKey: Buffer): boolean
     crypto_secretbox_easy(out: Buffer, message: Buffer, nonce: Buffer, key: Buffer): void

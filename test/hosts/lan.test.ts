@@ -1,0 +1,80 @@
+import assert from 'node:assert/strict'
+import { randomBytes } from 'node:crypto'
+import { test } from 'node:test'
+import { setTimeout } from 'node:timers/promises'
+import { z } from 'zod'
+import { objects, Place, type User } from '../cli/place.js'
+import { eventually } from '../support/hosts.js'
+import { onEnd } from '../support/on-end.js'
+import { TestNetwork } from './test-network.js'
+
+const missing = TestNetwork.missing()
+/** No DHT is there: nothing listens. */
+const NOWHERE = { HYPERPARCEL_BOOTSTRAP: '10.99.0.1:1' }
+
+const Peers = z.array(z.object({ name: z.string(), path: z.string(), carrier: z.string() }))
+type Peer = z.infer<typeof Peers>[number]
+
+/** Those that a host is connected with. */
+async function peersOf(user: User): Promise<Peer[]> {
+  const [info] = objects(await user.ok('status', 'work', '--json'))
+  return Peers.parse(info?.['peers'])
+}
+
+function connected(user: User, what: string, limit?: number): Promise<Peer> {
+  return eventually(async () => (await peersOf(user))[0] ?? null, what, limit)
+}
+
+function isHere(user: User, id: string): Promise<true> {
+  return eventually(async () => {
+    const versions = objects(await user.ok('log', 'work', '--json'))
+    return versions.some((each) => each['id'] === id && each['isHere'] === true) || null
+  }, 'all of a version')
+}
+
+test(
+  'two hosts on one switch, no DHT: they find each other, and again after the cable was out',
+  { skip: missing ?? false, timeout: 180_000 },
+  async (t) => {
+    const place = await Place.make(t)
+    await place.write('work/file', 'first')
+    const desk = await place.host('desk')
+    const laptop = await place.host('laptop')
+    await desk.ok('add', place.path('work'), '--name', 'work', '--vm', 'folder')
+    await desk.ok('suspend', 'work')
+    const [invite] = objects(await desk.ok('invite', 'work', '--json'))
+    await laptop.ok('join', String(invite?.['invite']))
+    for (const user of [desk, laptop]) await user.ok('daemon', 'stop')
+
+    const network = await TestNetwork.create({ mbit: 100, rttMs: 2 })
+    onEnd(t, () => network.close())
+    const [a, b] = (['a', 'b'] as const).map((side) => {
+      const name = side === 'a' ? 'desk' : 'laptop'
+      return place.user(name, { by: network.on(side), env: NOWHERE })
+    })
+    assert.ok(a !== undefined && b !== undefined)
+    onEnd(t, async () => {
+      for (const user of [a, b]) await user.run('daemon', 'stop')
+    })
+    await a.ok('ls')
+    await b.ok('ls')
+    const peer = await connected(b, 'they meet', 15_000)
+    assert.deepEqual([peer.name, peer.path, peer.carrier], ['desk', 'lan', 'tcp'])
+    const suspend = async (): Promise<string> => {
+      await place.write('work/file', randomBytes(300_000))
+      const lines = objects(await a.ok('suspend', 'work', '--json'))
+      return String(lines.find((each) => each['type'] === 'version')?.['id'])
+    }
+    await isHere(b, await suspend())
+
+    // Out for long enough that a connection of the kernel's own would wait as long again.
+    network.cut(true)
+    const next = await suspend()
+    await setTimeout(20_000)
+    network.cut(false)
+    const began = performance.now()
+    await isHere(b, next)
+    const ms = Math.round(performance.now() - began)
+    t.diagnostic(`all was there ${ms} ms after the cable was in again`)
+  }
+)
