@@ -4,6 +4,7 @@ import { VERSION } from '../lib/client.js'
 import { EXIT } from './exit.js'
 import { addVerb } from './verbs/add.js'
 import { attachVerb } from './verbs/attach.js'
+import { carryVerb } from './verbs/carry.js'
 import { consistencyVerb } from './verbs/consistency.js'
 import { copiesVerb } from './verbs/copies.js'
 import { daemonVerb } from './verbs/daemon.js'
@@ -13,6 +14,7 @@ import { diffVerb } from './verbs/diff.js'
 import { discardVerb } from './verbs/discard.js'
 import { eventsVerb } from './verbs/events.js'
 import { forgetVerb } from './verbs/forget.js'
+import { hoardVerb, unhoardVerb } from './verbs/hoard.js'
 import { idVerb } from './verbs/id.js'
 import { initVerb } from './verbs/init.js'
 import { inviteVerb, linkVerb } from './verbs/invite.js'
@@ -81,6 +83,8 @@ for (const define of [
   eventsVerb,
   transfersVerb,
   predictVerb,
+  hoardVerb,
+  unhoardVerb,
   limitsVerb,
   pauseVerb,
   logVerb,
@@ -112,6 +116,7 @@ for (const define of [
   linkVerb,
   joinVerb,
   vaultVerb,
+  carryVerb,
   membersVerb,
   revokeVerb,
   rotateVerb,

@@ -19,3 +19,16 @@ export type Policy = (typeof POLICIES)[number]
  */
 export const CONSISTENCIES = ['available', 'latest', 'lease'] as const
 export type Consistency = (typeof CONSISTENCIES)[number]
+
+/** Of which versions all is fetched without being asked for: of the heads, of the last ones too, of all, of none. */
+export type HoardedVersions = 'head' | 'all' | 'none' | `last:${number}`
+
+/** Which versions are fetched without being asked for, and which of their files, as globs; none: all. */
+export interface HoardPolicy {
+  versions: HoardedVersions
+  files: string[]
+}
+
+export function isHoardedVersions(text: string): text is HoardedVersions {
+  return /^(head|all|none|last:[1-9]\d{0,5})$/.test(text)
+}

@@ -6,7 +6,10 @@ export {
   CONSISTENCIES,
   POLICIES,
   SCANS,
+  isHoardedVersions,
   type Consistency,
+  type HoardedVersions,
+  type HoardPolicy,
   type Policy,
   type Scan
 } from './choices.js'

@@ -200,8 +200,12 @@ export class Entrance {
     return joinReply(parcel, this.#parts.home, role)
   }
 
-  /** Takes in what an inviter has said. */
-  async take(reply: JoinReply, name = reply.name): Promise<ParcelInfo> {
+  /** Takes in what an inviter has said. `carriesTo`: as a vault that is on its way to these hosts, in hex. */
+  async take(
+    reply: JoinReply,
+    name = reply.name,
+    carriesTo: readonly string[] = []
+  ): Promise<ParcelInfo> {
     const known = this.#parcels.withId(reply.parcel)
     if (known !== undefined) {
       await known.takeKeys(reply)
@@ -213,7 +217,8 @@ export class Entrance {
     const parcel = await Parcel.join(this.#parts.context, {
       ...reply,
       id: reply.parcel,
-      name: this.#parcels.freeName(name)
+      name: this.#parcels.freeName(name),
+      carriesTo
     })
     this.#parts.share(parcel)
     return this.#parts.describe(parcel)

@@ -525,10 +525,56 @@ export class Host {
   }
 
   /** Lets another host of this process in, as an invite would; it is known to the others then. Throws FORBIDDEN. */
-  async letIn(name: string, other: Host, role: MemberRole): Promise<void> {
+  async letIn(
+    name: string,
+    other: Host,
+    role: MemberRole,
+    carriesTo: readonly string[] = []
+  ): Promise<void> {
     const { publicKey } = other.home.identity
     const reply = await this.#entrance.admit(this.#parcels.named(name), publicKey, role)
-    await other.#alone(null, () => other.#entrance.take(reply))
+    await other.#alone(null, () => other.#entrance.take(reply, reply.name, carriesTo))
+  }
+
+  /**
+   * Has this vault carry to some hosts, in hex, what they lack of a parcel of another host of this process;
+   * to none: it keeps all of it.
+   */
+  async carry(parcel: string, to: readonly string[]): Promise<void> {
+    const found = this.#parcels.withId(Buffer.from(parcel, 'hex'))
+    if (found === undefined) throw new ParcelError('UNKNOWN_PARCEL', 'this vault does not have it')
+    await found.setCarriesTo(to)
+  }
+
+  /** Hosts, in hex, to which this vault carries what they lack of any parcel. */
+  get carriesTo(): string[] {
+    return [...new Set(this.#parcels.all.flatMap(({ carriesTo }) => carriesTo))]
+  }
+
+  /** What hosts, in hex, call themselves. */
+  namesOf(hosts: readonly string[]): string[] {
+    return hosts.map((id) => {
+      const parcel = this.#parcels.all.find((each) => each.control.members.roles.has(id))
+      return parcel?.hostName(id) ?? id.slice(0, 8)
+    })
+  }
+
+  /** Of the blocks that another host of this process has, how many are here that are wanted. */
+  takenFrom(other: Host): { done: number; total: number } {
+    let [done, total] = [0, 0]
+    for (const parcel of this.#parcels.all) {
+      const there = other.#parcels.withId(parcel.id)
+      for (const log of there?.logs() ?? []) {
+        const isUnwanted = !parcel.hoard.isAll || parcel.space.isLetGo(log.key.toString('hex'))
+        if (log.kind === 'data' && isUnwanted) continue
+        const here = parcel.logs().find(({ key }) => key.equals(log.key))
+        for (const { start, end } of log.ranges()) {
+          total += end - start
+          done += here === undefined ? 0 : end - start - here.missing(start, end).length
+        }
+      }
+    }
+    return { done, total }
   }
 
   /** Of the blocks that are here, of parcels that another host of this process has too, how many are there. */

@@ -164,6 +164,8 @@ export interface VaultInfo {
   state: 'open' | 'closed' | 'away'
   /** Names here of the parcels that it keeps. */
   parcels: string[]
+  /** Hosts, by their names here, to which it carries what they lack; none: it keeps all. */
+  carriesTo: string[]
   /** Blocks of this host's that it has, of how many. */
   done: number
   total: number

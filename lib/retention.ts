@@ -1,3 +1,4 @@
+import type { HoardPolicy } from './choices.js'
 import { describeVersion } from './describe.js'
 import { ParcelError } from './errors.js'
 import type { Home } from './home.js'
@@ -87,6 +88,18 @@ export class Retention {
   /** What is forgotten and pruned by itself; null: nothing. */
   policy(name: string): RetentionPolicy | null {
     return this.#parts.parcels.named(name).space.policy
+  }
+
+  /** Which versions come here by themselves, and which files of them. */
+  hoard(name: string): HoardPolicy {
+    return this.#parts.parcels.named(name).hoard.policy
+  }
+
+  /** What is here stays. Throws USAGE. */
+  async setHoard(name: string, policy: HoardPolicy): Promise<void> {
+    const parcel = this.#parts.parcels.named(name)
+    if (parcel.keyring.isBlind) throw new ParcelError('USAGE', 'a vault keeps all that it is given')
+    await parcel.hoard.setPolicy(policy)
   }
 
   async setPolicy(name: string, policy: RetentionPolicy | null): Promise<void> {

@@ -6,6 +6,7 @@ import { Host } from './host.js'
 import { readHome } from './home.js'
 import type { ParcelInfo, VaultInfo } from './info.js'
 import { readSealed, writeSealed } from './keys/at-rest.js'
+import { memberNamed } from './names.js'
 import { overlaps } from './paths.js'
 import { Task, type Work } from './progress.js'
 
@@ -72,7 +73,20 @@ export class Vaults {
    */
   add(
     wanted: string,
-    { names = [], quota, wait = true }: { names?: string[]; quota?: number | null; wait?: boolean }
+    options: { names?: string[]; quota?: number | null; wait?: boolean } = {}
+  ): Task<VaultInfo> {
+    return this.#add(wanted, { ...options, carriesTo: [] })
+  }
+
+  /** `carriesTo`: to which hosts, in hex, it carries what they lack of the parcels named. */
+  #add(
+    wanted: string,
+    {
+      names = [],
+      quota,
+      wait = true,
+      carriesTo
+    }: { names?: string[]; quota?: number | null; wait?: boolean; carriesTo: readonly string[] }
   ): Task<VaultInfo> {
     return new Task(async (work) => {
       const vault = await this.#alone(async () => {
@@ -94,11 +108,64 @@ export class Vaults {
           throw error
         }
         await this.#save()
-        await this.#letIn(vault, isNew, names)
+        await this.#letIn(vault, { isNew, names, carriesTo })
+        for (const name of names) {
+          await openIn(vault).carry((await this.#host.status(name)).id, carriesTo)
+        }
         return vault
       })
       if (wait) await this.#fill(vault, work)
       return this.#describe(vault)
+    })
+  }
+
+  /**
+   * Fills a vault with what hosts, by their names, lack of a parcel, and waits until it is there; default all
+   * other hosts that keep it. What they have is known from what they signed, when this host or the vault met
+   * them last. Throws like `add`.
+   */
+  carry(
+    path: string,
+    name: string,
+    { to = [], wait = true }: { to?: string[]; wait?: boolean } = {}
+  ): Task<VaultInfo> {
+    return new Task(async (work) => {
+      const { members } = await this.#host.status(name)
+      const others = members.filter(({ id, role }) => role !== 'vault' && id !== this.#host.id)
+      const carriesTo =
+        to.length === 0 ? others.map(({ id }) => id) : to.map((each) => memberNamed(others, each))
+      if (carriesTo.length === 0) {
+        throw new ParcelError(
+          'USAGE',
+          `no other host has "${name}": there is nobody to carry it to`
+        )
+      }
+      await this.#add(path, { names: [name], wait: false, carriesTo })
+      const vault = await this.#named(path)
+      if (wait) await this.#fill(vault, work)
+      return this.#describe(vault)
+    })
+  }
+
+  /** Opens a vault that was filled elsewhere, and waits until this host has all of it that it wants. */
+  take(path: string): Task<VaultInfo> {
+    return new Task(async (work) => {
+      if (!(await isHome(path))) {
+        throw new ParcelError(
+          'USAGE',
+          `${path} is no vault: 'hyperparcel carry PATH NAME' makes one`
+        )
+      }
+      await this.add(path, { wait: false })
+      const vault = await this.#named(path)
+      for (;;) {
+        const host = openIn(vault)
+        const { done, total } = this.#host.takenFrom(host)
+        work.report({ step: 'taking over', done, total, unit: 'blocks' })
+        if (done >= total) return this.#describe(vault)
+        await new Promise((resolve) => setTimeout(resolve, 100))
+        work.signal.throwIfAborted()
+      }
     })
   }
 
@@ -239,7 +306,14 @@ export class Vaults {
     return path
   }
 
-  async #letIn(vault: Vault, isNew: boolean, names: readonly string[]): Promise<void> {
+  async #letIn(
+    vault: Vault,
+    {
+      isNew,
+      names,
+      carriesTo
+    }: { isNew: boolean; names: readonly string[]; carriesTo: readonly string[] }
+  ): Promise<void> {
     const { host } = vault
     if (host === null) return
     const kept = await host.list()
@@ -247,7 +321,9 @@ export class Vaults {
     const owned = all.filter(({ role }) => role === 'owner').map(({ name }) => name)
     for (const name of names.length > 0 ? names : isNew ? owned : []) {
       const id = all.find((each) => each.name === name)?.id
-      if (!kept.some((each) => each.id === id)) await this.#host.letIn(name, host, 'vault')
+      if (!kept.some((each) => each.id === id)) {
+        await this.#host.letIn(name, host, 'vault', carriesTo)
+      }
     }
   }
 
@@ -258,13 +334,11 @@ export class Vaults {
 
   /** Waits until it has what this host has of its parcels, as far as its quota goes. */
   async #fill(vault: Vault, work: Work): Promise<void> {
-    const { host, path } = vault
+    const { host: before, path } = vault
     for (;;) {
-      if (vault.host !== host) {
+      const host = openIn(vault)
+      if (host !== before) {
         throw new ParcelError('INTERRUPTED', `${path} was closed before it had everything`)
-      }
-      if (host === null || host.isBroken) {
-        throw new ParcelError('FAILED', `${path} cannot be written to: was its disk pulled out?`)
       }
       const { done, total } = this.#host.copiedTo(host)
       work.report({ step: 'filling', done, total, unit: 'blocks' })
@@ -287,7 +361,9 @@ export class Vaults {
     const ours = new Map((await this.#host.list()).map(({ id, name }) => [id, name]))
     const names = parcels.map(({ id, name }: ParcelInfo) => ours.get(id) ?? name)
     const state = host !== null ? 'open' : isReleased ? 'closed' : 'away'
-    return { path, id: host?.id ?? null, state, parcels: names, done, total, used, limit, problem }
+    const carriesTo = host === null ? [] : this.#host.namesOf(host.carriesTo)
+    const counts = { done, total, used, limit }
+    return { path, id: host?.id ?? null, state, parcels: names, carriesTo, ...counts, problem }
   }
 
   async #named(wanted: string): Promise<Vault> {
@@ -306,6 +382,17 @@ export class Vaults {
 
 /** With less room than this left a vault fetches nothing more, bytes. */
 const LEAST = 4 * 1_048_576
+
+/** Throws INTERRUPTED, FAILED. */
+function openIn({ host, path }: Vault): Host {
+  if (host === null)
+    throw new ParcelError(
+      'INTERRUPTED',
+      `${path} was closed, or pulled out: it goes on when it is there again`
+    )
+  if (!host.isBroken) return host
+  throw new ParcelError('FAILED', `${path} cannot be written to: was its disk pulled out?`)
+}
 
 function isHome(path: string): Promise<boolean> {
   return access(join(path, KEY_FILE)).then(

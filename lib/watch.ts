@@ -96,8 +96,7 @@ export class Watch {
       }
     }
     for (const [version, known] of seen.coming) {
-      const placement = history.placement(known.id)
-      if (placement === null || !availability.hasCores(placement.heads)) continue
+      if (!availability.hasBlocks(known)) continue
       seen.coming.delete(version)
       add('whole', `all of ${version.slice(0, 6)} is here`, { version })
     }

@@ -68,7 +68,7 @@ function limitOf(quota: number): number | null {
 async function showAll({ terminal, client }: Context, { quota }: Options): Promise<void> {
   if (quota !== undefined) await client.call('quota', { bytes: limitOf(quota) })
   const { vaults, used, limit } = await client.call('vaults', {})
-  for (const vault of vaults) terminal.result('vault', vault, describe(vault))
+  for (const vault of vaults) terminal.result('vault', vault, describeVault(vault))
   const { parcels } = await client.call('ls', {})
   const kept = parcels.filter(({ role }) => role === 'vault')
   if (kept.length > 0 || limit !== null) {
@@ -125,15 +125,17 @@ async function folder(
     ...(quota === undefined ? {} : { quota: limitOf(quota) })
   }
   const vault = await client.call('vault-add', parameters, follow(context))
-  terminal.result('vault', vault, describe(vault))
+  terminal.result('vault', vault, describeVault(vault))
 }
 
-function describe({ path, state, parcels, done, total, used, limit, problem }: VaultInfo): string {
+export function describeVault(vault: VaultInfo): string {
+  const { path, state, parcels, carriesTo, done, total, used, limit, problem } = vault
   if (problem !== null) return `${path}: ${problem}`
   if (state === 'closed') return `${path}: closed, its disk can be taken away`
   if (state === 'away') return `${path}: not there`
+  const to = carriesTo.length === 0 ? '' : ` that ${carriesTo.join(', ')} may lack`
   const has = total > 0 && done >= total ? 'has all' : `has ${done} of ${total} blocks`
-  return `${path}: ${has} of ${parcels.join(', ') || 'nothing'}, ${ofLimit(used, limit)}`
+  return `${path}: ${has} of ${parcels.join(', ') || 'nothing'}${to}, ${ofLimit(used, limit)}`
 }
 
 function ofLimit(used: number, limit: number | null): string {

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { CONSISTENCIES, POLICIES, SCANS } from '../choices.js'
+import { CONSISTENCIES, isHoardedVersions, POLICIES, SCANS } from '../choices.js'
 import { ParcelError } from '../errors.js'
 import { ROLES } from '../format/control-record.js'
 import type { HostEvent } from '../events.js'
@@ -240,6 +240,17 @@ export const verbs = {
       return { every: host.checkpoints.every(name) }
     }
   ),
+  hoard: verb(named, async ({ name }, { host }) => host.retention.hoard(name)),
+  'hoard-set': verb(
+    z.strictObject({ name: text, versions: text, files: z.array(text).max(64) }),
+    async ({ name, versions, files }, { host }) => {
+      if (!isHoardedVersions(versions)) {
+        throw new ParcelError('USAGE', 'versions: head, last:N, all or none')
+      }
+      await host.retention.setHoard(name, { versions, files })
+      return host.retention.hoard(name)
+    }
+  ),
   limits: verb(nothing, async (_, { host }) => host.limits.info),
   'limits-set': verb(
     z.strictObject({
@@ -395,6 +406,12 @@ export const verbs = {
         context
       )
   ),
+  carry: verb(
+    z.strictObject({ path: text, name: text, to: z.array(text).max(64), wait: z.boolean() }),
+    ({ path, name, ...options }, context) =>
+      follow(context.vaults.carry(path, name, options), context)
+  ),
+  'carry-take': verb(path, ({ path: dir }, context) => follow(context.vaults.take(dir), context)),
   'vault-release': verb(path, ({ path: dir }, { vaults }) => vaults.release(dir)),
   'vault-forget': verb(path, ({ path: dir }, { vaults }) => vaults.forget(dir)),
   recover: verb(z.strictObject({ timeout: ms }), ({ timeout }, context) =>

@@ -252,6 +252,17 @@ export class Log {
     return start >= end || this.#firstMissing(start) >= end
   }
 
+  /** The blocks that are here. */
+  *ranges(): Generator<BlockRange> {
+    const { bitfield } = this.#core.core
+    for (let start = bitfield.firstSet(0); start !== -1 && start < this.length;) {
+      const unset = bitfield.firstUnset(start)
+      const end = unset === -1 ? this.length : Math.min(unset, this.length)
+      yield { start, end }
+      start = bitfield.firstSet(end)
+    }
+  }
+
   /** Whether the writer has said that it does not need a block. */
   isDropped(index: number): boolean {
     return this.#droppedAt(index) !== null

@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import type { Log } from './log.js'
 import { MAX_BLOCK } from '../format/limits.js'
 import { Pace } from './pace.js'
@@ -11,15 +12,30 @@ const RETRY = 2_000
 const SHARERS = 8
 /** A store that has taken all that it may is looked at again after so long, ms. */
 const FULL = 30_000
+/** A log at which nothing was to do for so long has had a rest, ms. */
+const WHILE = 1_000
 /** Blocks of `data` are large. */
 const DATA_SLICE = 256
+
+export interface MirrorOptions {
+  /** Called each time nothing is missing. */
+  onWhole?: () => void
+  /** May bring blocks in another way, and returns those that must be fetched. */
+  shortcut?: (log: Log, blocks: number[]) => Promise<number[]>
+  /** Says how much it may ask for at a time. */
+  pace?: Pace
+  /** Says whether there is room. */
+  quota?: Quota | null
+  /** Whether all that is missing is to come now; else only the first block, and what `bring` names. */
+  isFilling?: () => boolean
+  /** A log that grows after a while is left alone for so long, ms: it may be said meanwhile what to begin with. */
+  settling?: number
+}
 
 /**
  * Keeps a copy of another host's log whole: asks for every block that is missing, and again
  * whenever the log grows. What is here is never fetched again, so a cut transfer goes on where it
- * stopped. `onWhole` is called each time nothing is missing. `shortcut` may bring blocks in another
- * way, and returns those that must be fetched. `pace` says how much it may ask for at a time, `quota`
- * whether there is room.
+ * stopped.
  */
 export class Mirror {
   readonly log: Log
@@ -27,6 +43,10 @@ export class Mirror {
   readonly #shortcut: (log: Log, blocks: number[]) => Promise<number[]>
   readonly #pace: Pace
   readonly #quota: Quota | null
+  readonly #isFilling: () => boolean
+  readonly #settling: number
+  /** When something was last asked for, by `performance.now`. */
+  #asked = -Infinity
   #waiting: NodeJS.Timeout | undefined
   readonly #stops: (() => void)[]
   #isRunning = false
@@ -36,21 +56,24 @@ export class Mirror {
 
   constructor(
     log: Log,
-    onWhole: () => void,
-    shortcut: (log: Log, blocks: number[]) => Promise<number[]> = async (_, blocks) => blocks,
-    pace = new Pace(),
-    quota: Quota | null = null
+    {
+      onWhole = () => {},
+      shortcut = async (_, blocks) => blocks,
+      pace = new Pace(),
+      quota = null,
+      isFilling = () => true,
+      settling = 0
+    }: MirrorOptions = {}
   ) {
     this.#pace = pace
     this.#quota = quota
+    this.#isFilling = isFilling
+    this.#settling = settling
     this.#shortcut = shortcut
     this.log = log
     this.#onWhole = onWhole
     // It may be waiting for blocks which nobody sends any more, or for more than it may now.
-    const restart = (): void => {
-      this.#run()
-      this.#cancel()
-    }
+    const restart = (): void => this.look()
     this.#stops = [log.onAppend(() => this.#run()), log.onDrop(restart), pace.onChange(restart)]
     const retrying = setInterval(() => log.retry(), RETRY).unref()
     this.#stops.push(() => clearInterval(retrying))
@@ -63,6 +86,30 @@ export class Mirror {
     for (const stop of this.#stops) stop()
     clearTimeout(this.#waiting)
     this.#cancel()
+  }
+
+  /** Looks again what is to come. */
+  look(): void {
+    this.#run()
+    this.#cancel()
+  }
+
+  /**
+   * Fetches some blocks, ascending, whether all that is missing is to come or not. Whether they are here;
+   * false: it was called off, or there is no room.
+   */
+  async bring(blocks: readonly number[], signal: AbortSignal): Promise<boolean> {
+    const missing = blocks.filter((index) => !this.log.has(index))
+    if (missing.length === 0) return true
+    if (this.#isClosed || signal.aborted || (await this.#room()) === 0) return false
+    const others = await this.#shortcut(this.log, missing)
+    if (this.#isClosed || signal.aborted) return false
+    const { done, cancel } = this.log.fetch(others.filter((index) => !this.log.isDropped(index)))
+    signal.addEventListener('abort', cancel, { once: true })
+    const isAll = await done
+    signal.removeEventListener('abort', cancel)
+    if (isAll && this.log.contiguousLength === this.log.length) this.#onWhole()
+    return isAll
   }
 
   #run(): void {
@@ -100,14 +147,19 @@ export class Mirror {
   async #fillOnce(): Promise<boolean> {
     const { length } = this.log
     let from = this.log.contiguousLength
-    while (from < length) {
+    if (!this.#isFilling() && from === 0 && length > 0) from = await this.#fillSlice(0, 1)
+    if (from < length && this.#settling > 0 && performance.now() - this.#asked > WHILE) {
+      await delay(this.#settling, undefined, { ref: false })
+    }
+    while (from < length && this.#isFilling()) {
+      this.#asked = performance.now()
       const turn = await this.#pace.turn(this.log.kind === 'data' ? DATA_SLICE : SLICE)
       const most = Math.min(turn, await this.#room())
       if (most === 0) return false
       from = await this.#fillSlice(from, most)
       if (from === -1) return false
     }
-    return length > 0
+    return length > 0 && this.log.contiguousLength >= length
   }
 
   /** Where the next slice begins; -1: it was called off. */

@@ -1,11 +1,13 @@
 import { setTimeout } from 'node:timers/promises'
 import { ParcelError } from '../errors.js'
+import type { HeldCore } from '../format/control-record.js'
 import type { CoreHead } from '../format/version.js'
 import type { Log } from '../log/log.js'
 import type { Work } from '../progress.js'
 import type { Known } from './history.js'
+import type { Hoard } from './hoard.js'
 import { stateName, type LogSet } from './log-set.js'
-import { covers } from './receipts.js'
+import { covers, isPartOf } from './receipts.js'
 
 const POLL = 25
 
@@ -14,17 +16,25 @@ export class Availability {
   readonly #set: LogSet
   /** States of logs that were found to fit, and the logs as they were open then. */
   readonly #fitting = new Map<string, Log>()
+  readonly #hoard: Hoard
 
-  constructor(set: LogSet) {
+  constructor(set: LogSet, hoard: Hoard) {
     this.#set = set
+    this.#hoard = hoard
   }
 
   /** Whether all of a version is on this host. */
-  async isHere({ id }: Known): Promise<boolean> {
-    const placement = this.#set.history.placement(id)
-    if (placement === null || !this.hasCores(placement.heads)) return false
+  async isHere(known: Known): Promise<boolean> {
+    const placement = this.#set.history.placement(known.id)
+    if (placement === null || !this.hasBlocks(known)) return false
     for (const head of placement.heads) if (!(await this.#fits(head))) return false
     return true
+  }
+
+  /** Whether all blocks that a version needs are here, of whatever past of its logs. */
+  hasBlocks(known: Known): boolean {
+    const placement = this.#set.history.placement(known.id)
+    return placement !== null && (this.hasCores(placement.heads) || this.#hoard.isWhole(known))
   }
 
   /** Whether a log that is here is the one that somebody has signed for: it may have two pasts. */
@@ -51,6 +61,11 @@ export class Availability {
     })
   }
 
+  /** What a receipt says of a version that is here without all of its logs; null: it is not. */
+  heldOf(known: Known): HeldCore[] | null {
+    return this.#hoard.heldOf(known)
+  }
+
   /** How good logs are to read from: 2, all is here; 1, hosts write all of them now; else 0. */
   standing(heads: readonly CoreHead[]): number {
     if (this.hasCores(heads)) return 2
@@ -62,10 +77,12 @@ export class Availability {
   }
 
   /** How many blocks of a version are here and how many there are. */
-  blocksOf({ id }: Known): { here: number; total: number } {
+  blocksOf(known: Known): { here: number; total: number } {
+    const count = this.#hoard.countOf(known)
+    if (count !== null) return { here: count, total: count }
     let here = 0
     let total = 0
-    for (const head of this.#set.history.coresOf(id)) {
+    for (const head of this.#set.history.coresOf(known.id)) {
       total += head.length
       here += this.#set.get(head.key)?.count(head.length) ?? 0
     }
@@ -77,9 +94,16 @@ export class Availability {
     return new Map(this.#set.logs().map((log) => [log.key.toString('hex'), log.count(log.length)]))
   }
 
-  /** What of all logs is still to come: blocks, and about how many bytes those are. */
+  /** What is still to come of what is wanted here: blocks, and about how many bytes those are. */
   missing(): { blocks: number; bytes: number } {
     let [blocks, bytes] = [0, 0]
+    if (!this.#hoard.isAll) {
+      const data = this.#set.logs().filter(({ kind }) => kind === 'data')
+      const stored = data.reduce((sum, { byteLength }) => sum + byteLength, 0)
+      const all = data.reduce((sum, { length }) => sum + length, 0)
+      const { left } = this.#hoard
+      return { blocks: left, bytes: all === 0 ? 0 : Math.round((left * stored) / all) }
+    }
     for (const log of this.#set.logs()) {
       const left = log.length - log.count(log.length)
       if (left === 0) continue
@@ -107,7 +131,7 @@ export class Availability {
     const wholes = this.#set.history.placements(id).map(({ heads }) => heads)
     if (wholes.length === 0) wholes.push(version.cores)
     for (const { host, cores } of this.#set.control.receipts(id)) {
-      if (wholes.some((heads) => covers(cores, heads))) holders.add(host)
+      if (wholes.some((heads) => covers(cores, heads) || isPartOf(cores, heads))) holders.add(host)
     }
     const author = version.author.toString('hex')
     // In the logs that it writes now: of earlier ones it may have lost something.
@@ -124,14 +148,20 @@ export class Availability {
    */
   async fetch(known: Known, { timeout }: { timeout: number }, work: Work): Promise<void> {
     const started = performance.now()
-    while (!(await this.isHere(known))) {
-      work.signal.throwIfAborted()
-      const { here, total } = this.blocksOf(known)
-      work.report({ step: 'fetching', done: here, total, unit: 'blocks' })
-      if (performance.now() - Math.max(started, this.#set.lastDownload) > timeout) {
-        throw this.#unreachable(known)
+    if (await this.isHere(known)) return
+    const release = this.#hoard.want(known)
+    try {
+      while (!(await this.isHere(known))) {
+        work.signal.throwIfAborted()
+        const { here, total } = this.blocksOf(known)
+        work.report({ step: 'fetching', done: here, total, unit: 'blocks' })
+        if (performance.now() - Math.max(started, this.#set.lastDownload) > timeout) {
+          throw this.#unreachable(known)
+        }
+        await setTimeout(POLL, undefined, { signal: work.signal })
       }
-      await setTimeout(POLL, undefined, { signal: work.signal })
+    } finally {
+      release()
     }
   }
 

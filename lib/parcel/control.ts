@@ -361,6 +361,22 @@ export class Control {
     return found
   }
 
+  /** By host and core, in hex: up to which length a host has signed that it holds all. */
+  signedLengths(): Map<string, Map<string, number>> {
+    const found = new Map<string, Map<string, number>>()
+    for (const version of this.receiptVersions()) {
+      for (const { host, cores } of this.receipts(version)) {
+        const lengths = found.get(host) ?? new Map<string, number>()
+        found.set(host, lengths)
+        for (const { head, blocks } of cores) {
+          const core = head.key.toString('hex')
+          if (blocks === null) lengths.set(core, Math.max(lengths.get(core) ?? 0, head.length))
+        }
+      }
+    }
+    return found
+  }
+
   /** Whether a host, in hex, has said that it is without a version, and has not signed for it since. */
   hasLetGo(version: Buffer, host: string): boolean {
     const isSaid = this.#letGo.get(version.toString('hex'))?.has(host) === true

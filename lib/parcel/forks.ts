@@ -36,6 +36,8 @@ interface Parts {
   note: (why: string) => void
   /** Whether somebody reads a version here, by places as they are. */
   isLent: () => boolean
+  /** Whether there are logs here with the wrong past has changed. */
+  onUnsettled: () => void
   /** One thing at a time appends to this host's logs. */
   exclusive: <T>(work: () => Promise<T>) => Promise<T>
 }
@@ -63,6 +65,8 @@ export class Forks {
   readonly #rewound = new Map<string, number>()
   /** Logs, in hex, of which somebody has shown another past. */
   readonly #suspected = new Set<string>()
+  /** Logs, in hex, that are here with the wrong past. */
+  readonly #unsettled = new Set<string>()
   /** Versions that could not be copied out of a log, by both in hex: not tried again before the next start. */
   readonly #stuck = new Set<string>()
   #asking: Promise<unknown> = Promise.resolve()
@@ -246,6 +250,17 @@ export class Forks {
     if (await this.#isOther(log, fork)) await this.#settle(log, fork)
     const now = set.get(core)
     if (now !== null) await this.#findStrays(now, fork)
+    const isOther = now !== null && (await this.#isOther(now, fork))
+    const name = core.toString('hex')
+    if (isOther === this.#unsettled.has(name)) return
+    if (isOther) this.#unsettled.add(name)
+    else this.#unsettled.delete(name)
+    this.#parts.onUnsettled()
+  }
+
+  /** Whether a log that is here has the wrong past: what belongs to the right one is to come. */
+  get isUnsettled(): boolean {
+    return this.#unsettled.size > 0
   }
 
   /** Whether a log is here in another past than the one that counts, as far as can be told. */

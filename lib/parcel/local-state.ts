@@ -1,7 +1,7 @@
 import { readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
-import { CONSISTENCIES } from '../choices.js'
+import { CONSISTENCIES, isHoardedVersions, type HoardedVersions } from '../choices.js'
 import { ParcelError } from '../errors.js'
 import type { SignedRecord } from '../format/wire.js'
 import { readSealed, makeDurable, writeSealed } from '../keys/at-rest.js'
@@ -26,6 +26,13 @@ const retention = z.strictObject({
 
 /** How many of the newest versions are kept, of how many days and weeks the last one, and which tags (globs). */
 export type Retention = z.infer<typeof retention>
+
+const hoard = z.strictObject({
+  versions: z.custom<HoardedVersions>(
+    (text) => typeof text === 'string' && isHoardedVersions(text)
+  ),
+  files: z.array(z.string().min(1).max(4_096)).max(64)
+})
 
 const schema = z.strictObject({
   format: z.literal(1),
@@ -82,6 +89,9 @@ const schema = z.strictObject({
   retention: retention.nullable().default(null),
   /** Of its machine while that runs here a version is made so often, ms; null: only when somebody says so. */
   checkpointEvery: z.number().int().min(1).nullable().default(null),
+  hoard: hoard.default({ versions: 'all', files: [] }),
+  /** A vault on its way: it is without what all of these hosts, by key in hex, have. Empty: it keeps all. */
+  carriesTo: z.array(hex(32)).max(64).default([]),
   /** Lengths of own cores that were once durable: a store that is behind them was rolled back. */
   marks: z.array(
     z.strictObject({ core: hex(32), length: z.number().int().min(0), treeHash: hex(32) })
@@ -119,6 +129,8 @@ export function newState(
     isUnreclaimed: false,
     retention: null,
     checkpointEvery: null,
+    hoard: { versions: 'all', files: [] },
+    carriesTo: [],
     marks: [],
     announcements: []
   }

@@ -17,6 +17,8 @@ import { versionId, type History } from './history.js'
 /** More incarnations of one host are not opened: each costs cores, and a hostile member could announce any number. */
 const MAX_INCARNATIONS = 256
 const MAX_PROBLEMS = 100
+/** Records of new versions come within this after the first that is heard of their blocks, ms. */
+const SETTLING = 150
 
 interface OpenLog {
   log: Log
@@ -34,6 +36,7 @@ interface OpenLog {
   drops: number
   /** It is our own, and what it lacks is fetched. */
   isMended: boolean
+  mirror: Mirror | null
   stop: () => void
 }
 
@@ -48,6 +51,8 @@ interface Callbacks {
   onMembers: () => void
   /** Brings blocks without replication where it can; returns the others. */
   onMissing: (log: Log, blocks: number[]) => Promise<number[]>
+  /** Hosts, in hex, to which a vault carries what they lack; none: it keeps all. */
+  carriesTo: () => readonly string[]
   /** A log of another host has no gap. */
   onWhole: (log: Log) => void
   /** One of our own logs has blocks that this store did not append: it was rolled back. */
@@ -93,8 +98,11 @@ export class LogSet {
   readonly #rewinding = new Set<string>()
   #refreshing: Promise<void> | null = null
   #isStale = false
+  #isFilling = false
   /** `data` logs, in hex, and who says that nobody has to have them: for who keeps what it cannot read. */
   readonly #abandoned = new Map<string, Set<string>>()
+  /** A vault on its way: up to which length of `data` logs, in hex, the hosts that it goes to have all. */
+  readonly #carried = new Map<string, number>()
   #unlockedWith = 0
   /** As they were when versions were judged. */
   #members: Members | null = null
@@ -119,6 +127,35 @@ export class LogSet {
 
   get(key: Buffer): Log | null {
     return this.#logs.get(key.toString('hex'))?.log ?? null
+  }
+
+  /** Whether all that members have said is here, a host, in hex, among them, as far as that is known. */
+  hasHeard(host: string): boolean {
+    if (!this.control.members.roles.has(host)) return false
+    const said = [...this.#logs.values()].filter(
+      ({ log }) => log.kind === 'control' && log.length > 0
+    )
+    const isRead = said.every(({ cursor, log }) => cursor === log.length)
+    return isRead && said.some((open) => open.host === host)
+  }
+
+  /** Whether all that is missing of others' `data` logs comes by itself, or only what `bring` names. */
+  get isFilling(): boolean {
+    return this.#isFilling
+  }
+
+  set isFilling(isFilling: boolean) {
+    if (this.#isFilling === isFilling) return
+    this.#isFilling = isFilling
+    for (const { log, mirror } of this.#all()) if (log.kind === 'data') mirror?.look()
+  }
+
+  /** Fetches some blocks of a log, ascending; whether they are here. */
+  async bring(key: Buffer, blocks: readonly number[], signal: AbortSignal): Promise<boolean> {
+    const open = this.#logs.get(key.toString('hex'))
+    if (open === undefined) return false
+    if (open.mirror !== null) return open.mirror.bring(blocks, signal)
+    return blocks.every((index) => open.log.has(index))
   }
 
   logs(): Log[] {
@@ -180,7 +217,9 @@ export class LogSet {
     const open = this.#logs.get(log.key.toString('hex'))
     if (open?.log !== log || !log.isOwn || open.isMended) return
     open.isMended = true
-    const mirror = new Mirror(log, () => this.#callbacks.onWhole(log), undefined, this.pace)
+    const onWhole = (): void => this.#callbacks.onWhole(log)
+    const mirror = new Mirror(log, { onWhole, pace: this.pace })
+    open.mirror = mirror
     const { stop } = open
     open.stop = () => {
       stop()
@@ -372,8 +411,36 @@ export class LogSet {
         cleared += await open.log.drop(drop.ranges, isCleared)
       }
     }
+    if (isBlind) cleared += await this.#heedCarried()
     if (isBlind && cleared > 0) await this.#context.store.reclaim()
     this.#heedAbandoned()
+  }
+
+  /** Clears what the hosts to which this vault goes have signed for, all of them. How many blocks that were. */
+  async #heedCarried(): Promise<number> {
+    const to = this.#callbacks.carriesTo()
+    let cleared = 0
+    if (to.length === 0 && this.#carried.size === 0) return 0
+    const signed = this.control.signedLengths()
+    for (const [core, { log, host }] of this.#logs) {
+      if (log.kind !== 'data') continue
+      const lengthAt = (each: string): number =>
+        each === host ? log.length : (signed.get(each)?.get(core) ?? 0)
+      const length = to.length === 0 ? 0 : Math.min(log.length, ...to.map(lengthAt))
+      const before = this.#carried.get(core) ?? 0
+      this.#carried.set(core, length)
+      if (length < before) {
+        // One of them has lost it, or there is another one. What its writer dropped is looked up again.
+        log.undrop()
+        const open = this.#logs.get(core)
+        if (open !== undefined) open.drops = 0
+        this.#isStale = true
+      }
+      // The first block says whose log it is.
+      if (length > 1) cleared += await log.drop([{ start: 1, end: length }], { isCleared: true })
+    }
+    if (to.length === 0) this.#carried.clear()
+    return cleared
   }
 
   /** Hosts that have said that a `data` log is their own. */
@@ -459,7 +526,17 @@ export class LogSet {
     ]
     // An own log with gaps has lost blocks on this disk: others may have them.
     const isFetched = isMirrored || log.missing(0, log.length, 1).length > 0
-    const mirror = isFetched ? new Mirror(log, () => onWhole(log), onMissing, pace, quota) : null
+    const isFilling = (): boolean => log.kind !== 'data' || log.isOwn || this.#isFilling
+    const settling = log.kind === 'data' && !this.#keyring.isBlind ? SETTLING : 0
+    const how = {
+      onWhole: () => onWhole(log),
+      shortcut: onMissing,
+      pace,
+      quota,
+      isFilling,
+      settling
+    }
+    const mirror = isFetched ? new Mirror(log, how) : null
     const stop = (): void => {
       for (const each of stops) each()
       mirror?.close()
@@ -473,6 +550,7 @@ export class LogSet {
       claims: null,
       drops: 0,
       isMended: isFetched,
+      mirror,
       stop
     }
     const name = log.key.toString('hex')

@@ -14,6 +14,8 @@ interface Parts {
   own: OwnLogs
   keyring: Keyring
   availability: Availability
+  /** Whether this host keeps what it has: a vault on its way does not. */
+  isKeeping: () => boolean
   /** Whether a version is about to go. */
   isLeaving: (version: Buffer) => boolean
   /** One thing at a time appends to this host's logs. */
@@ -80,7 +82,7 @@ export class OwnRecords {
   /** Signs for versions that are whole here by now. Whether there were any. */
   async receipts(): Promise<boolean> {
     const { context, set, own, availability, keyring, isLeaving } = this.#parts
-    if (!this.#canSay) return false
+    if (!this.#canSay || !this.#parts.isKeeping()) return false
     const { isBlind } = keyring
     const due = await dueReceipts(set, availability, { self: this.#self, isBlind, isLeaving })
     if (due.length === 0) return false
@@ -88,6 +90,19 @@ export class OwnRecords {
     await context.store.flush()
     await own.say(due)
     return true
+  }
+
+  /** Takes back what it has signed for: it will not keep it. */
+  async takeBackReceipts(): Promise<void> {
+    const { set, own } = this.#parts
+    await this.#say(async () => {
+      const versions = [...set.control.receiptVersions()].filter((version) =>
+        set.control.receipts(version).some(({ host }) => host === this.#self)
+      )
+      if (versions.length === 0) return
+      await own.say(versions.map((version) => ({ type: 'pin', version, pinned: false })))
+      await set.refresh()
+    })
   }
 
   /** Keeps records of others that this host will not find in another log again. */

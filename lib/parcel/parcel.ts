@@ -20,6 +20,7 @@ import type { ParcelContext } from './context.js'
 import { authorOf, Control, mayWrite, signGenesis } from './control.js'
 import { Epochs } from './epochs.js'
 import { Faults } from './faults.js'
+import { Hoard } from './hoard.js'
 import { Forks } from './forks.js'
 import { branchName, History, type Known } from './history.js'
 import {
@@ -65,6 +66,7 @@ export class Parcel {
   readonly history: History
   readonly control: Control
   readonly availability: Availability
+  readonly hoard: Hoard
   readonly synthesis: Synthesis
   readonly faults: Faults
   readonly folder: WorkingFolder
@@ -111,6 +113,7 @@ export class Parcel {
         this.#changed()
         this.#missing.ask()
         this.forks.heed()
+        this.hoard.heed()
         this.#heedNeeds()
       },
       onMembers: () => this.#heedMembers(),
@@ -119,13 +122,26 @@ export class Parcel {
       onRollback: (why) => this.#rolledBack(why),
       onOtherPast: (log) => this.forks.suspect(log),
       isLetGo: (core) => this.space.isLetGo(core),
+      carriesTo: () => this.#saved.value.carriesTo,
       onAbandoned: (cores) => this.#abandon(cores)
     })
     this.synthesis = new Synthesis(this.#set, keyring, context.pool, context.lookaside)
     context.lookaside.add(this.#set)
     this.faults = new Faults(this.#set, context.lookaside, () => this.synthesis.answerers())
-    this.availability = new Availability(this.#set)
     this.#saved = new SavedState(state, context, control)
+    this.hoard = new Hoard({
+      set: this.#set,
+      history,
+      saved: this.#saved,
+      isBlind: keyring.isBlind,
+      isAllNeeded: () => this.forks.isUnsettled,
+      onWhole: () => {
+        this.#wholeHere().catch((error: unknown) => {
+          if (!this.#isClosed) this.#set.problem('', ParcelError.from(error).message)
+        })
+      }
+    })
+    this.availability = new Availability(this.#set, this.hoard)
     this.#own = new OwnLogs(context, keyring, this.#set, this.#saved)
     this.folder = new WorkingFolder(this.#saved, this.#own, history)
     this.#missing = new MissingRecords({
@@ -139,6 +155,7 @@ export class Parcel {
       own: this.#own,
       keyring,
       availability: this.availability,
+      isKeeping: () => this.#saved.value.carriesTo.length === 0,
       isLeaving: (version) => this.space.isLeaving(version),
       exclusive: (work) => this.#exclusive(work)
     })
@@ -190,6 +207,7 @@ export class Parcel {
       availability: this.availability,
       answerers: () => this.synthesis.answerers(),
       onRollback: (why) => this.#rolledBack(why),
+      onUnsettled: () => this.hoard.heed(),
       note: (why) => this.#noteRollback(why),
       isLent: () => this.lending.isLent,
       exclusive: (work) => this.#exclusive(work)
@@ -222,6 +240,7 @@ export class Parcel {
     const parcel = new Parcel(context, newState(genesis.id, fields, keys))
     parcel.control.add(genesis)
     await parcel.#own.start([genesis])
+    parcel.hoard.heed()
     return parcel
   }
 
@@ -229,20 +248,27 @@ export class Parcel {
   static async join(
     context: ParcelContext,
     fields: Pick<LocalState, 'name' | 'driver'> &
-      EpochKeys & { id: Buffer; announcements: readonly SignedRecord[] }
+      EpochKeys & {
+        id: Buffer
+        announcements: readonly SignedRecord[]
+        carriesTo?: readonly string[]
+      }
   ): Promise<Parcel> {
-    const { id, name, driver, announcements } = fields
+    const { id, name, driver, announcements, carriesTo = [] } = fields
     const state = newState(id, { name, driver, path: null }, fields)
     state.announcements.push(...announcements.map(announcementText))
     state.inviter = announcements[0] === undefined ? null : authorOf(announcements[0])
+    state.carriesTo = [...carriesTo]
     const parcel = new Parcel(context, state)
     await parcel.#own.start([])
+    parcel.hoard.heed()
     return parcel
   }
 
   static async load(context: ParcelContext, state: LocalState): Promise<Parcel> {
     const parcel = new Parcel(context, state)
     await parcel.#exclusive(() => parcel.#load())
+    parcel.hoard.heed()
     return parcel
   }
 
@@ -319,6 +345,21 @@ export class Parcel {
   async setCheckpointEvery(every: number | null): Promise<void> {
     this.#saved.value.checkpointEvery = every
     await this.#saved.save()
+    this.#changed()
+  }
+
+  /** Hosts, in hex, to which this vault carries what they lack; none: it keeps all that it is given. */
+  get carriesTo(): readonly string[] {
+    return this.#saved.value.carriesTo
+  }
+
+  async setCarriesTo(hosts: readonly string[]): Promise<void> {
+    this.#saved.value.carriesTo = [...hosts]
+    await this.#saved.save()
+    this.hoard.heed()
+    if (hosts.length > 0) await this.says.takeBackReceipts()
+    await this.#set.refresh()
+    if (hosts.length === 0) await this.#wholeHere()
     this.#changed()
   }
 
@@ -655,6 +696,7 @@ export class Parcel {
     this.says.close()
     this.#missing.close()
     this.faults.close()
+    await this.hoard.close()
     await this.#set.close()
     await this.#busy.catch(() => {})
     // With whom it has met since: without its store it knows only them. What cannot be saved was not needed.
@@ -734,11 +776,20 @@ export class Parcel {
   #mirrored(log: Log): void {
     const next = log.kind === 'data' ? Promise.resolve() : this.#set.refresh()
     next
-      .then(() => this.#exclusive(() => this.#issueReceipts()))
+      .then(() => {
+        // More of a version may be here than the hoard has seen come.
+        this.hoard.heed()
+        return this.#wholeHere()
+      })
       .then(() => this.forks.heed())
       .catch((error: unknown) => {
         if (!this.#isClosed) this.#set.problem('', ParcelError.from(error).message)
       })
+  }
+
+  /** All of a version may be here by now: others are told. */
+  #wholeHere(): Promise<void> {
+    return this.#exclusive(() => this.#issueReceipts())
   }
 
   /**

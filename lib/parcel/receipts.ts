@@ -33,19 +33,38 @@ export async function dueReceipts(
     if (isLeaving(version)) continue
     const own = set.control.receipts(version).filter(({ host }) => host === self)
     if (own.some((receipt) => covers(receipt.cores, cores))) continue
-    if (!availability.hasCores(cores) || !(await hasHeads(set, cores))) continue
-    due.push({ type: 'receipt', version, cores: cores.map((head) => ({ head, blocks: null })) })
+    if (availability.hasCores(cores)) {
+      if (!(await hasHeads(set, cores))) continue
+      due.push({ type: 'receipt', version, cores: cores.map((head) => ({ head, blocks: null })) })
+      continue
+    }
+    if (own.some((receipt) => isPartOf(receipt.cores, cores))) continue
+    const known = set.history.get(version)
+    const held = known === null ? null : availability.heldOf(known)
+    if (held !== null && (await areHeads(set, cores))) {
+      due.push({ type: 'receipt', version, cores: held })
+    }
   }
   return due
+}
+
+/** Whether a receipt is for logs of which not all blocks are needed: for those that are, in its words. */
+export function isPartOf(held: readonly HeldCore[], cores: readonly CoreHead[]): boolean {
+  return (
+    held.length === cores.length &&
+    cores.every((head) => held.some((each) => each.blocks !== null && isSameHead(each.head, head)))
+  )
+}
+
+function isSameHead(a: CoreHead, b: CoreHead): boolean {
+  const isSame = a.key.equals(b.key) && a.treeHash.equals(b.treeHash)
+  return isSame && a.fork === b.fork && a.length === b.length
 }
 
 /** Whether a receipt is for all that a version names. */
 export function covers(held: readonly HeldCore[], cores: readonly CoreHead[]): boolean {
   return cores.every((head) =>
-    held.some(({ head: { key, fork, length, treeHash }, blocks }) => {
-      const isSame = key.equals(head.key) && treeHash.equals(head.treeHash)
-      return isSame && fork === head.fork && length === head.length && blocks === null
-    })
+    held.some((each) => each.blocks === null && isSameHead(each.head, head))
   )
 }
 
@@ -72,11 +91,21 @@ function* others({ control }: LogSet): Generator<Claim> {
   }
 }
 
+/** Whether our copies, of which not all blocks are here, are known to be those logs. */
+async function areHeads(set: LogSet, cores: readonly CoreHead[]): Promise<boolean> {
+  for (const head of cores) if (!(await isHead(set, head))) return false
+  return true
+}
+
+async function isHead(set: LogSet, head: CoreHead): Promise<boolean> {
+  const here = await set.get(head.key)?.head(head.length).catch(nullIfElsewhere)
+  return here?.treeHash.equals(head.treeHash) === true && here.fork === head.fork
+}
+
 /** Whether our copies are the very logs that the version's author signed for. */
 async function hasHeads(set: LogSet, cores: readonly CoreHead[]): Promise<boolean> {
   for (const head of cores) {
-    const here = await set.get(head.key)?.head(head.length).catch(nullIfElsewhere)
-    if (here?.treeHash.equals(head.treeHash) === true && here.fork === head.fork) continue
+    if (await isHead(set, head)) continue
     set.problem(set.writerOf(head.key) ?? '', 'a version names a log that it does not fit')
     return false
   }

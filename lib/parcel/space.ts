@@ -232,10 +232,10 @@ export class Space {
 
   /** Which versions this host holds and will not be without before it has asked itself. */
   async held({ ids }: Question & { kind: 'held' }): Promise<boolean[]> {
-    const { set, availability } = this.#parts
+    const { set, availability, saved } = this.#parts
     return Promise.all(
       ids.map(async (id) => {
-        if (this.isLeaving(id)) return false
+        if (this.isLeaving(id) || saved.value.carriesTo.length > 0) return false
         const known = set.history.get(id)
         if (known !== null) return availability.isHere(known)
         // A vault knows a version by what it has signed for.

@@ -1,13 +1,12 @@
 import { ParcelError } from '../errors.js'
 import type { Place } from '../format/entry.js'
-import { chunkCount, chunkLength, MAX_PACK_ITEMS, SUBPAGE_SIZE } from '../format/limits.js'
+import { MAX_PACK_ITEMS } from '../format/limits.js'
 import { decodePack, rawLength } from '../format/pack.js'
 import type { Places } from '../format/meta-record.js'
 import type { Version } from '../format/version.js'
-import { bitCount } from '../image/chunk-pages.js'
 import { contents } from '../image/contents.js'
-import { heightOf, spanOf } from '../image/shape.js'
-import { readInner, readLeaf, type FileTree, type Subtree } from '../image/tree-reader.js'
+import { treeItems } from '../image/tree-items.js'
+import type { FileTree } from '../image/tree-reader.js'
 import type { ItemSource } from '../image/items.js'
 import { CoreTable } from '../log/core-table.js'
 import type { Log } from '../log/log.js'
@@ -101,43 +100,18 @@ class Walk {
   }
 
   async version(version: Version, places: Places): Promise<void> {
-    const { chunking, table } = version
-    await this.file({ ...table, chunking, place: places.table })
-    await this.file({ ...places.roots, chunking })
+    await this.file({ ...version.table, place: places.table })
+    await this.file(places.roots)
     for await (const { entry, place } of contents(this.#source, version, places)) {
       if (entry.type === 'file') await this.file({ ...entry, place })
     }
   }
 
-  async file({ size, root, place }: FileTree): Promise<void> {
-    const count = chunkCount(size)
-    if (count > 0)
-      await this.#below({ hash: root, place }, heightOf(count), { first: 0, count, size })
-  }
-
-  async #below(
-    subtree: Subtree,
-    level: number,
-    { first, count, size }: { first: number; count: number; size: number }
-  ): Promise<void> {
-    const { hash, place } = subtree
-    if (hash === null || place === null || !isNew(this.#pages, this.#nameOf(place))) return
-    this.#work.signal.throwIfAborted()
-    if (level > 0) {
-      const span = spanOf(level - 1)
-      for (const [i, child] of (await readInner(this.#source, subtree, level, count)).entries()) {
-        const range = { first: first + i * span, count: Math.min(span, count - i * span), size }
-        await this.#below(child, level - 1, range)
-      }
-      return
-    }
-    for (const [i, { entry, places }] of (await readLeaf(this.#source, subtree, count)).entries()) {
-      const patches = entry.kind === 'patched' ? entry.patches : []
-      const lengths = patches.map(({ mask }) => bitCount(mask) * SUBPAGE_SIZE)
-      for (const [item, length] of [chunkLength(size, first + i), ...lengths].entries()) {
-        const each = places[item]
-        if (each !== undefined) this.#note(each, length)
-      }
+  async file(tree: Omit<FileTree, 'chunking'>): Promise<void> {
+    const isNew = (page: Place): boolean => isAdded(this.#pages, this.#nameOf(page))
+    for await (const items of treeItems(this.#source, tree, isNew)) {
+      this.#work.signal.throwIfAborted()
+      for (const { place, length } of items) this.#note(place, length)
     }
   }
 
@@ -170,6 +144,6 @@ class Marks {
   }
 }
 
-function isNew(seen: Set<string>, name: string): boolean {
+function isAdded(seen: Set<string>, name: string): boolean {
   return !seen.has(name) && seen.add(name).size > 0
 }

@@ -115,6 +115,7 @@ declare module 'hypercore' {
       checkConflict: (proof: Proof) => Promise<boolean>
       readonly bitfield: {
         firstUnset(from: number): number
+        firstSet(from: number): number
         hasSet(start: number, length: number): boolean
         countSet(start: number, length: number): number
       }

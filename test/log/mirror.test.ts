@@ -52,7 +52,7 @@ async function mirrored(t: TestContext, dir: string, key: Buffer) {
   const downloads: number[] = []
   log.onDownload((index) => downloads.push(index))
   let whole = 0
-  const mirror = new Mirror(log, () => whole++)
+  const mirror = new Mirror(log, { onWhole: () => whole++ })
   onEnd(t, () => mirror.close())
   return { store, log, mirror, downloads, whole: () => whole }
 }
@@ -84,7 +84,7 @@ test('logs of both sides over one stream', LIMIT, async (t) => {
   await write(right.log, 300)
   const toRight = await right.store.mirror('data', left.log.key, aKeyring())
   const toLeft = await left.store.mirror('data', right.log.key, aKeyring())
-  const mirrors = [new Mirror(toRight, () => {}), new Mirror(toLeft, () => {})]
+  const mirrors = [new Mirror(toRight), new Mirror(toLeft)]
   onEnd(t, () => mirrors.forEach((mirror) => mirror.close()))
   connect(t, [left.log, toLeft], [right.log, toRight])
   await whole(toRight, left.log.length)
@@ -138,7 +138,7 @@ test('onWhole is not said while blocks are missing', LIMIT, async (t) => {
   await write(own, 3_000, 4_000)
   const { log, store, whole: times } = await mirrored(t, join(await scratch(t), 'm'), own.key)
   const early: number[] = []
-  const watching = new Mirror(log, () => early.push(log.contiguousLength))
+  const watching = new Mirror(log, { onWhole: () => early.push(log.contiguousLength) })
   const cut = connect(t, [own], [log])
   await eventually(() => (log.contiguousLength > 100 ? true : null), 'some blocks came')
   cut()

@@ -34,6 +34,8 @@ function state(): LocalState {
     isUnreclaimed: false,
     retention: null,
     checkpointEvery: null,
+    hoard: { versions: 'all', files: [] },
+    carriesTo: [],
     marks: [{ core: hex(32), length: 3, treeHash: hex(32) }],
     announcements: [{ bytes: 'AAAA', signature: hex(64) }]
   }

@@ -266,7 +266,7 @@ async function linked(
   const { log } = await aLog(t)
   const store = await openStore(t, join(await scratch(t), 'store'))
   const copy = await store.mirror('data', log.key, aKeyring())
-  const mirror = new Mirror(copy, () => {})
+  const mirror = new Mirror(copy)
   onEnd(t, () => mirror.close())
   const grows = async (): Promise<void> => {
     await log.append([[randomBytes(1_000)]])
