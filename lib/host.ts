@@ -150,6 +150,7 @@ export class Host {
     this.#context = context
     this.#swarm = new Swarm(home.identity.keyPair, bootstrap, addresses)
     limits.isHere = (host) => this.#swarm.isHere(host)
+    limits.isNear = (host) => this.#swarm.isNear(host)
     this.versions = new Versions({
       home,
       parcels: this.#parcels,
@@ -211,6 +212,7 @@ export class Host {
       traffic: new Traffic((host, moved) => limits.spent(host, moved)),
       down: limits.down,
       sending: (host: string, send: () => Promise<void>) => limits.sending(host, send),
+      isNear: (host: string) => limits.isNear(host),
       isSuspect,
       quota: new Quota(join(home.dir, 'store'), await readQuota(home.dir))
     }

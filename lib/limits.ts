@@ -64,6 +64,8 @@ export class Limits {
   #saving: Promise<void> = Promise.resolve()
   /** Hosts that are folders here, in hex: nothing of what goes to them goes over the network. */
   isHere: (host: string) => boolean = () => false
+  /** Hosts that are on a network that this one is in, in hex. */
+  isNear: (host: string) => boolean = () => false
 
   private constructor(path: string, parcels: ParcelList, now: () => Date, state: State) {
     this.#path = path

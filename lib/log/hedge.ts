@@ -32,11 +32,15 @@ export class Hedge {
     core.on('peer-remove', () => this.#forgiveAll())
   }
 
-  /** To be called when a block was asked for; the returned function when it has come, or is not wanted. */
-  watch(index: number): (isHere: boolean) => void {
+  /**
+   * To be called when a block was asked for; the returned function when it has come, or is not wanted. Where
+   * nobody waits for it a slow peer is not hurried: only one that sends nothing is asked in vain.
+   */
+  watch(index: number, { isUrgent = true } = {}): (isHere: boolean) => void {
     const since = performance.now()
     const late: Peer[] = []
-    let wait = Math.min(LONGEST, Math.max(SHORTEST, LONG * this.#usual))
+    const shortest = isUrgent ? SHORTEST : LONGEST
+    let wait = Math.min(LONGEST, Math.max(shortest, LONG * this.#usual))
     const again = (): void => {
       late.push(...this.#askAnother(index))
       wait *= 2

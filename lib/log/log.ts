@@ -13,6 +13,8 @@ import type { Keyring } from '../keys/keyring.js'
 import type { SealingKey } from '../keys/seal.js'
 import { Hedge } from './hedge.js'
 import { keepTree } from './keep-tree.js'
+import { shareWithNeighbours } from './neighbours.js'
+import { watchUnderWay } from './under-way.js'
 import {
   isSignedAt,
   onOtherPast,
@@ -62,6 +64,7 @@ export class Log {
   #dropped: readonly BlockRange[] = []
   readonly #dropListeners = new Set<() => void>()
   #isLimited = false
+  #isShared = false
   readonly #conflictListeners = new Set<() => void>()
   readonly #forgotten = new Set<number>()
   readonly #inserted = new Set<(index: number, bytes: number) => void>()
@@ -386,11 +389,18 @@ export class Log {
     return range !== undefined && range.start <= index ? range : null
   }
 
-  /** Asks peers for blocks; true when all are here, false when it was cancelled or failed. */
-  fetch(blocks: readonly number[]): { done: Promise<boolean>; cancel: () => void } {
+  /**
+   * Asks peers for blocks; true when all are here, false when it was cancelled or failed. `isUrgent`: a single
+   * one is asked of a second peer soon.
+   */
+  fetch(
+    blocks: readonly number[],
+    { isUrgent = true } = {}
+  ): { done: Promise<boolean>; cancel: () => void } {
     const download = this.#core.download({ blocks })
     const [only, ...others] = blocks
-    const ended = only === undefined || others.length > 0 ? () => {} : this.#hedge.watch(only)
+    const ended =
+      only === undefined || others.length > 0 ? () => {} : this.#hedge.watch(only, { isUrgent })
     const done = download.done().then(
       (isAll) => isAll,
       () => false
@@ -556,6 +566,14 @@ export class Log {
       }
       Object.assign(peer, { onrequest, oncancel })
     })
+  }
+
+  /** Shares out among its peers what has to come, and among the hosts nearby what from afar. `self`: key of this host, in hex. */
+  shareWithNeighbours(self: string, isNear: (host: string) => boolean): void {
+    if (this.kind !== 'data' || this.#isShared) return
+    this.#isShared = true
+    watchUnderWay(this.#core)
+    shareWithNeighbours(this.#core, self, isNear)
   }
 
   /** Replicates with one peer, over a stream that has been authorised for this parcel. */

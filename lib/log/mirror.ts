@@ -104,7 +104,8 @@ export class Mirror {
     if (this.#isClosed || signal.aborted || (await this.#room()) === 0) return false
     const others = await this.#shortcut(this.log, missing)
     if (this.#isClosed || signal.aborted) return false
-    const { done, cancel } = this.log.fetch(others.filter((index) => !this.log.isDropped(index)))
+    const wanted = others.filter((index) => !this.log.isDropped(index))
+    const { done, cancel } = this.log.fetch(wanted, { isUrgent: false })
     signal.addEventListener('abort', cancel, { once: true })
     const isAll = await done
     signal.removeEventListener('abort', cancel)
@@ -177,7 +178,7 @@ export class Mirror {
     if (this.#pace.mode !== mode) return from
     // Some may have been dropped meanwhile; nobody would ever send them.
     const wanted = others.filter((index) => !this.log.isDropped(index))
-    const { done, cancel } = this.log.fetch(wanted)
+    const { done, cancel } = this.log.fetch(wanted, { isUrgent: false })
     this.#cancel = cancel
     if (!(await done) || this.#isClosed) return -1
     this.#pace.took(performance.now() - began)

@@ -5,12 +5,12 @@ import type { RateLimit } from './rate-limit.js'
 export type PaceMode = 'full' | 'background' | 'held'
 
 /**
- * What is asked for at a time should take about this, ms: so long a fault may wait for it. Longer
- * at full pace, where each slice but the first costs the link a round trip.
+ * What is asked for at a time should take about this, ms: so long a fault may wait for it. At full pace nobody
+ * waits, and how much is under way is seen to elsewhere: there slices are large, for all peers to have a part.
  */
 const SPANS = { full: 2_000, background: 200 } as const
 const FIRST = { full: 64, background: 1 } as const
-const LEAST = { full: 4, background: 1 } as const
+const LEAST = { full: 64, background: 1 } as const
 const LARGEST = 1_024
 /** A block of a `data` log, bytes. */
 const TYPICAL = 1_048_576

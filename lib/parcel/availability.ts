@@ -16,6 +16,8 @@ export class Availability {
   readonly #set: LogSet
   /** States of logs that were found to fit, and the logs as they were open then. */
   readonly #fitting = new Map<string, Log>()
+  /** States that logs which are here do not have: they are of another past. */
+  readonly #misfits = new Map<string, Log>()
   readonly #hoard: Hoard
 
   constructor(set: LogSet, hoard: Hoard) {
@@ -25,10 +27,14 @@ export class Availability {
 
   /** Whether all of a version is on this host. */
   async isHere(known: Known): Promise<boolean> {
-    const placement = this.#set.history.placement(known.id)
-    if (placement === null || !this.hasBlocks(known)) return false
-    for (const head of placement.heads) if (!(await this.#fits(head))) return false
-    return true
+    // Each time that one turns out to be of another past, the next best is looked at.
+    for (const _ of this.#set.history.placements(known.id)) {
+      const placement = this.#set.history.placement(known.id)
+      if (placement === null || !this.hasBlocks(known)) return false
+      const fits = await Promise.all(placement.heads.map((head) => this.#fits(head)))
+      if (fits.every(Boolean)) return true
+    }
+    return false
   }
 
   /** Whether all blocks that a version needs are here, of whatever past of its logs. */
@@ -45,18 +51,23 @@ export class Availability {
     // What cannot be told, on a damaged disk, `verify` will say.
     const here = await log.head(head.length).catch(() => null)
     if (here === null) return true
-    if (!here.treeHash.equals(head.treeHash)) return false
-    this.#fitting.set(name, log)
-    return true
+    const isFitting = here.treeHash.equals(head.treeHash)
+    if (isFitting) this.#fitting.set(name, log)
+    else this.#misfits.set(name, log)
+    return isFitting
   }
 
   /** Whether all blocks of cores, up to these lengths, are on this host. */
   hasCores(cores: readonly CoreHead[]): boolean {
     const { strays } = this.#set
+    const isDoubtful = strays.size > 0 || this.#misfits.size > 0
     return cores.every((head) => {
       const { key, length } = head
-      if (strays.size > 0 && strays.has(stateName(head))) return false
       const log = this.#set.get(key)
+      if (isDoubtful && log !== null) {
+        const name = stateName(head)
+        if (strays.has(name) || this.#misfits.get(name) === log) return false
+      }
       return log !== null && log.length >= length && log.has(log.contiguousLength, length)
     })
   }

@@ -24,6 +24,8 @@ export interface ParcelContext {
   traffic: Traffic
   /** How fast blocks may come. */
   down: RateLimit
+  /** Whether a host, in hex, is on a network that this one is in. */
+  isNear: (host: string) => boolean
   /** Runs what sends a block to a host, in hex, when that may go. */
   sending: (host: string, send: () => Promise<void>) => Promise<void>
   /**

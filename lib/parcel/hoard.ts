@@ -14,12 +14,16 @@ import { packsOf } from './version-packs.js'
 /** When nothing has come for so long, something else is tried, ms. */
 const STALLED = 3_000
 /** What could not be fetched is tried again after so long, ms. */
-const AGAIN = 5_000
+const AGAIN = 1_000
 const POLL = 100
+/** What has come is looked at again after so long, ms. */
+const REST = 5_000
 /** Blocks asked for at a time, at most. */
 const SLICE = 256
 /** Blocks that are found ahead of those that are fetched. */
 const AHEAD = 1_024
+/** Slices that are fetched at a time. */
+const LANES = 3
 /** More pages are not remembered: those of some hundred gigabytes. */
 const MOST_PAGES = 200_000
 /** So many versions that are not all of their logs are known to be here. */
@@ -61,13 +65,15 @@ export class Hoard {
   /** Pages below which all is here, by core in hex. */
   readonly #pages = new Set<string>()
   readonly #stops: (() => void)[]
-  #again: NodeJS.Timeout | undefined
+  #again: NodeJS.Timeout | null = null
   #running: Promise<void> | null = null
   #isStale = false
   #isClosed = false
   #current: AbortController | null = null
   #fetching: Fetching | null = null
   #aim = ''
+  /** Versions of which all came since a while, for an aim: what is still said to be missing of them is not in them. */
+  #brought = { aim: '', at: -Infinity, versions: new Set<Known>() }
 
   constructor(parts: Parts) {
     this.#parts = parts
@@ -77,7 +83,7 @@ export class Hoard {
   async close(): Promise<void> {
     this.#isClosed = true
     for (const stop of this.#stops) stop()
-    clearTimeout(this.#again)
+    clearTimeout(this.#again ?? undefined)
     this.#current?.abort()
     await this.#running
   }
@@ -148,9 +154,12 @@ export class Hoard {
   /** Looks again what is to come: there are other versions, or other blocks are here. */
   heed(): void {
     if (this.#isClosed) return
+    const isSame = this.#aimOf() === this.#aim
+    // What could not be fetched a moment ago is not tried again at once.
+    if (isSame && this.#again !== null) return
     this.#isStale = true
     if (this.#running !== null) {
-      if (this.#aimOf() !== this.#aim) this.#current?.abort()
+      if (!isSame) this.#current?.abort()
       return
     }
     this.#running = this.#run()
@@ -177,29 +186,43 @@ export class Hoard {
     while (this.#isStale && !this.#isClosed) {
       this.#isStale = false
       this.#aim = this.#aimOf()
-      await this.#runOnce()
+      clearTimeout(this.#again ?? undefined)
+      this.#again = null
+      if (await this.#runOnce()) continue
+      this.#isStale &&= this.#aimOf() !== this.#aim
+      if (this.#isStale || this.#isClosed) continue
+      const again = (): void => {
+        this.#again = null
+        this.heed()
+      }
+      this.#again = setTimeout(again, AGAIN).unref()
     }
   }
 
-  async #runOnce(): Promise<void> {
+  /** false: something could not be fetched. */
+  async #runOnce(): Promise<boolean> {
     const { set, saved, isBlind, isAllNeeded } = this.#parts
-    clearTimeout(this.#again)
     let isLacking = false
     const order = isBlind || isAllNeeded() ? [] : this.#order()
-    const lacking = order.filter((known) => !this.#isSettled(known))
+    const now = performance.now()
+    if (this.#brought.aim !== this.#aim || now - this.#brought.at > REST) {
+      this.#brought = { aim: this.#aim, at: now, versions: new Set() }
+    }
+    const { versions } = this.#brought
+    const lacking = order.filter((known) => !versions.has(known) && !this.#isSettled(known))
     // Of a single one it is known that it is here when its logs are.
     const isExact = !this.isAll || lacking.length > 1
     for (const known of lacking) {
-      if (this.#isClosed) return
+      if (this.#isClosed) return true
       set.isFilling = false
-      isLacking = !(await this.#bring(known, isExact)) || isLacking
-      if (this.#isStale && this.#aimOf() !== this.#aim) return
+      if (await this.#bring(known, isExact)) versions.add(known)
+      else isLacking = true
+      if (this.#isStale && this.#aimOf() !== this.#aim) return true
     }
     const { carriesTo } = saved.value
     // What others have signed for is not to come first.
     set.isFilling = this.isAll && carriesTo.every((host) => set.hasHeard(host))
-    if (!isLacking || this.#isClosed) return
-    this.#again = setTimeout(() => this.heed(), AGAIN).unref()
+    return !isLacking
   }
 
   /** Versions that are to be here, in the order in which they are to come. */
@@ -263,8 +286,11 @@ export class Hoard {
       trace: history.trace(known.id),
       source: {
         read: async (place) => {
-          // Pages too come only when it is their turn.
-          if (!isHere(place)) await turn(1)
+          // Pages too come only when it is their turn, and nobody waits for them.
+          if (!isHere(place)) {
+            await turn(1)
+            await set.bring(cores.key(place.core), [place.block], signal)
+          }
           return packs.read(place)
         }
       },
@@ -389,6 +415,11 @@ class Fetching {
     this.#running ??= this.#run().finally(() => (this.#running = null))
   }
 
+  /** At full pace the last blocks of one slice leave room for those of the next. */
+  get #lanes(): number {
+    return this.#set.pace.mode === 'full' ? LANES : 1
+  }
+
   get left(): number {
     return this.#queue.length + this.#underWay
   }
@@ -407,6 +438,10 @@ class Fetching {
   async #run(): Promise<void> {
     // The rest of what is known now comes with it.
     await Promise.resolve()
+    await Promise.all(Array.from({ length: this.#lanes }, () => this.#runLane()))
+  }
+
+  async #runLane(): Promise<void> {
     while (this.#queue.length > 0 && !this.#signal.aborted) {
       const count = await this.#turn(Math.min(SLICE, this.#queue.length))
       if (this.#signal.aborted) return
@@ -420,9 +455,9 @@ class Fetching {
         const ascending = blocks.toSorted((a, b) => a - b)
         return key === undefined ? false : this.#set.bring(key, ascending, this.#signal)
       })
-      this.#underWay = count
+      this.#underWay += count
       for (const isHere of await Promise.all(all)) this.#isWhole = this.#isWhole && isHere
-      this.#underWay = 0
+      this.#underWay -= count
       this.#set.pace.took(performance.now() - began)
     }
   }

@@ -1,10 +1,10 @@
-import type { Socket } from 'node:net'
+import { isIPv6, type Socket } from 'node:net'
 import type NoiseSecretStream from '@hyperswarm/secret-stream'
 import { LAN_NONCE_BYTES, type LanRecord } from '../format/lan.js'
 import { randomBytes, type KeyPair } from '../keys/identity.js'
 import { knockToken, lanTag, pairSecret } from '../keys/pair.js'
 import type { Address, Addresses } from './addresses.js'
-import { Lan, ownAddresses } from './lan.js'
+import { Lan, ownAddresses, ownNetworks } from './lan.js'
 import type { Expected, TcpCarrier } from './tcp.js'
 
 /** How often it is looked who is missing, ms. */
@@ -66,6 +66,7 @@ export class Direct {
   readonly #end = new AbortController()
   readonly #timer: NodeJS.Timeout
   #networks = ownAddresses().join()
+  #near = ownNetworks()
   #looked = performance.now()
 
   constructor(parts: Parts) {
@@ -84,6 +85,11 @@ export class Direct {
     this.#end.abort()
     clearInterval(this.#timer)
     this.#lan?.close()
+  }
+
+  /** Whether an address is of a network that this machine is in. */
+  isNear(address: string): boolean {
+    return address !== '' && this.#near.check(address, isIPv6(address) ? 'ipv6' : 'ipv4')
   }
 
   /** A host, in hex, is reached no more: it is looked for at once. */
@@ -115,11 +121,13 @@ export class Direct {
     const { trusted, reached, onChange, seek } = this.#parts
     if (networks !== this.#networks || hasSlept) {
       this.#networks = networks
+      this.#near = ownNetworks()
       onChange(new Set(ownAddresses()))
       this.#lan?.look()
       for (const host of trusted()) this.lost(host)
     }
     const hosts = trusted()
+    if ([...hosts].some((host) => !this.#sought.has(host))) this.#lan?.look()
     for (const host of this.#sought.keys()) if (!hosts.has(host)) this.#sought.delete(host)
     for (const host of hosts) {
       const how = reached(host)

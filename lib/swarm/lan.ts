@@ -1,3 +1,4 @@
+import { BlockList } from 'node:net'
 import { networkInterfaces, type NetworkInterfaceInfo } from 'node:os'
 import multicastDns, { type MulticastDNS, type ResponsePacket } from 'multicast-dns'
 import { decodeLanRecord, encodeLanRecord, MAX_LAN_TAGS, type LanRecord } from '../format/lan.js'
@@ -112,4 +113,18 @@ export function ownAddresses(family?: NetworkInterfaceInfo['family']): string[] 
     .flatMap((each) => each ?? [])
     .filter((each) => !each.internal && (family === undefined || each.family === family))
     .map(({ address }) => address)
+}
+
+/** The networks that this machine is in, with loopback. */
+export function ownNetworks(): BlockList {
+  const networks = new BlockList()
+  for (const { address, cidr, family } of Object.values(networkInterfaces()).flatMap(
+    (each) => each ?? []
+  )) {
+    const bits = Number(cidr?.split('/')[1])
+    if (Number.isInteger(bits)) {
+      networks.addSubnet(address.split('%')[0] ?? '', bits, family === 'IPv6' ? 'ipv6' : 'ipv4')
+    }
+  }
+  return networks
 }

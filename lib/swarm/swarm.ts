@@ -212,6 +212,12 @@ export class Swarm {
     return this.#links.get(host)?.isLocal === true
   }
 
+  /** Whether a host, in hex, is in this process or on a network that this one is in. */
+  isNear(host: string): boolean {
+    const link = this.#links.get(host)
+    return link !== undefined && (link.isLocal || this.#direct.isNear(link.address))
+  }
+
   #isRefused(host: string): boolean {
     if (this.#isTrusted(host)) return false
     this.#refused++

@@ -16,6 +16,10 @@ declare module 'hypercore' {
     readonly channel: { close(): void }
     /** How many blocks it is asked for at a time: at least, at most. */
     inflightRange: [number, number]
+    /** It may be asked for so many blocks, in all, that others were asked for already. */
+    getMaxHotswapInflight(): number
+    /** Requests that it has not answered. */
+    readonly inflight: number
     /** It has sent what could not be verified, or not be written, and is asked for nothing any more. */
     paused: boolean
     readonly stats: { notAvailableBackoffs: number }
@@ -25,6 +29,11 @@ declare module 'hypercore' {
     oncancel(message: { request: number }): void
     /** It is connected no more. */
     readonly removed: boolean
+    /** It has got blocks, or is without some. */
+    onrange(message: { drop: boolean; start: number; length: number }): Promise<void>
+    _remoteHasBlock(index: number): boolean
+    /** Asks it for a block of a download; false when it cannot be asked. */
+    _requestRangeBlock(index: number, length: number): boolean
     /** Asks it for a block that others may have been asked for; false when it does not have it. */
     _requestBlock(block: BlockRequest): boolean
   }

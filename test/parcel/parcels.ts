@@ -153,6 +153,7 @@ export async function openContext(
     traffic: new Traffic(),
     down: new RateLimit(),
     sending: (_: string, send: () => Promise<void>) => send(),
+    isNear: () => true,
     isSuspect: false,
     quota: new Quota(join(home, 'store'), Infinity)
   }

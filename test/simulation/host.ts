@@ -141,9 +141,11 @@ export class SimulatedHost {
 
   /** As a process that is killed: nothing is closed in order. */
   async die(): Promise<void> {
-    const context = this.#context
+    const [context, parcel] = [this.#context, this.#parcel]
     this.#crash = { flushes: 0, isFlushed: false, happened: () => {} }
     this.#parcel = null
+    // It would go on looking for what it lacks, and write nothing.
+    void parcel?.hoard.close()
     for (const channel of this.channels.values()) channel.stop()
     this.channels.clear()
     this.#context = null

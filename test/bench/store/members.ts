@@ -42,6 +42,7 @@ export class Member {
       traffic: new Traffic(),
       down: new RateLimit(),
       sending: (_: string, send: () => Promise<void>) => send(),
+      isNear: () => true,
       isSuspect: false,
       quota: new Quota(join(home.dir, 'store'), Infinity)
     }
