@@ -237,6 +237,7 @@ export class Host {
       await host.close()
       throw failures[0].error
     }
+    host.#swarm.ready()
     if (!isRemovable) {
       await host.#items.listen(home.dir)
       host.#scrub.start()

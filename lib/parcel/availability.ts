@@ -31,8 +31,7 @@ export class Availability {
     for (const _ of this.#set.history.placements(known.id)) {
       const placement = this.#set.history.placement(known.id)
       if (placement === null || !this.hasBlocks(known)) return false
-      const fits = await Promise.all(placement.heads.map((head) => this.#fits(head)))
-      if (fits.every(Boolean)) return true
+      if (await this.areFitting(placement.heads)) return true
     }
     return false
   }
@@ -41,6 +40,12 @@ export class Availability {
   hasBlocks(known: Known): boolean {
     const placement = this.#set.history.placement(known.id)
     return placement !== null && (this.hasCores(placement.heads) || this.#hoard.isWhole(known))
+  }
+
+  /** Whether logs that are here have these states, as far as that can be told. */
+  async areFitting(heads: readonly CoreHead[]): Promise<boolean> {
+    const fits = await Promise.all(heads.map((head) => this.#fits(head)))
+    return fits.every(Boolean)
   }
 
   /** Whether a log that is here is the one that somebody has signed for: it may have two pasts. */

@@ -37,6 +37,8 @@ interface Parts {
   isBlind: boolean
   /** All is fetched whatever the user has said: it is needed for more than reading it. */
   isAllNeeded: () => boolean
+  /** Whether logs that are here have these states. */
+  areFitting: (heads: readonly CoreHead[]) => Promise<boolean>
   onWhole: () => void
 }
 
@@ -328,7 +330,8 @@ export class Hoard {
     } catch (error) {
       stop.abort()
       const { code, message } = ParcelError.from(error)
-      if (code !== 'UNREACHABLE') {
+      // What is said of a past that a log here does not have leads anywhere.
+      if (code !== 'UNREACHABLE' && (await this.#parts.areFitting(heads))) {
         this.#settled.set(known.id.toString('hex'), statesOf(placement))
         set.problem('', `${known.id.toString('hex', 0, 6)} cannot be read: ${message}`)
       }

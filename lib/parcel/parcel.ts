@@ -135,6 +135,7 @@ export class Parcel {
       saved: this.#saved,
       isBlind: keyring.isBlind,
       isAllNeeded: () => this.forks.isUnsettled,
+      areFitting: (heads) => this.availability.areFitting(heads),
       onWhole: () => {
         this.#wholeHere().catch((error: unknown) => {
           if (!this.#isClosed) this.#set.problem('', ParcelError.from(error).message)

@@ -13,9 +13,9 @@ const LOOK = 1_000
 const SLEPT = 4_000
 /** Tries come so often at first, then less, ms: after so many tries. */
 const PAUSES = [
-  { until: 15, ms: 2_000 },
-  { until: 30, ms: 10_000 },
-  { until: Infinity, ms: 60_000 }
+  { until: 30, ms: 2_000 },
+  { until: 200, ms: 4_000 },
+  { until: Infinity, ms: 15_000 }
 ] as const
 /** Who has the greater key leaves it to the other for so long, ms. */
 const POLITE = 1_500

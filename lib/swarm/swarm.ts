@@ -61,6 +61,7 @@ export class Swarm {
   /** Members that broke the rules of a connection, in hex, and until when they are refused. */
   readonly #shunned = new Map<string, number>()
   #refused = 0
+  #setReady = (): void => {}
 
   constructor(keyPair: KeyPair, bootstrap: Node[] | null, addresses: Addresses) {
     this.#keyPair = keyPair
@@ -72,6 +73,7 @@ export class Swarm {
       firewall: (key) => this.#isMet(key) || this.#isRefused(key.toString('hex'))
     })
     this.#tcp = new TcpCarrier(keyPair, isLocal(bootstrap) ? '127.0.0.1' : null, addresses.port)
+    this.#tcp.ready = new Promise((resolve) => (this.#setReady = resolve))
     this.#direct = new Direct({
       keyPair,
       tcp: this.#tcp,
@@ -97,6 +99,11 @@ export class Swarm {
   /** Who was refused since the start: keys that no parcel trusts, and sockets that did not show one in time. */
   get refused(): number {
     return this.#refused + this.#tcp.refused
+  }
+
+  /** All parcels that this host is opened with are shared: from now on it is known who is a stranger. */
+  ready(): void {
+    this.#setReady()
   }
 
   /** Meets the other hosts of a parcel and replicates with them. */
@@ -200,6 +207,7 @@ export class Swarm {
   async #leave(): Promise<void> {
     await Promise.all([...this.#shared.values()].map(({ parcel }) => this.unshare(parcel)))
     this.#direct.close()
+    this.ready()
     for (const { connection, isLocal } of this.#links.values()) if (isLocal) connection.destroy()
     if (this.#tcp.port > 0) this.#addresses.port = this.#tcp.port
     await this.#tcp.close()

@@ -31,6 +31,8 @@ export class TcpCarrier {
   #isClosed = false
   /** Sockets that were ended before they had shown who they are. */
   refused = 0
+  /** Nobody is judged before that: it may not be known yet who is trusted. */
+  ready: Promise<void> = Promise.resolve()
   /** Whom else a token may be of. */
   recognise: (token: Buffer) => Expected | null = () => null
 
@@ -124,6 +126,10 @@ export class TcpCarrier {
       heard = Buffer.concat([heard, bytes])
       if (heard.byteLength < TOKEN_BYTES) return
       socket.off('data', onData).pause()
+      void this.ready.then(judge)
+    }
+    const judge = (): void => {
+      if (socket.destroyed) return
       const token = heard.subarray(0, TOKEN_BYTES)
       const expected = this.#expected.get(token.toString('hex')) ?? this.recognise(token)
       if (expected === null) {

@@ -38,7 +38,14 @@ test('suspend --on: refused there at first, then done; both have it in their eve
   await away.ok('resume', 'work', '--to', place.path('there'))
   assert.equal(await readFile(place.path('there/file'), 'utf8'), 'second')
 
-  const events = objects(await home.ok('events', 'work', '--json'))
+  const all = async () => objects(await home.ok('events', 'work', '--json'))
+  // What it has noticed of its own version comes a second later.
+  await eventually(async () => {
+    const noted = await all()
+    const id = noted.find(({ event }) => event === 'suspended')?.['version']
+    return noted.some(({ event, version }) => event === 'whole' && version === id) || null
+  }, 'all is noted')
+  const events = await all()
   assert.deepEqual(
     events.map(({ event }) => event).filter((event) => String(event).startsWith('suspend')),
     ['suspend-asked', 'suspend-refused', 'suspend-asked', 'suspended']
