@@ -100,6 +100,11 @@ export class Pace {
     }
   }
 
+  /** Whether only so many bytes a second may come. */
+  get isLimited(): boolean {
+    return this.#fewest !== Infinity
+  }
+
   /** Blocks that come in about a second at the rate that is allowed. */
   get #fewest(): number {
     const { rate } = this.#limit ?? { rate: Infinity }

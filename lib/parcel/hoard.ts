@@ -420,7 +420,8 @@ class Fetching {
 
   /** At full pace the last blocks of one slice leave room for those of the next. */
   get #lanes(): number {
-    return this.#set.pace.mode === 'full' ? LANES : 1
+    const { mode, isLimited } = this.#set.pace
+    return mode === 'full' && !isLimited ? LANES : 1
   }
 
   get left(): number {
