@@ -110,6 +110,9 @@ test('namespaces are the hashes of their names', async () => {
     fingerprint: 'fingerprint words',
     topic: 'swarm topic',
     recovery: 'recovery topic',
+    pair: 'pair secret',
+    lanTag: 'tag on a network',
+    knock: 'knock at a port',
     channel: 'parcel channel',
     index: 'chunk index',
     atRest: 'sealed file'
