@@ -1,4 +1,5 @@
 declare module 'hyperswarm' {
+  import type NoiseSecretStream from '@hyperswarm/secret-stream'
   import type { EventEmitter } from 'node:events'
   import type { Duplex } from 'node:stream'
   import type DHT from 'hyperdht'
@@ -9,13 +10,7 @@ declare module 'hyperswarm' {
     readonly handshakeHash: Buffer
     /** Whether this side dialled. */
     readonly isInitiator: boolean
-    readonly rawStream: Duplex & {
-      readonly remoteHost?: string
-      readonly rtt?: number
-      /** Of a TCP socket. */
-      readonly remoteAddress?: string
-      readonly localAddress?: string
-    }
+    readonly rawStream: NoiseSecretStream['rawStream']
     readonly rawBytesRead: number
     /** It was or is about to be destroyed, also before that has happened. */
     readonly destroying: boolean
