@@ -1,3 +1,4 @@
+import picomatch from 'picomatch'
 import type { HoardPolicy } from './choices.js'
 import { describeVersion } from './describe.js'
 import { ParcelError } from './errors.js'
@@ -179,9 +180,9 @@ function unkept(parcel: Parcel, policy: RetentionPolicy): Known[] {
       }
     }
   }
-  const fits = policy.tags.map(glob)
+  const fits = picomatch(policy.tags, { dot: true })
   for (const { name, version } of history.tags.list()) {
-    const known = fits.some((each) => each.test(name)) ? history.get(version) : null
+    const known = fits(name) ? history.get(version) : null
     if (known !== null) keep.add(known)
   }
   return [...history.all()].filter((known) => !keep.has(known))
@@ -195,13 +196,4 @@ function byBranch(versions: readonly Known[]): Map<string, Known[]> {
     branches.set(name, [...(branches.get(name) ?? []), known])
   }
   return branches
-}
-
-/** '*' is any text, '?' any character. */
-function glob(text: string): RegExp {
-  const source = text
-    .replaceAll(/[\\^$.|+()[\]{}]/g, (c) => `\\${c}`)
-    .replaceAll('*', '.*')
-    .replaceAll('?', '.')
-  return new RegExp(`^${source}$`, 'u')
 }
