@@ -1,4 +1,5 @@
 import { setTimeout } from 'node:timers/promises'
+import type { Connection } from 'hyperswarm'
 import { joinReply } from './describe.js'
 import { ParcelError } from './errors.js'
 import type { MemberRole } from './format/control-record.js'
@@ -40,6 +41,8 @@ interface Parts {
   parcels: ParcelList
   /** Adds a parcel that was joined, and meets its members. */
   share: (parcel: Parcel) => void
+  /** Calls for each host that this one is connected with, now or later. */
+  whenMet: (onMet: (connection: Connection) => void) => void
   describe: (parcel: Parcel) => Promise<ParcelInfo>
   /** One thing at a time changes the list of parcels. */
   alone: <T>(work: () => Promise<T>) => Promise<T>
@@ -159,8 +162,11 @@ export class Entrance {
 
   /** Looks for members of parcels that this host is in and does not have, or not enough of. */
   seek(): void {
-    const { home, bootstrap } = this.#parts
-    this.#search ??= new RecoverySearch(home.identity, bootstrap, (answer) => this.#recover(answer))
+    if (this.#search !== null) return
+    const { home, bootstrap, whenMet } = this.#parts
+    const search = new RecoverySearch(home.identity, bootstrap, (answer) => this.#recover(answer))
+    this.#search = search
+    whenMet((connection) => search.ask(connection))
   }
 
   /**

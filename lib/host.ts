@@ -168,6 +168,7 @@ export class Host {
       bootstrap,
       parcels: this.#parcels,
       share: (parcel) => this.#share(parcel),
+      whenMet: (onMet) => this.#swarm.whenMet(onMet),
       describe: (parcel) => this.#describe(parcel),
       alone: (work) => this.#alone(null, work)
     })

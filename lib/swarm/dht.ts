@@ -1,5 +1,10 @@
+import { setTimeout } from 'node:timers/promises'
 import DHT from 'hyperdht'
+import type Hyperswarm from 'hyperswarm'
 import { ParcelError } from '../errors.js'
+
+/** How long nodes of the DHT may take to hear that this host leaves, ms. */
+const LEAVING = 1_000
 
 export interface Node {
   host: string
@@ -22,6 +27,16 @@ export function parseBootstrap(text: string): Node[] {
 export function createNode(bootstrap: Node[] | null): DHT {
   if (bootstrap === null) return new DHT({})
   return isLocal(bootstrap) ? new DHT({ bootstrap, host: '127.0.0.1' }) : new DHT({ bootstrap })
+}
+
+/**
+ * Ends a swarm, and what else `isLeft` waits for. Nodes of the DHT hear what it takes back of where this
+ * host is; nodes that do not answer are not waited for.
+ */
+export async function leave(swarm: Hyperswarm, isLeft = swarm.destroy()): Promise<void> {
+  const isLate = setTimeout(LEAVING, true, { ref: false })
+  if ((await Promise.race([isLeft, isLate])) === true) await swarm.dht.destroy({ force: true })
+  await isLeft
 }
 
 /** Whether all of a DHT is on this machine. */

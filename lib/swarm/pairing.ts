@@ -15,7 +15,7 @@ import { keyedHash } from '../keys/hash.js'
 import { keyPairFrom, randomBytes, verifySignature, type Identity } from '../keys/identity.js'
 import { NS } from '../keys/namespaces.js'
 import { randomWords } from '../keys/words.js'
-import { createNode, type Node } from './dht.js'
+import { createNode, leave, type Node } from './dht.js'
 import { ask, KIND, OUTCOME, respond, type Outcome } from './pairing-talk.js'
 
 /** An invite that was used still answers the same newcomer this long: its reply may have been lost. */
@@ -194,16 +194,16 @@ export class Pairing {
       clearTimeout(timer)
       clearTimeout(patience)
       this.#joining.delete(swarm)
-      await swarm.destroy()
+      await leave(swarm)
     }
   }
 
   async close(): Promise<void> {
     for (const name of this.#invites.keys()) await this.#end(name, 0)
-    for (const swarm of this.#joining) await swarm.destroy()
+    await Promise.all([...this.#joining].map((swarm) => leave(swarm)))
     const swarm = this.#swarm
     this.#swarm = null
-    await swarm?.destroy()
+    if (swarm !== null) await leave(swarm)
   }
 
   #start(): Hyperswarm {
@@ -324,13 +324,16 @@ export class Pairing {
     if (open === undefined) return
     this.#invites.delete(name)
     clearTimeout(open.timer)
-    for (const discovery of open.discoveries) await discovery.destroy().catch(() => {})
-    if (this.#invites.size > 0 || this.#swarm === null) return
+    const ended = open.discoveries.map((discovery) => discovery.destroy().catch(() => {}))
+    if (this.#invites.size > 0 || this.#swarm === null) {
+      await Promise.all(ended)
+      return
+    }
     const swarm = this.#swarm
     this.#swarm = null
     // A talk that has just ended is read first.
     if (linger > 0) await delay(linger)
-    await swarm.destroy()
+    await leave(swarm)
   }
 }
 

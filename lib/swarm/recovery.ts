@@ -7,7 +7,7 @@ import {
   type RecoveryAnswer
 } from '../format/recovery.js'
 import type { Identity } from '../keys/identity.js'
-import { createNode, type Node } from './dht.js'
+import { createNode, leave, type Node } from './dht.js'
 import type { SharedParcel } from './shared-parcel.js'
 
 const PROTOCOL = 'hyperparcel/recovery'
@@ -45,8 +45,9 @@ export function answerRecovery(
 
 /**
  * Looks, for a host that has nothing but its identity, for members of its parcels. They announce
- * themselves where only it can know to look, and trust its key; it trusts nobody yet, so of what
- * they answer only that counts which it has signed itself.
+ * themselves where only it can know to look, and trust its key; it may trust nobody yet, so of what
+ * they answer only that counts which it has signed itself. Whom its own swarm has met already is
+ * asked over that connection: two hosts keep but one.
  */
 export class RecoverySearch {
   readonly #swarm: Hyperswarm
@@ -66,7 +67,11 @@ export class RecoverySearch {
       dht: createNode(bootstrap),
       firewall: (key) => this.#heard.has(key.toString('hex'))
     })
-    this.#swarm.on('connection', (connection) => this.#ask(connection))
+    this.#swarm.on('connection', (connection) => {
+      connection.on('error', () => {})
+      // The host's own swarm meets it from here on.
+      this.ask(connection, () => connection.destroy())
+    })
     this.#swarm.join(identity.recoveryTopic, { server: false, client: true })
   }
 
@@ -76,12 +81,13 @@ export class RecoverySearch {
   }
 
   async close(): Promise<void> {
-    await this.#swarm.destroy()
+    await leave(this.#swarm)
   }
 
-  #ask(connection: Connection): void {
-    connection.on('error', () => {})
+  /** Asks a host over a connection there is; `onEnd`, when it has said all or something wrong. */
+  ask(connection: Connection, onEnd: () => void = () => {}): void {
     const host = connection.remotePublicKey.toString('hex')
+    if (this.#heard.has(host)) return onEnd()
     let left = MOST_ANSWERS
     const onMessage = (bytes: Buffer): void => {
       try {
@@ -90,7 +96,7 @@ export class RecoverySearch {
       } catch {
         // Whoever it is, it has nothing of ours.
         this.#heard.add(host)
-        connection.destroy()
+        channel?.close()
       }
     }
     const channel = Protomux.from(connection).createChannel({
@@ -102,10 +108,10 @@ export class RecoverySearch {
         // A connection that was cut, as one of two at the same time is, has not said all: that host
         // is asked again.
         if (!connection.destroying) this.#heard.add(host)
-        // The host's own swarm meets it from here on.
-        connection.destroy()
+        onEnd()
       }
     })
-    channel?.open(Buffer.alloc(0))
+    if (channel === null) onEnd()
+    else channel.open(Buffer.alloc(0))
   }
 }

@@ -6,7 +6,7 @@ import { pathTo, type PeerStatus } from '../peer-status.js'
 import type { KeyPair } from '../keys/identity.js'
 import type { Address, Addresses } from './addresses.js'
 import { ParcelChannel, PROTOCOL, channelId } from './channel.js'
-import { createNode, isLocal, type Node } from './dht.js'
+import { createNode, isLocal, leave, type Node } from './dht.js'
 import { Direct, type Reached } from './direct.js'
 import { Link } from './link.js'
 import { localLink } from './local-link.js'
@@ -41,9 +41,6 @@ const BACKOFFS = [1_000, 3_000, 10_000, 30_000]
 const [QUIET, SILENT] = [4_500, 12_000]
 const KEEP_ALIVE = 2_000
 
-/** How long nodes of the DHT may take to hear that this host leaves, ms. */
-const LEAVING = 1_000
-
 /**
  * Connections to trusted hosts. A key that no parcel trusts is refused in the handshake, before
  * there is a stream; a parcel's channel and logs are open only to hosts which that parcel trusts.
@@ -61,6 +58,7 @@ export class Swarm {
   /** Members that broke the rules of a connection, in hex, and until when they are refused. */
   readonly #shunned = new Map<string, number>()
   #refused = 0
+  #onMet: (connection: Connection) => void = () => {}
   #setReady = (): void => {}
 
   constructor(keyPair: KeyPair, bootstrap: Node[] | null, addresses: Addresses) {
@@ -121,6 +119,12 @@ export class Swarm {
         channel.isReady && !channel.questions.isSilent ? [channel.questions] : []
       )
     this.#update(shared)
+  }
+
+  /** Calls for each host that this one is connected with, now or later. */
+  whenMet(onMet: (connection: Connection) => void): void {
+    this.#onMet = onMet
+    for (const { connection } of this.#links.values()) onMet(connection)
   }
 
   /** Connects with another host of this process. Returns how to end that. */
@@ -194,13 +198,7 @@ export class Swarm {
   }
 
   async close(): Promise<void> {
-    const left = this.#leave()
-    const isLate = setTimeout(LEAVING, true, { ref: false })
-    // Ends what still waits for an answer of nodes that are not there.
-    if ((await Promise.race([left, isLate])) === true) {
-      await this.#swarm.dht.destroy({ force: true })
-    }
-    await left
+    await leave(this.#swarm, this.#leave())
   }
 
   /** Takes back from the DHT where this host is. */
@@ -313,6 +311,7 @@ export class Swarm {
     answerRecovery(connection, link.host, () =>
       [...this.#shared.values()].map(({ parcel }) => parcel)
     )
+    this.#onMet(connection)
     for (const shared of this.#shared.values()) this.#attach(shared, link)
   }
 

@@ -14,6 +14,8 @@ export interface Expected {
 const MAX_UNKNOWN = 64
 /** Until a socket has shown who it is, ms. */
 const PATIENCE = 5_000
+/** Who comes late with a token that was taken back is not let in, and no stranger either, ms. */
+const LATE = 60_000
 const KEEP_ALIVE = 2_000
 const SILENCE = 20_000
 
@@ -25,6 +27,8 @@ const SILENCE = 20_000
 export class TcpCarrier {
   readonly #keyPair: KeyPair
   readonly #expected = new Map<string, Expected>()
+  /** Tokens that were taken back a short while ago. */
+  readonly #past = new Set<string>()
   readonly #unknown = new Set<Socket>()
   readonly #streams = new Set<NoiseSecretStream>()
   readonly #server: Server
@@ -60,7 +64,11 @@ export class TcpCarrier {
   expect(token: Buffer, expected: Expected): () => void {
     const name = token.toString('hex')
     this.#expected.set(name, expected)
-    return () => this.#expected.delete(name)
+    return () => {
+      if (!this.#expected.delete(name)) return
+      this.#past.add(name)
+      setTimeout(() => this.#past.delete(name), LATE).unref()
+    }
   }
 
   /** null when nobody answers there, or somebody else. */
@@ -131,9 +139,10 @@ export class TcpCarrier {
     const judge = (): void => {
       if (socket.destroyed) return
       const token = heard.subarray(0, TOKEN_BYTES)
-      const expected = this.#expected.get(token.toString('hex')) ?? this.recognise(token)
+      const name = token.toString('hex')
+      const expected = this.#expected.get(name) ?? this.recognise(token)
       if (expected === null) {
-        this.refused++
+        if (!this.#past.has(name)) this.refused++
         socket.destroy()
         return
       }

@@ -3,9 +3,14 @@ import { randomBytes } from 'node:crypto'
 import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import type { ParcelInfo } from '../../lib/index.js'
 import { flipBits } from '../host/rot.js'
 import { eventually } from '../support/hosts.js'
-import { objects, Place } from './place.js'
+import { objects, Place, type User } from './place.js'
+
+async function parcelOn(user: User): Promise<ParcelInfo> {
+  return user.client.call('status', { name: 'work' })
+}
 
 test('verify, salvage and rebuild: what rots comes again, or is named', async (t) => {
   const place = await Place.make(t)
@@ -43,8 +48,8 @@ test('verify, salvage and rebuild: what rots comes again, or is named', async (t
   const laptop = await place.host('laptop')
   await laptop.ok('join', String((await desk.result('invite', 'work'))['invite']))
   await eventually(async () => {
-    const [head] = JSON.parse(await laptop.ok('status', 'work', '--json')).heads
-    return head?.isHere === true || null
+    const { heads } = await parcelOn(laptop)
+    return heads[0]?.isHere || null
   }, 'it is on the laptop')
   await laptop.ok('daemon', 'stop')
   await writeFile(join(laptop.home, 'store/db/CURRENT'), 'MANIFEST-999999\n')
@@ -52,8 +57,8 @@ test('verify, salvage and rebuild: what rots comes again, or is named', async (t
   assert.match(await laptop.ok('rebuild'), /work comes back/)
   assert.ok((await readdir(laptop.home)).includes('store.damaged-1'))
   await eventually(async () => {
-    const [head] = JSON.parse(await laptop.ok('status', 'work', '--json')).heads
-    return (head?.id === id && head.isHere) || null
+    const [head] = (await parcelOn(laptop)).heads
+    return (head?.id === id && head?.isHere) || null
   }, 'it came again')
   await laptop.ok('resume', 'work', '--to', place.path('on-laptop'))
   await place.write('on-laptop/more', 'more')

@@ -33,7 +33,10 @@ async function twoHosts(t: TestContext) {
   await desk.suspend('p')
   const laptop = await hosts.create('laptop')
   await laptop.join((await desk.invite('p')).invite)
-  await eventually(async () => (await laptop.status('p')).heads[0]?.isHere || null, 'all is there')
+  await eventually(
+    async () => (await laptop.status('p')).heads[0]?.holders.includes('laptop') || null,
+    'all is there, and on its disk'
+  )
   const isRight = async (dir: string): Promise<void> => {
     for (const [name, contents] of files) {
       assert.deepEqual(await readFile(join(dir, name)), contents, name)

@@ -112,6 +112,9 @@ test('a token that is no longer expected, and a closed port, are nobody', LIMIT,
   stop()
   const to = { address: '127.0.0.1', port: here.port, token, host: here.key }
   assert.equal(await there.tcp.dial(to, SIGNAL), null)
+  assert.equal(here.tcp.refused, 0)
+  assert.equal(await there.tcp.dial({ ...to, token: randomBytes(32) }, SIGNAL), null)
+  assert.equal(here.tcp.refused, 1)
   await here.tcp.close()
   assert.equal(await there.tcp.dial(to, SIGNAL), null)
 })
