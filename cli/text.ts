@@ -1,19 +1,29 @@
 import type { LeaseInfo, LossInfo, ParcelInfo, VersionInfo } from '../lib/client.js'
-import { bytes } from './terminal.js'
+import { bytes, duration } from './terminal.js'
+
+/** When versions of a machine are made by themselves; null: never. */
+export function checkpointsText({ every, idle }: ParcelInfo['checkpoints']): string | null {
+  const when = [
+    ...(every === null ? [] : [`every ${duration(every)}`]),
+    ...(idle === null ? [] : [`when it has done little for ${duration(idle)}`])
+  ]
+  return when.length === 0 ? null : `a checkpoint ${when.join(', and ')} while it runs here`
+}
 
 /** Enough of a version's id to name it. */
 export function shortId(id: string): string {
   return id.slice(0, 12)
 }
 
-/** Where a version is, honestly: 'here, durable', 'here, durable; on desk: safe to leave', 'on laptop; 3 of 9 blocks here'. */
+/** Where a version is, honestly: 'here, durable; on desk: safe to leave', 'here' before it is flushed, 'on laptop; 3 of 9 blocks here'. */
 export function whereText(
   version: VersionInfo,
   { blocks, copies }: Pick<ParcelInfo, 'blocks' | 'copies'>,
   self: string
 ): string {
   const elsewhere = elsewhereText(version, copies, self)
-  if (version.isHere) return elsewhere === '' ? 'here, durable' : `here, durable; ${elsewhere}`
+  const here = version.holders.includes(self) ? 'here, durable' : 'here'
+  if (version.isHere) return elsewhere === '' ? here : `${here}; ${elsewhere}`
   return `${elsewhere || 'nowhere whole'}; ${blocks.here} of ${blocks.total} blocks here`
 }
 

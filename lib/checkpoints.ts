@@ -1,27 +1,51 @@
+import { setTimeout } from 'node:timers/promises'
+import type { CheckpointPolicy } from './choices.js'
 import { ParcelError } from './errors.js'
 import type { Events } from './events.js'
-import type { SuspendResult } from './info.js'
+import type { SuspendOptions, SuspendResult } from './info.js'
+import type { ParcelMachine } from './parcel-machine.js'
+import type { Ahead } from './parcel/author.js'
 import type { Parcel } from './parcel/parcel.js'
 import type { ParcelList } from './parcel-list.js'
 import { driverNamed } from './vmm/drivers.js'
 
 /** How often it is looked whether a checkpoint is due, ms. */
 const LOOK = 1_000
-/** The shortest and the longest time between two, ms. */
+/** The shortest and the longest time between two, and of doing little, ms. */
 const [LEAST, MOST] = [5_000, 7 * 86_400_000]
+/** Who uses less of one processor than this does little. */
+const LITTLE = 0.25
+/** For each ms of work on a guest that runs it has so many for itself. */
+const REST = 3
 
 interface Parts {
   parcels: ParcelList
   events: Events
-  isRunning: (parcel: Parcel) => Promise<boolean>
-  checkpoint: (name: string) => PromiseLike<SuspendResult>
+  machine: (parcel: Parcel) => ParcelMachine
+  checkpoint: (
+    parcel: Parcel,
+    options: SuspendOptions & { ahead: Ahead }
+  ) => PromiseLike<SuspendResult>
+}
+
+/** A machine that runs, as it was seen last; times by `performance.now`. */
+interface Seen {
+  /** When the last checkpoint was begun, or the machine was found running. */
+  began: number
+  /** When it was looked at, and the processor time it had had by then, s. */
+  looked: number
+  cpuTime: number | null
+  /** When it did more than little. */
+  busy: number
+  /** It has done something since the last checkpoint. */
+  isOwing: boolean
 }
 
 /** Makes versions of machines while they run, again and again, so that a suspend has little left to store. */
 export class Checkpoints {
   readonly #parts: Parts
-  /** When the last one was begun, or the machine was found running, by `performance.now`. */
-  readonly #began = new Map<Parcel, number>()
+  readonly #seen = new Map<Parcel, Seen>()
+  readonly #end = new AbortController()
   #timer: NodeJS.Timeout | undefined
   #looking: Promise<void> | null = null
 
@@ -36,24 +60,28 @@ export class Checkpoints {
 
   async close(): Promise<void> {
     clearInterval(this.#timer)
+    this.#end.abort()
     await this.#looking
   }
 
   /** Whether a machine runs of which one is to be made. */
   get isAwaited(): boolean {
-    return this.#began.size > 0
+    return this.#seen.size > 0
   }
 
-  /** ms between checkpoints of a parcel that runs here; null: none are made by themselves. */
-  every(name: string): number | null {
-    return this.#parts.parcels.named(name).checkpointEvery
-  }
-
-  /** Throws USAGE for what has no machine, and for a time that is too short or too long. */
-  async setEvery(name: string, every: number | null): Promise<void> {
+  /**
+   * Says when they are made of a parcel's machine; what is not given stays. Throws USAGE for what has no
+   * machine, and for a time that is too short or too long.
+   */
+  async set(
+    name: string,
+    { every, idle }: { every?: number | null | undefined; idle?: number | null | undefined }
+  ): Promise<CheckpointPolicy> {
     const parcel = this.#parts.parcels.named(name)
-    if (every !== null && (every < LEAST || every > MOST)) {
-      throw new ParcelError('USAGE', 'a time from 5 s to 7 days')
+    for (const time of [every, idle]) {
+      if (typeof time === 'number' && (time < LEAST || time > MOST)) {
+        throw new ParcelError('USAGE', 'a time from 5 s to 7 days')
+      }
     }
     if (driverNamed(parcel.driver).statePaths.length === 0) {
       throw new ParcelError(
@@ -61,7 +89,13 @@ export class Checkpoints {
         `"${name}" is a folder: only of machines that run checkpoints are made`
       )
     }
-    await parcel.setCheckpointEvery(every)
+    const before = parcel.checkpoints
+    const policy = {
+      every: every === undefined ? before.every : every,
+      idle: idle === undefined ? before.idle : idle
+    }
+    await parcel.setCheckpoints(policy)
+    return policy
   }
 
   #look(): void {
@@ -70,32 +104,70 @@ export class Checkpoints {
 
   async #lookAll(): Promise<void> {
     for (const parcel of this.#parts.parcels.all) {
-      const every = parcel.checkpointEvery
-      const isRunning = every !== null && (await this.#parts.isRunning(parcel).catch(() => false))
-      if (!isRunning) {
-        this.#began.delete(parcel)
+      const { every, idle } = parcel.checkpoints
+      const isWanted = every !== null || idle !== null
+      const status = isWanted ? await this.#status(parcel) : null
+      if (status === null) {
+        this.#seen.delete(parcel)
         continue
       }
       const now = performance.now()
-      const began = this.#began.get(parcel)
-      if (began === undefined) this.#began.set(parcel, now)
-      else if (now - began >= every) {
-        this.#began.set(parcel, now)
+      const seen = this.#see(parcel, status.cpuTime, now)
+      const isDue = every !== null && now - seen.began >= every
+      const isIdle = idle !== null && seen.isOwing && now - seen.busy >= idle
+      if (isDue || isIdle) {
+        seen.began = now
+        seen.isOwing = false
         await this.#checkpoint(parcel)
       }
     }
   }
 
+  #status(parcel: Parcel): Promise<{ cpuTime: number | null } | null> {
+    return this.#parts
+      .machine(parcel)
+      .process.status()
+      .catch(() => null)
+  }
+
+  /** How much it did since it was looked at last. */
+  #see(parcel: Parcel, cpuTime: number | null, now: number): Seen {
+    const seen = this.#seen.get(parcel)
+    if (seen === undefined) {
+      const first = { began: now, looked: now, cpuTime, busy: now, isOwing: true }
+      this.#seen.set(parcel, first)
+      return first
+    }
+    const time = (now - seen.looked) / 1_000
+    const used = cpuTime === null || seen.cpuTime === null ? Infinity : cpuTime - seen.cpuTime
+    if (used > LITTLE * time) {
+      seen.busy = now
+      seen.isOwing = true
+    }
+    seen.looked = now
+    seen.cpuTime = cpuTime
+    return seen
+  }
+
   async #checkpoint(parcel: Parcel): Promise<void> {
     const { name } = parcel
+    const { signal } = this.#end
     try {
-      await this.#parts.checkpoint(name)
+      const options: SuspendOptions = { offline: true }
+      // What the guest should not feel: others that want something of the parcel come in between, too.
+      const rest = async (worked: number): Promise<void> => {
+        await setTimeout(REST * worked, undefined, { signal })
+        if ((await this.#status(parcel)) === null) throw new ParcelError('NOT_RUNNING', 'it ended')
+      }
+      const work = { report: () => {}, note: () => {}, signal }
+      const ahead = await this.#parts.machine(parcel).storeAhead(options, { rest, work })
+      await this.#parts.checkpoint(parcel, { ...options, ahead })
     } catch (error) {
       const { code, message } = ParcelError.from(error)
       // It has ended since.
-      if (code === 'NOT_RUNNING' || code === 'UNKNOWN_PARCEL') return
-      parcel.problem('', `a checkpoint failed: ${message}`)
+      if (code === 'NOT_RUNNING' || code === 'UNKNOWN_PARCEL' || signal.aborted) return
       const text = `a checkpoint failed: ${message}`
+      parcel.problem('', text)
       this.#parts.events.add({
         type: 'checkpoint-failed',
         parcel: name,

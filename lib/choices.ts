@@ -32,3 +32,11 @@ export interface HoardPolicy {
 export function isHoardedVersions(text: string): text is HoardedVersions {
   return /^(head|all|none|last:[1-9]\d{0,5})$/.test(text)
 }
+
+/** When versions of a machine that runs are made by themselves, ms; null: not for that reason. */
+export interface CheckpointPolicy {
+  /** So often. */
+  every: number | null
+  /** When it has done little for so long, after it did something. */
+  idle: number | null
+}

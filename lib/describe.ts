@@ -75,7 +75,7 @@ export async function describeParcel(
     screen: machine?.screen ?? null,
     lastWords: machine === null ? lastWords : null,
     suspendAsked,
-    checkpointEvery: parcel.checkpointEvery,
+    checkpoints: parcel.checkpoints,
     role: parcel.role,
     epoch: parcel.control.members.epoch?.number ?? 0,
     members: [...parcel.control.members.roles].map(([id, role]) => ({

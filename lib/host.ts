@@ -139,8 +139,9 @@ export class Host {
     this.checkpoints = new Checkpoints({
       parcels,
       events,
-      isRunning: async (parcel) => (await this.#machine(parcel).process.status()) !== null,
-      checkpoint: (name) => this.checkpoint(name, { offline: true })
+      machine: (parcel) => this.#machine(parcel),
+      checkpoint: (parcel, options) =>
+        this.#task(parcel.name, (_, work) => this.#machine(parcel).commit('proceed', options, work))
     })
     this.#watch = new Watch(events, {
       parcels: () => this.#parcels.all,

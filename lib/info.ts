@@ -1,4 +1,4 @@
-import type { Consistency, Policy, Scan } from './choices.js'
+import type { CheckpointPolicy, Consistency, Policy, Scan } from './choices.js'
 import type { ImageSpec } from './export/image-process.js'
 import type { MemberRole } from './format/control-record.js'
 import type { LeaseOrigin } from './parcel/leases.js'
@@ -115,8 +115,8 @@ export interface ParcelInfo {
   screen: string | null
   /** Why its machine ended by itself, if it did. */
   lastWords: string | null
-  /** How often a version is made of it while it runs here, ms; null: not by itself. */
-  checkpointEvery: number | null
+  /** When a version is made of it by itself while it runs here. */
+  checkpoints: CheckpointPolicy
   /** Who has asked that it is suspended here, and ms until then; null: nobody. */
   suspendAsked: { host: string; left: number } | null
   /** What this host may do; null before that is known, or when it is no member any more. */
@@ -260,6 +260,8 @@ export interface SuspendResult {
   skipped: Skipped[]
   /** Blocks that had to come from other hosts: pages of trees of a machine that is partly here. */
   fetched: number
+  /** So long a machine that goes on stood still, ms. */
+  paused: number | null
 }
 
 export interface ResumeOptions {

@@ -77,7 +77,8 @@ export async function commitMounted(
       work
     )
     await rm(overlays, { recursive: true, force: true })
-    return { version: await describeVersion(parcel, version, home), skipped, fetched }
+    const described = await describeVersion(parcel, version, home)
+    return { version: described, skipped, fetched, paused: null }
   } finally {
     await lock.close()
   }

@@ -8,10 +8,13 @@ import { MAX_TEXT } from './format/limits.js'
 import type { Home } from './home.js'
 import type { SuspendOptions, SuspendResult } from './info.js'
 import { placeOf } from './open-images.js'
+import type { Ahead } from './parcel/author.js'
 import type { Served } from './parcel/check-out.js'
 import type { CommitRequest } from './parcel/new-version.js'
 import type { DirtyMap } from './parcel/scan.js'
+import type { Known } from './parcel/history.js'
 import type { Parcel } from './parcel/parcel.js'
+import type { Skipped } from './parcel/walk.js'
 import type { Work } from './progress.js'
 import type { Driver, Facts } from './vmm/driver.js'
 import { driverNamed } from './vmm/drivers.js'
@@ -23,6 +26,25 @@ import { CONSOLE_LOG, hasMachineState, isScratch, removeMachineState } from './v
 
 /** In a machine's folder: what was written to files that are served. */
 const OVERLAYS = 'state/images'
+
+/** How a folder is stored. */
+interface How {
+  /** Of the machine that runs there; null: none does. */
+  facts: Facts | null
+  /** Default true: memory is there, and what belongs to it. */
+  hasState?: boolean
+  /** As in `CommitRequest`. */
+  isPacking: boolean
+  /** Bytes that were stored ahead. */
+  stored?: number
+}
+
+interface Stored {
+  request: CommitRequest
+  known: Known
+  skipped: Skipped[]
+  fetched: number
+}
 
 /**
  * A parcel's machine on this host: it runs in a process of its own, or is stopped in the parcel's
@@ -123,49 +145,30 @@ export class ParcelMachine {
 
   /**
    * Makes a durable version of the folder, of a running machine while it stands still; `after`
-   * says what becomes of it then. Throws NOT_RUNNING when there is nothing new to store.
+   * says what becomes of it then. What goes on is stored `ahead` as far as that is possible. Throws
+   * NOT_RUNNING when there is nothing new to store.
    */
   async commit(
     after: 'end' | 'proceed',
-    { message = '', compress = true, scan = 'mtime', dirty = {}, offline = false }: SuspendOptions,
+    options: SuspendOptions & { ahead?: Ahead },
     work: Work
   ): Promise<SuspendResult> {
-    if (Buffer.byteLength(message) > MAX_TEXT) {
+    if (Buffer.byteLength(options.message ?? '') > MAX_TEXT) {
       throw new ParcelError('USAGE', `a message has at most ${MAX_TEXT} bytes`)
     }
-    requireRanges(dirty)
+    requireRanges(options.dirty ?? {})
     const parcel = this.#parcel
     const driver = driverNamed(parcel.driver)
     const path = requirePath(parcel)
-    const isScratchFile = isScratch(driver)
-    // Memory without the devices that belong to it is nobody's.
-    const store = async (running: Facts | null, hasState = true): Promise<SuspendResult> => {
-      const marker = await readMarker(overlaysIn(path))
-      const described = await driver.describe(path, marker === null ? null : namesOf(marker))
-      const request: CommitRequest = {
-        path,
-        roles: { [CONSOLE_LOG]: 'log' as const, ...described.roles },
-        exclude: (file) => isScratchFile(file) || (!hasState && driver.statePaths.includes(file)),
-        facts: running ?? this.#factsOf(marker) ?? (await driver.facts(described)),
-        message,
-        compress,
-        scan,
-        dirty,
-        offline
-      }
-      if (marker !== null) {
-        const used = await readWorkingSet(overlaysIn(path))
-        request.images = { ...imagesOf(path, marker, driver, running !== null), used }
-      }
-      const { version, skipped, fetched } = await parcel.author.commit(request, work)
-      return { version: await describeVersion(parcel, version, this.#home), skipped, fetched }
-    }
     if ((await this.process.status()) !== null) {
-      const result = await this.process.captured(after, store)
-      // Memory and device state are in the log now, sealed; in the clear they are not left behind.
-      if (after === 'end') await this.#tidy(driver, path, result)
-      else await parcel.folder.setStarted()
-      return result
+      if (after === 'end') {
+        const store = (facts: Facts) => this.#store(options, { facts, isPacking: true }, work)
+        const { result } = await this.process.captured(after, store)
+        // Memory and device state are in the log now, sealed; in the clear they are not left behind.
+        await this.#tidy(driver, path, result.known)
+        return this.#resultOf(result)
+      }
+      return this.#checkpoint(options, work)
     }
     if (driver.statePaths.length > 0 && after === 'proceed') {
       throw new ParcelError('NOT_RUNNING', `"${parcel.name}" is not running: 'suspend' it instead`)
@@ -177,18 +180,97 @@ export class ParcelMachine {
     const why = isStopped ? null : await this.process.lastWords()
     if (why !== null)
       work.note(`the machine had ended by itself (${why}): its disk is stored as it is`)
-    const result = await store(null, isStopped)
-    await this.#tidy(driver, path, result)
-    return result
+    const stored = await this.#store(
+      options,
+      { facts: null, hasState: isStopped, isPacking: true },
+      work
+    )
+    await this.#tidy(driver, path, stored.known)
+    return this.#resultOf(stored)
+  }
+
+  /**
+   * Stores what a running machine has changed by now, as far as that is possible, while it runs on; `rest`
+   * as in `Author.storeAhead`. Throws DISK_FULL.
+   */
+  async storeAhead(
+    options: SuspendOptions,
+    { rest = async () => {}, work }: { rest?: (worked: number) => Promise<void>; work: Work }
+  ): Promise<Ahead> {
+    try {
+      await this.process.settle()
+      const request = await this.#request(options, { facts: {}, isPacking: false })
+      return await this.#parcel.author.storeAhead(request, { rest, work })
+    } catch (error) {
+      work.signal.throwIfAborted()
+      if (ParcelError.from(error).code === 'DISK_FULL') throw error
+      // What is wrong with it the commit will meet as well, and say.
+      return { stored: 0, fetched: 0 }
+    }
+  }
+
+  async #checkpoint(
+    { ahead = { stored: 0, fetched: 0 }, ...options }: SuspendOptions & { ahead?: Ahead },
+    work: Work
+  ): Promise<SuspendResult> {
+    const more = await this.storeAhead(options, { work })
+    const sum = { stored: ahead.stored + more.stored, fetched: ahead.fetched + more.fetched }
+    // What a resume wants first is told, and packed, when the guest does not wait for it.
+    const store = (facts: Facts) =>
+      this.#store(options, { facts, isPacking: false, stored: sum.stored }, work)
+    const { result, paused } = await this.process.captured('proceed', store)
+    await this.#parcel.folder.setStarted()
+    await this.#parcel.author.addTrace(result.known, result.request, work)
+    const told = await this.#resultOf(result)
+    return { ...told, fetched: told.fetched + sum.fetched, paused }
+  }
+
+  async #store(options: SuspendOptions, how: How, work: Work): Promise<Stored> {
+    const request = await this.#request(options, how)
+    const { version, skipped, fetched } = await this.#parcel.author.commit(request, work)
+    return { request, known: version, skipped, fetched }
+  }
+
+  async #resultOf({ known, skipped, fetched }: Stored): Promise<SuspendResult> {
+    const version = await describeVersion(this.#parcel, known, this.#home)
+    return { version, skipped, fetched, paused: null }
+  }
+
+  async #request(
+    { message = '', compress = true, scan = 'mtime', dirty = {}, offline = false }: SuspendOptions,
+    { facts, hasState = true, isPacking, stored = 0 }: How
+  ): Promise<CommitRequest> {
+    const driver = driverNamed(this.#parcel.driver)
+    const path = requirePath(this.#parcel)
+    const isScratchFile = isScratch(driver)
+    const marker = await readMarker(overlaysIn(path))
+    const machine = await driver.describe(path, marker === null ? null : namesOf(marker))
+    const request: CommitRequest = {
+      path,
+      roles: { [CONSOLE_LOG]: 'log' as const, ...machine.roles },
+      // Memory without the devices that belong to it is nobody's.
+      exclude: (file) => isScratchFile(file) || (!hasState && driver.statePaths.includes(file)),
+      facts: facts ?? this.#factsOf(marker) ?? (await driver.facts(machine)),
+      message,
+      compress,
+      scan,
+      dirty,
+      offline,
+      ahead: stored
+    }
+    if (marker === null) return request
+    const used = await readWorkingSet(overlaysIn(path))
+    const images = imagesOf(path, marker, driver, facts !== null)
+    return { ...request, images: { ...images, used, isPacking } }
   }
 
   /** All of it is in a version now: files that are served are served out of that. */
-  async #tidy(driver: Driver, path: string, { version }: SuspendResult): Promise<void> {
+  async #tidy(driver: Driver, path: string, { id }: Known): Promise<void> {
     await removeMachineState(driver, path)
     const marker = await readMarker(overlaysIn(path))
     if (marker === null) return
     await rm(overlaysIn(path), { recursive: true, force: true })
-    await writeMarker(overlaysIn(path), { ...marker, version: version.id })
+    await writeMarker(overlaysIn(path), { ...marker, version: id.toString('hex') })
   }
 
   async #images(path: string, marker: Marker, prefetch: boolean): Promise<ImagesSpec> {
@@ -246,7 +328,7 @@ function imagesOf(
   { version, files }: Marker,
   driver: Driver,
   isRunning: boolean
-): Omit<NonNullable<CommitRequest['images']>, 'used'> {
+): Omit<NonNullable<CommitRequest['images']>, 'used' | 'isPacking'> {
   const names = (files ?? []).filter((file) => isRunning || !driver.statePaths.includes(file))
   const wanted = new Set(names)
   return {

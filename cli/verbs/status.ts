@@ -3,7 +3,15 @@ import type { ParcelInfo } from '../../lib/client.js'
 import { verb, type Context } from '../context.js'
 import { bytes, duration } from '../terminal.js'
 import { missingText, peerLines, repeatedly } from './transfers.js'
-import { leaseText, shortId, stateText, timeText, versionLine, whereText } from '../text.js'
+import {
+  checkpointsText,
+  leaseText,
+  shortId,
+  stateText,
+  timeText,
+  versionLine,
+  whereText
+} from '../text.js'
 
 export function statusVerb(program: Command): void {
   const command = program
@@ -64,8 +72,9 @@ function describe(parcel: ParcelInfo, self: string): string {
     lines.push(`  ${role} ${name}${name === self ? ' (this host)' : `${there}${runs}`}`)
   }
   if (parcel.lease !== null) lines.push(`  ${leaseText(parcel.lease)}`)
-  if (parcel.checkpointEvery !== null) {
-    lines.push(`  a checkpoint every ${duration(parcel.checkpointEvery)} while it runs here`)
+  const when = checkpointsText(parcel.checkpoints)
+  if (when !== null) {
+    lines.push(`  ${when}`)
   }
   if (parcel.suspendAsked !== null) {
     const { host, left } = parcel.suspendAsked

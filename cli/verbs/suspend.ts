@@ -3,7 +3,7 @@ import { ParcelError, SCANS, type Scan, type VersionInfo } from '../../lib/clien
 import { follow, verb, type Context } from '../context.js'
 import { seconds, span } from '../options.js'
 import { bytes, duration } from '../terminal.js'
-import { elsewhereText, shortId } from '../text.js'
+import { checkpointsText, elsewhereText, shortId } from '../text.js'
 
 /** What can be said beside `--on`. */
 const WITH_ON: ReadonlySet<string> = new Set(['on', 'grace', 'timeout'])
@@ -23,11 +23,17 @@ export function suspendVerbs(program: Command): void {
     .option('--grace <time>', 'with --on: so long its user there can refuse', span, 30_000)
     .option('--timeout <seconds>', 'with --on: how long to wait for that host', seconds, 60)
     .option('--refuse', 'keep it running, though another host has asked to suspend it', false)
-  define(program, 'checkpoint', 'make a durable version and let the machine go on').option(
-    '--every <time>',
-    "from now on so often by itself while it runs here, such as 10m; 'off': no more",
-    every
-  )
+  define(program, 'checkpoint', 'make a durable version and let the machine go on')
+    .option(
+      '--every <time>',
+      "from now on so often by itself while it runs here, such as 10m; 'off': no more",
+      every
+    )
+    .option(
+      '--idle <time>',
+      "from now on by itself when it has done little for so long, such as 2m; 'off': no more",
+      every
+    )
 }
 
 /** Says where a version is, whenever that changes, until enough others have it. */
@@ -97,9 +103,11 @@ function define(program: Command, name: 'suspend' | 'checkpoint', description: s
       grace,
       timeout,
       refuse,
-      every: often
+      every: often,
+      idle
     } = self.opts<{
       every?: number
+      idle?: number
       on?: string
       grace?: number
       timeout?: number
@@ -111,13 +119,14 @@ function define(program: Command, name: 'suspend' | 'checkpoint', description: s
       context.terminal.result('refused', { name: parcel, host }, text)
       return
     }
-    if (often !== undefined) {
-      const wanted = { name: parcel, every: often === 0 ? null : often }
-      const set = await context.client.call('checkpoint-every', wanted)
-      const said =
-        set.every === null
-          ? 'no checkpoints by themselves'
-          : `a checkpoint every ${duration(set.every)} while it runs here`
+    if (often !== undefined || idle !== undefined) {
+      const wanted = {
+        name: parcel,
+        ...(often !== undefined && { every: often === 0 ? null : often }),
+        ...(idle !== undefined && { idle: idle === 0 ? null : idle })
+      }
+      const set = await context.client.call('checkpoints', wanted)
+      const said = checkpointsText(set) ?? 'no checkpoints by themselves'
       context.terminal.result('checkpoints', { name: parcel, ...set }, `${parcel}: ${said}`)
       return
     }
@@ -153,11 +162,13 @@ function define(program: Command, name: 'suspend' | 'checkpoint', description: s
           )
         : await context.client.call(name, { ...what, scan }, follow(context))
     const ms = performance.now() - started
-    const { version, skipped, fetched } = result
+    const { version, skipped, fetched, paused } = result
+    const stood = paused === null ? '' : `, the machine stood still for ${duration(paused)}`
     const text =
       `${parcel} ${shortId(version.id)}: here, durable ` +
-      `(${bytes(version.stored)} stored of ${bytes(version.bytes)}, ${duration(ms)})`
-    context.terminal.result('version', { ...version, skipped, fetched, seconds: ms / 1_000 }, text)
+      `(${bytes(version.stored)} stored of ${bytes(version.bytes)}, ${duration(ms)}${stood})`
+    const more = { skipped, fetched, paused, seconds: ms / 1_000 }
+    context.terminal.result('version', { ...version, ...more }, text)
     if (version.isLapsed) {
       context.terminal.note(
         `${parcel} has its lease elsewhere: this version is a second head, 'hyperparcel resolve ${parcel}' settles it`

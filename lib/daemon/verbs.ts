@@ -233,12 +233,13 @@ export const verbs = {
     }),
     ({ name, ...options }, context) => follow(context.host.suspendMounted(name, options), context)
   ),
-  'checkpoint-every': verb(
-    z.strictObject({ name: text, every: z.number().int().min(0).nullable() }),
-    async ({ name, every }, { host }) => {
-      await host.checkpoints.setEvery(name, every)
-      return { every: host.checkpoints.every(name) }
-    }
+  checkpoints: verb(
+    z.strictObject({
+      name: text,
+      every: z.number().int().min(0).nullable().optional(),
+      idle: z.number().int().min(0).nullable().optional()
+    }),
+    async ({ name, ...policy }, { host }) => host.checkpoints.set(name, policy)
   ),
   hoard: verb(named, async ({ name }, { host }) => host.retention.hoard(name)),
   'hoard-set': verb(

@@ -15,6 +15,16 @@ export function bitCount(mask: number): number {
   return count
 }
 
+/** Runs of pages of a mask: bytes of the chunk, `end` excluded; ascending. */
+export function* pageRuns(mask: number): Generator<{ start: number; end: number }> {
+  for (let page = 0; page < CHUNK_PAGES; page++) {
+    if ((mask & (1 << page)) === 0) continue
+    const start = page
+    while (page < CHUNK_PAGES && (mask & (1 << page)) !== 0) page++
+    yield { start: start * SUBPAGE_SIZE, end: page * SUBPAGE_SIZE }
+  }
+}
+
 /** Where in the chunk each page of a mask begins, ascending. */
 export function* pageStarts(mask: number): Generator<number> {
   for (let page = 0; page < CHUNK_PAGES; page++) {

@@ -51,11 +51,12 @@ export class Overlay {
 
   /**
    * Opens the overlay at `path` (with `path.map` beside it) of an image that has `size` bytes in its
-   * version. No file is made before the first write. Throws INTEGRITY for one of another image.
+   * version. No file is made before the first write. `isRead`: somebody else writes to it meanwhile, and
+   * this one only reads what was written by now. Throws INTEGRITY for one of another image.
    */
-  static async open(path: string, size: number): Promise<Overlay> {
+  static async open(path: string, size: number, { isRead = false } = {}): Promise<Overlay> {
     const overlay = new Overlay(path, size)
-    await overlay.#load()
+    await overlay.#load(isRead)
     return overlay
   }
 
@@ -93,6 +94,11 @@ export class Overlay {
       }
       at += bytesRead
     }
+  }
+
+  /** Where written pages are at the offsets that they have in the image: for a thread that reads many. */
+  async descriptor(): Promise<number> {
+    return (await this.#open()).data.fd
   }
 
   /** Writes whole pages: `offset` is the beginning of one, the last may be cut by the image's end. */
@@ -210,7 +216,7 @@ export class Overlay {
     return { data, journal }
   }
 
-  async #load(): Promise<void> {
+  async #load(isRead: boolean): Promise<void> {
     const bytes = await readFile(`${this.#path}.map`).catch(nullIfAbsent)
     if (bytes === null || bytes.byteLength < HEADER) return
     if (!bytes.subarray(0, MAGIC.byteLength).equals(MAGIC)) throw this.#foreign('it is not one')
@@ -226,7 +232,9 @@ export class Overlay {
       this.#replay(bytes[at] ?? 0, Number(first), Number(second))
     }
     // What does not count must not come back when more is appended.
-    if (end < bytes.byteLength || !isSameBoot) await this.#restart(bytes.subarray(0, end))
+    if (!isRead && (end < bytes.byteLength || !isSameBoot)) {
+      await this.#restart(bytes.subarray(0, end))
+    }
     const data = await stat(this.#path).catch(() => null)
     if (data === null && this.written.count > 0) throw this.#foreign('its data file is gone')
   }

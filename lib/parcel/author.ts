@@ -7,8 +7,9 @@ import type { Faults } from './faults.js'
 import type { FileStamps } from './file-stamps.js'
 import { signVersion, type Known } from './history.js'
 import type { LogSet } from './log-set.js'
-import { storeVersion, type CommitRequest } from './new-version.js'
+import { imagesOf, openWriter, storeVersion, traceFor, type CommitRequest } from './new-version.js'
 import type { OwnLogs } from './own-logs.js'
+import { StoreAhead } from './store-ahead.js'
 import type { Skipped } from './walk.js'
 import type { WorkingFolder } from './working-folder.js'
 
@@ -51,6 +52,14 @@ interface Made {
   trace: Omit<Trace, 'version'> | null
 }
 
+/** What was done for a version before its commit. */
+export interface Ahead {
+  /** Bytes. */
+  stored: number
+  /** Blocks that had to come from other hosts. */
+  fetched: number
+}
+
 /** Makes this host's versions and names them: of folders, of images, or of other versions. */
 export class Author {
   readonly #parts: Parts
@@ -80,19 +89,87 @@ export class Author {
     }
   }
 
+  /**
+   * Stores what a machine has changed while it runs on, so that the commit which follows has little left.
+   * `rest` is awaited now and then with how long it has worked, ms: others may append meanwhile.
+   */
+  async storeAhead(
+    request: CommitRequest,
+    { rest, work }: { rest: (worked: number) => Promise<void>; work: Work }
+  ): Promise<Ahead> {
+    const { parcel, context, set, own, faults, requireWriter, exclusive } = this.#parts
+    const { path, roles } = request
+    const { signal } = work
+    let stored = 0
+    const open = () => {
+      const { data } = own.require()
+      const base = this.#baseOf(request)
+      return { data, ...openWriter(request, { base, set, data, parcel, context }) }
+    }
+    const images = imagesOf(request, open().imagesPlacement, { set, faults, work })
+    const ahead = new StoreAhead({ path, roles, images, pool: context.pool, signal })
+    try {
+      for (let isMore = true; isMore;) {
+        const began = performance.now()
+        isMore = await exclusive(async () => {
+          requireWriter()
+          const { data, writer } = open()
+          const from = data.length
+          try {
+            return await ahead.go(writer)
+          } catch (error) {
+            await this.#abandon(ParcelError.from(error), from, writer.end())
+            throw error
+          } finally {
+            stored += writer.stored
+          }
+        })
+        if (isMore) await rest(performance.now() - began)
+      }
+    } finally {
+      await ahead.close()
+    }
+    return { stored, fetched: images?.anywhere.fetched ?? 0 }
+  }
+
+  /** Says what a resume of a version will want first, where its commit did not wait for that. */
+  addTrace(known: Known, request: CommitRequest, work: Work): Promise<void> {
+    const { context, set, own, faults, exclusive } = this.#parts
+    return exclusive(async () => {
+      const placement = set.history.placement(known.id)
+      const images = imagesOf(request, placement, { set, faults, work })
+      if (placement === null || images === null) return
+      const { places } = placement
+      const { data, meta } = own.require()
+      const { version } = known
+      const trace = await traceFor({ version, places, images, data, set, request })
+      if (trace === null) return
+      const record = { type: 'trace' as const, trace: { ...trace, version: known.id } }
+      await meta.append([[encodeMetaRecord(record)]])
+      await context.store.flush()
+      await own.saveMarks()
+      await set.refresh()
+    })
+  }
+
+  /** The version that one of this will continue. */
+  #baseOf({ path, images }: CommitRequest): Buffer | null {
+    return path === null ? (images?.version ?? null) : this.#parts.folder.base
+  }
+
   #commit(
     request: CommitRequest,
     work: Work
   ): Promise<{ version: Known; skipped: Skipped[]; fetched: number }> {
     const { parcel, context, set, own, folder, faults, requireWriter, exclusive, onMade } =
       this.#parts
-    const { path, images } = request
+    const { path } = request
     return exclusive(async () => {
       requireWriter()
       const { version, places, skipped, stamps, trace, fetched } = await storeVersion(request, {
         parcel,
         driver: this.#parts.driver(),
-        base: path === null ? (images?.version ?? null) : folder.base,
+        base: this.#baseOf(request),
         set,
         data: own.require().data,
         context,

@@ -9,14 +9,22 @@ import { TreeLookup } from '../image/tree-lookup.js'
 import { TreeUpdate } from '../image/tree-update.js'
 import { TreeWriter, type Tree } from '../image/tree-writer.js'
 import type { PackWriter, Stream } from '../log/pack-writer.js'
+import type { WorkerPool } from '../chunk/worker-pool.js'
 import { OrderedWindow } from '../ordered-window.js'
-import { ImageChunks, type StoredChunk, type WorkingChunk } from './image-chunks.js'
+import {
+  ImageChunks,
+  isOverwritten,
+  MOST_OVERWRITTEN,
+  type StoredChunk,
+  type WorkingChunk
+} from './image-chunks.js'
 
 /** Chunks that are put together side by side. */
 const AT_ONCE = 16
 
 export interface CommitImageOptions {
   writer: PackWriter
+  pool: WorkerPool
   stream: Stream
   /** Gives only what is on this host; throws UNREACHABLE for the rest. */
   here: ItemSource
@@ -61,25 +69,35 @@ export async function commitImage(
     chunks.packLater()
   }
   let next = 0
-  const window = new OrderedWindow<{ chunk: number; stored: StoredChunk }>(
+  const window = new OrderedWindow<{ chunk: number; stored: StoredChunk[] }>(
     AT_ONCE,
     async ({ chunk, stored }) => {
       if (chunk > next) update.same(chunk - next)
-      next = chunk + 1
-      if (stored.entry.kind === 'hole') await update.pushHoles(1)
-      else await update.push(stored.entry, stored.places)
-      onBytes(chunkLength(overlay.size, chunk))
+      for (const [n, { entry, places }] of stored.entries()) {
+        if (entry.kind === 'hole') await update.pushHoles(1)
+        else await update.push(entry, places)
+        onBytes(chunkLength(overlay.size, chunk + n))
+      }
+      next = chunk + stored.length
       await writer.ready()
     }
   )
   const changed = changedChunks(overlay, before, isSameNaming)
-  for (const chunk of withAll(
+  const all = withAll(
     changed,
     [...packed.keys()].toSorted((a, b) => a - b)
-  )) {
+  )
+  const store = async ({ chunk, count }: Run): Promise<StoredChunk[]> => {
+    const known = packed.get(chunk)
+    if (known !== undefined) return [known]
+    return count > 1 ? chunks.storeOverwritten(chunk, count) : [await chunks.store(chunk)]
+  }
+  for (const run of runsOf(all, (chunk) => !packed.has(chunk) && isOverwritten(overlay, chunk))) {
     signal.throwIfAborted()
-    const store = async () => ({ chunk, stored: packed.get(chunk) ?? (await chunks.store(chunk)) })
-    await window.push(store(), false)
+    await window.push(
+      store(run).then((stored) => ({ chunk: run.chunk, stored })),
+      false
+    )
   }
   await window.end()
   if (total > next) update.same(total - next)
@@ -87,8 +105,8 @@ export async function commitImage(
   return tree.end()
 }
 
-/** Ascending, each once. */
-function* changedChunks(
+/** Chunks of which something was written. Ascending, each once. */
+export function* changedChunks(
   overlay: Overlay,
   before: number,
   isSameNaming: boolean
@@ -108,6 +126,31 @@ function* changedChunks(
     next = Math.max(next, end)
   }
   for (let chunk = Math.max(next, from); chunk < total; chunk++) yield chunk
+}
+
+/** Chunks that are stored together. */
+export interface Run {
+  chunk: number
+  count: number
+}
+
+/** Ascending chunks as runs; only those for which `isWhole` are in one with others. */
+export function* runsOf(
+  chunks: Iterable<number>,
+  isWhole: (chunk: number) => boolean
+): Generator<Run> {
+  let run: Run | null = null
+  for (const chunk of chunks) {
+    const isMore = isWhole(chunk)
+    if (run !== null && isMore && chunk === run.chunk + run.count && run.count < MOST_OVERWRITTEN) {
+      run.count++
+      continue
+    }
+    if (run !== null) yield run
+    run = isMore ? { chunk, count: 1 } : null
+    if (!isMore) yield { chunk, count: 1 }
+  }
+  if (run !== null) yield run
 }
 
 /** Two ascending sequences as one, each number once. */

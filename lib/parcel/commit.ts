@@ -153,6 +153,8 @@ export interface Images {
   anywhere: ItemSource
   /** What a resume will want first. */
   used: Used
+  /** Whether that is to be packed together, if it is not. */
+  isPacking: boolean
   /** Blocks that were packed for that before, as `blockName` has them. */
   packed: ReadonlySet<string>
   /** Whether an item is in one of them. */
@@ -182,17 +184,17 @@ async function* together(
 
 async function storeImage(content: OpenContent, options: StoreOptions): Promise<Stored> {
   const { entry, place } = content
-  const { images, writer, work, onBytes } = options
+  const { images, writer, pool, work, onBytes } = options
   if (entry.type !== 'file' || images === null) return { entry, place, stamp: null }
   const overlay = await Overlay.open(content.overlay, entry.size)
   try {
     const stream = streamOf(entry.role)
-    const { used } = images
+    const { used, isPacking } = images
     const file = used.files.indexOf(printable(entry.path))
-    const working = workingChunks(used, file)
+    const working = isPacking ? workingChunks(used, file) : []
     if (!overlay.isDirty && (working.length === 0 || entry.chunking !== CHUNKING))
       return { entry, place, stamp: null }
-    const how = { ...images, writer, stream, working, signal: work.signal, onBytes }
+    const how = { ...images, writer, pool, stream, working, signal: work.signal, onBytes }
     const tree = await commitImage({ entry, place }, overlay, how)
     const mtime = await changedAt(content, overlay)
     const { size } = overlay

@@ -1,8 +1,10 @@
 import { chunkId, isZero } from '../chunk/id.js'
+import { SEGMENT_SIZE } from '../chunk/buffers.js'
+import type { WorkerPool } from '../chunk/worker-pool.js'
 import { nullIfElsewhere, ParcelError } from '../errors.js'
 import { entryIds, type Entry, type Patch, type Place } from '../format/entry.js'
 import { CHUNK_SIZE, chunkLength, CHUNKING, MAX_PATCHES, SUBPAGE_SIZE } from '../format/limits.js'
-import { bitCount, CHUNK_PAGES, pageMask, pageStarts } from '../image/chunk-pages.js'
+import { bitCount, CHUNK_PAGES, pageMask, pageRuns, pageStarts } from '../image/chunk-pages.js'
 import type { ItemSource } from '../image/items.js'
 import type { Overlay } from '../image/overlay.js'
 import { TreeLookup } from '../image/tree-lookup.js'
@@ -24,6 +26,7 @@ export interface StoredChunk {
 
 export interface ImageChunksOptions {
   writer: PackWriter
+  pool: WorkerPool
   stream: Stream
   /** Gives only what is on this host; throws UNREACHABLE for the rest. */
   here: ItemSource
@@ -38,6 +41,9 @@ interface Known {
   bytes: Buffer
   pages: number
 }
+
+/** Overwritten chunks that are stored together. */
+export const MOST_OVERWRITTEN = SEGMENT_SIZE / CHUNK_SIZE
 
 /** With so many of a chunk's pages wanted first, all of it is. */
 const MANY = 15
@@ -129,6 +135,28 @@ export class ImageChunks {
     return this.#whole(known.bytes, this.#holes(base, { own, zeroed }, all), stream)
   }
 
+  /** Stores up to `MOST_OVERWRITTEN` chunks one after the other that are overwritten. */
+  async storeOverwritten(chunk: number, count: number): Promise<StoredChunk[]> {
+    const { pool, writer, stream } = this.#options
+    const fd = await this.#overlay.descriptor()
+    const segment = await pool.read(fd, chunk * CHUNK_SIZE, count * CHUNK_SIZE)
+    try {
+      if (segment.bytes.byteLength !== count * CHUNK_SIZE) {
+        throw new ParcelError('INTEGRITY', 'what was written to an image is not there any more')
+      }
+      const ids = Array.from({ length: count }, (_, n) => segment.id(n))
+      const known = await writer.find(ids)
+      return ids.map((id, n) => {
+        if (id === null) return { entry: { kind: 'zero', holes: 0 }, places: [] }
+        const bytes = segment.bytes.subarray(n * CHUNK_SIZE, (n + 1) * CHUNK_SIZE)
+        const place = known[n] ?? writer.put(stream, id, bytes)
+        return { entry: { kind: 'chunk', id, holes: 0 }, places: [place] }
+      })
+    } finally {
+      segment.release()
+    }
+  }
+
   /** Bits of the pages that were written, and of those that were made zero. */
   #written(chunk: number, length: number): { own: number; zeroed: number } {
     let [own, zeroed] = [0, 0]
@@ -177,9 +205,8 @@ export class ImageChunks {
       base === null ? pageMask(0, length) : await this.#ofVersion(base, bytes, chunk, source)
     const { own, zeroed } = this.#written(chunk, length)
     for (const start of pageStarts(zeroed)) bytes.subarray(start, start + SUBPAGE_SIZE).fill(0)
-    for (const start of pageStarts(own)) {
-      const page = bytes.subarray(start, start + SUBPAGE_SIZE)
-      await this.#overlay.read(page, chunk * CHUNK_SIZE + start)
+    for (const { start, end } of pageRuns(own)) {
+      await this.#overlay.read(bytes.subarray(start, end), chunk * CHUNK_SIZE + start)
     }
     pages |= own | zeroed
     return { bytes, pages }
@@ -283,6 +310,13 @@ export class ImageChunks {
     const [known] = await writer.find([id])
     return [known ?? writer.put(stream, id, bytes)]
   }
+}
+
+/** Whether all of a chunk was written: what was there before does not count. */
+export function isOverwritten({ size, written }: Overlay, chunk: number): boolean {
+  if (chunkLength(size, chunk) !== CHUNK_SIZE) return false
+  const start = chunk * CHUNK_PAGES
+  return written.has(start) && written.endOfRun(start, start + CHUNK_PAGES) >= start + CHUNK_PAGES
 }
 
 /** What a chunk is patched over: its base alone if its patches say nothing new; null if it has none. */

@@ -89,6 +89,8 @@ const schema = z.strictObject({
   retention: retention.nullable().default(null),
   /** Of its machine while that runs here a version is made so often, ms; null: only when somebody says so. */
   checkpointEvery: z.number().int().min(1).nullable().default(null),
+  /** So is one when it has done little for so long, ms. */
+  checkpointIdle: z.number().int().min(1).nullable().default(null),
   hoard: hoard.default({ versions: 'all', files: [] }),
   /** A vault on its way: it is without what all of these hosts, by key in hex, have. Empty: it keeps all. */
   carriesTo: z.array(hex(32)).max(64).default([]),
@@ -129,6 +131,7 @@ export function newState(
     isUnreclaimed: false,
     retention: null,
     checkpointEvery: null,
+    checkpointIdle: null,
     hoard: { versions: 'all', files: [] },
     carriesTo: [],
     marks: [],

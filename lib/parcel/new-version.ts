@@ -38,6 +38,8 @@ export interface CommitRequest {
     isImage: (entry: FileEntry) => boolean
     /** What the machine used since it was resumed; null: as it was said of that version. */
     used: Used | null
+    /** Default true: what a resume wants first is packed together, if it is not. */
+    isPacking?: boolean
   }
   roles: Readonly<Record<string, FileRole>>
   exclude: (path: string) => boolean
@@ -49,6 +51,8 @@ export interface CommitRequest {
   dirty?: DirtyMap
   /** What is on other hosts is not waited for: UNREACHABLE. */
   offline?: boolean
+  /** Bytes of it that `Author.storeAhead` has stored. */
+  ahead?: number
 }
 
 /** A version that no record names yet. */
@@ -83,23 +87,24 @@ export interface NewVersionOptions {
   work: Work
 }
 
-/** Puts a folder's contents into the log; nothing refers to them yet. */
-export async function storeVersion(
+/** What a new version is written with: where its parts may be, and what they are looked up in. */
+interface Writing {
+  /** The version that it continues, if that is of any help. */
+  parent: Known | null
+  imagesPlacement: Placement | null
+  /** By the beginning of their keys. */
+  heads: Map<string, CoreHead>
+  cores: CoreTable
+  writer: PackWriter
+}
+
+/** A writer into this host's log for what a version is to name. */
+export function openWriter(
   request: CommitRequest,
-  {
-    parcel,
-    driver,
-    base,
-    set,
-    data,
-    context,
-    faults,
-    leaseEpoch,
-    onFailure,
-    work
-  }: NewVersionOptions
-): Promise<NewVersion> {
-  const { index, pool, identity, clock, store } = context
+  options: Pick<NewVersionOptions, 'base' | 'set' | 'data' | 'parcel' | 'context'>
+): Writing {
+  const { base, set, data, parcel, context } = options
+  const { index, pool, identity, store } = context
   // A parent need not be known here, nor be where its author says; it only helps to store less.
   const known = base !== null && set.history.isPlaced(base) ? set.history.get(base) : null
   const imagesId = request.images?.version ?? null
@@ -111,7 +116,6 @@ export async function storeVersion(
   for (const head of table?.heads ?? []) heads.set(prefix(head.key), head)
   const cores = new CoreTable(table?.places.cores ?? [])
   const logs = new Map(set.logs().map((log) => [prefix(log.key), log]))
-  const from = data.length
   const writer = new PackWriter({
     log: data,
     pool,
@@ -127,11 +131,23 @@ export async function storeVersion(
     flush: () => store.flush(),
     requireRoom: (bytes) => store.requireRoom(bytes)
   })
+  return { parent, imagesPlacement, heads, cores, writer }
+}
+
+/** Puts a folder's contents into the log; nothing refers to them yet. */
+export async function storeVersion(
+  request: CommitRequest,
+  options: NewVersionOptions
+): Promise<NewVersion> {
+  const { parcel, driver, base, set, data, context, faults, leaseEpoch, onFailure, work } = options
+  const { pool, identity, clock } = context
+  const { parent, imagesPlacement, heads, cores, writer } = openWriter(request, options)
+  const from = data.length
   const { roles, exclude, scan = 'mtime', dirty = {} } = request
   const files = parent === null ? null : await baseFiles(parent, set, context)
   const images = imagesOf(request, imagesPlacement, { set, faults, work })
-  const options = { writer, pool, roles, exclude, base: files, scan, dirty, images, work }
-  const stored = await commitFolder(request.path, options).catch(async (error: unknown) => {
+  const how = { writer, pool, roles, exclude, base: files, scan, dirty, images, work }
+  const stored = await commitFolder(request.path, how).catch(async (error: unknown) => {
     await onFailure(ParcelError.from(error), from, writer.end()).catch(() => {})
     throw error
   })
@@ -148,7 +164,11 @@ export async function storeVersion(
     driver,
     facts: request.facts,
     table: { size: stored.table.size, root: stored.table.root },
-    totals: { files: stored.files, bytes: stored.bytes, stored: writer.stored },
+    totals: {
+      files: stored.files,
+      bytes: stored.bytes,
+      stored: writer.stored + (request.ahead ?? 0)
+    },
     message: request.message,
     leaseEpoch,
     cores: cores.keys.flatMap((key) => heads.get(prefix(key)) ?? []),
@@ -157,30 +177,35 @@ export async function storeVersion(
   const places = { cores: [...cores.keys], table: stored.table.place, roots: stored.roots }
   const { skipped, stamps } = stored
   const trace =
-    images === null
+    images === null || !images.isPacking
       ? null
-      : await traceFor({ version, places, images, writer, set, request }).catch(nullIfElsewhere)
+      : await traceFor({ version, places, images, working: writer.working, data, set, request })
   return { version, places, skipped, stamps, trace, fetched: images?.anywhere.fetched ?? 0 }
 }
 
-async function traceFor({
+/** What a resume of a version will want first; null when that cannot be told from what is here. */
+export async function traceFor({
   version,
   places,
   images,
-  writer,
+  working = [],
+  data,
   set,
   request
 }: {
   version: Version
   places: Omit<Places, 'version'>
   images: Images
-  writer: PackWriter
+  /** Blocks of this host's log in which that was packed. */
+  working?: readonly number[]
+  data: Log
   set: LogSet
   request: CommitRequest
-}): Promise<Omit<Trace, 'version'>> {
+}): Promise<Omit<Trace, 'version'> | null> {
   const cores = new CoreTable(places.cores)
   const packed = new Set(images.packed)
-  for (const block of writer.working) packed.add(blockName({ core: writer.ownCore, block }))
+  const core = places.cores.findIndex((key) => key.equals(data.key))
+  for (const block of working) packed.add(blockName({ core, block }))
   return traceOf({
     version,
     places: { ...places, version: Buffer.alloc(0) },
@@ -196,10 +221,11 @@ async function traceFor({
       entry.role !== 'memory' &&
       entry.role !== 'disk' &&
       request.images?.isImage(entry) !== true
-  })
+  }).catch(nullIfElsewhere)
 }
 
-function imagesOf(
+/** `images` of a request, open. */
+export function imagesOf(
   { images, offline = false }: CommitRequest,
   placement: Placement | null,
   { set, faults, work: { signal } }: { set: LogSet; faults: Faults; work: Work }
@@ -220,6 +246,7 @@ function imagesOf(
   )
   return {
     used,
+    isPacking: images.isPacking ?? true,
     packed,
     isPacked: (place) => packed.has(blockName(place)),
     here,

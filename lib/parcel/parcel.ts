@@ -1,4 +1,4 @@
-import type { Consistency } from '../choices.js'
+import type { CheckpointPolicy, Consistency } from '../choices.js'
 import { ParcelError } from '../errors.js'
 import type { MemberRole } from '../format/control-record.js'
 import type { EpochKeys } from '../format/epoch-keys.js'
@@ -338,13 +338,15 @@ export class Parcel {
     this.#changed()
   }
 
-  /** How often a version of its machine is made while that runs here, ms; null: not by itself. */
-  get checkpointEvery(): number | null {
-    return this.#saved.value.checkpointEvery
+  /** When a version of its machine is made by itself while that runs here. */
+  get checkpoints(): CheckpointPolicy {
+    const { checkpointEvery: every, checkpointIdle: idle } = this.#saved.value
+    return { every, idle }
   }
 
-  async setCheckpointEvery(every: number | null): Promise<void> {
+  async setCheckpoints({ every, idle }: CheckpointPolicy): Promise<void> {
     this.#saved.value.checkpointEvery = every
+    this.#saved.value.checkpointIdle = idle
     await this.#saved.save()
     this.#changed()
   }

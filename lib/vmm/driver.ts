@@ -40,6 +40,13 @@ export interface RunningMachine {
   readonly exited: Promise<string | null>
   /** The machine as it was started: what it is suspended as. */
   readonly facts: Facts
+  /** Seconds of processor time that the guest has had, all its processors together; null: it cannot be told. */
+  cpuTime(): Promise<number | null>
+  /**
+   * Writes what the monitor and the system have in their hands into the folder's files while the guest runs
+   * on, so that a capture has little left to write. Absent where there is nothing to gain.
+   */
+  settle?(): Promise<void>
   /**
    * Stops the guest and writes everything that is not yet in the folder's files (device state,
    * memory, disk caches) into them, so that the folder alone is the whole machine.

@@ -19,6 +19,7 @@ const statusSchema = z.object({
   screen: z.string().nullable(),
   started: z.number(),
   isCaptured: z.boolean(),
+  cpuTime: z.number().nullable(),
   /** Of a machine whose disk or memory is served out of a version. */
   images: serverStatus.nullable()
 })
@@ -87,12 +88,26 @@ export class MachineProcess {
     }
   }
 
+  /** Has what the guest changed so far written to its files while it runs on. Throws NOT_RUNNING. */
+  async settle(): Promise<void> {
+    const session = await this.#require()
+    try {
+      await session.ask('settle')
+    } finally {
+      session.close()
+    }
+  }
+
   /**
    * Stops the guest with all of its state in its folder while `work` runs; afterwards it ends or
    * goes on. If `work` fails, or this process dies, the guest goes on. Throws NOT_RUNNING.
    */
-  async captured<T>(after: 'proceed' | 'end', work: (facts: Facts) => Promise<T>): Promise<T> {
+  async captured<T>(
+    after: 'proceed' | 'end',
+    work: (facts: Facts) => Promise<T>
+  ): Promise<{ result: T; paused: number }> {
     const session = await this.#require()
+    const began = performance.now()
     try {
       const { facts } = capturedSchema.parse(await session.ask('capture'))
       let result: T
@@ -107,8 +122,9 @@ export class MachineProcess {
       await session.ask(after).catch((error: unknown) => {
         if (after !== 'end') throw error
       })
+      const paused = performance.now() - began
       if (after === 'end') await session.ended()
-      return result
+      return { result, paused }
     } finally {
       session.close()
     }

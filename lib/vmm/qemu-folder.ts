@@ -119,11 +119,7 @@ export async function commitCapture(
   device: FileHandle
 ): Promise<void> {
   const { dir } = folder
-  const disks = spec.disks.filter((disk) => disk.readonly !== true).map((disk) => disk.file)
-  for (const path of [MEMORY, ...disks, ...(spec.nvram === undefined ? [] : [spec.nvram])]) {
-    // Block devices were flushed when the guest was stopped; a mapped file was not.
-    if (path === MEMORY || !isServed(folder, path)) await sync(fileOf(folder, path))
-  }
+  await syncFiles(folder, spec)
   const temporary = join(dir, `${MACHINE}.tmp`)
   await rm(temporary, { force: true })
   await writeFile(temporary, JSON.stringify({ facts, spec }, null, 2) + '\n', {
@@ -135,6 +131,15 @@ export async function commitCapture(
   await rename(temporary, join(dir, MACHINE))
   await rename(join(dir, `${DEVICE}.tmp`), join(dir, DEVICE))
   await sync(join(dir, 'state'))
+}
+
+/** Has the system write memory and disks to where they are kept. */
+export async function syncFiles(folder: MachineFolder, spec: MachineSpec): Promise<void> {
+  const disks = spec.disks.filter((disk) => disk.readonly !== true).map((disk) => disk.file)
+  for (const path of [MEMORY, ...disks, ...(spec.nvram === undefined ? [] : [spec.nvram])]) {
+    // Block devices were flushed when the guest was stopped; a mapped file was not.
+    if (path === MEMORY || !isServed(folder, path)) await sync(fileOf(folder, path))
+  }
 }
 
 /** Removes what a start or a capture leaves when it fails, or when the host goes down in it. */

@@ -4,6 +4,7 @@ import type { Duplex } from 'node:stream'
 import { z } from 'zod'
 import { ParcelError } from '../errors.js'
 import type { Facts, RunningMachine } from './driver.js'
+import { cpuTimeOf } from './cpu-time.js'
 import { VNC_SOCKET } from './qemu-command.js'
 import {
   commitCapture,
@@ -12,7 +13,8 @@ import {
   dropDevice,
   dropTemporary,
   putDeviceBack,
-  setDeviceAside
+  setDeviceAside,
+  syncFiles
 } from './qemu-folder.js'
 import type { MachineFolder } from './machine-folder.js'
 import type { MachineSpec } from './qemu-machine.js'
@@ -81,6 +83,15 @@ export class RunningQemu implements RunningMachine {
       if (known.code !== 'FAILED') throw known
       throw new ParcelError('VMM_FAILED', known.message, error)
     }
+  }
+
+  cpuTime(): Promise<number | null> {
+    return cpuTimeOf(this.#options.child.pid)
+  }
+
+  settle(): Promise<void> {
+    const { folder, spec } = this.#options
+    return syncFiles(folder, spec)
   }
 
   /**

@@ -38,7 +38,7 @@ const NOTICED = 500
 const FLUSH_LIMIT = 1_000
 
 const requestSchema = z.strictObject({
-  verb: z.enum(['status', 'capture', 'proceed', 'end', 'console'])
+  verb: z.enum(['status', 'settle', 'capture', 'proceed', 'end', 'console'])
 })
 
 /**
@@ -203,7 +203,7 @@ class Supervisor {
   }
 
   async #answer(
-    verb: 'status' | 'capture' | 'proceed' | 'end',
+    verb: 'status' | 'settle' | 'capture' | 'proceed' | 'end',
     socket: Socket
   ): Promise<Record<string, unknown>> {
     switch (verb) {
@@ -212,8 +212,13 @@ class Supervisor {
           screen: this.running.screen,
           started: this.#started,
           isCaptured: this.#capturer !== null,
+          cpuTime: await this.running.cpuTime(),
           images: (await this.#images?.status().catch(() => null)) ?? null
         }
+      case 'settle':
+        await this.running.settle?.()
+        await this.#images?.flush()
+        return {}
       case 'capture':
         if (this.#capturer !== null) {
           throw new ParcelError('RUNNING', 'this machine is being suspended already')

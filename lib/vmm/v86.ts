@@ -127,6 +127,11 @@ function run(dir: string, emulator: V86, disk: Disk | null, facts: Facts): Runni
     screen: null,
     facts,
     exited,
+    // It is in this process, and there is little else in it.
+    cpuTime: async () => {
+      const { user, system } = process.cpuUsage()
+      return (user + system) / 1e6
+    },
     capture: () => (capturing ??= capture().finally(() => (capturing = null))),
     async proceed() {
       if (ended) return

@@ -226,6 +226,22 @@ test('a daemon killed -9 in the middle of a suspend: the guest goes on', async (
   await user.ok('resume', 'vm')
 })
 
+test('checkpoint --idle: one when it has done little for a while, and no more until it has done something', async (t) => {
+  const { user } = await machine(t)
+  assert.equal((await user.run('checkpoint', 'vm', '--idle', '1s')).code, 2)
+  const set = await user.result('checkpoint', 'vm', '--idle', '5s')
+  assert.deepEqual([set['every'], set['idle']], [null, 5_000])
+  assert.match(await user.ok('status', 'vm'), /a checkpoint when it has done little for 5.0 s/)
+  await user.ok('run', 'vm')
+  const versions = async (): Promise<number> =>
+    Number((await user.result('status', 'vm'))['versions'])
+  await eventually(async () => (await versions()) === 1 || null, 'a checkpoint', 60_000)
+  await new Promise((resolve) => setTimeout(resolve, 8_000))
+  assert.equal(await versions(), 1)
+  assert.match(await user.ok('checkpoint', 'vm', '--idle', 'off'), /no checkpoints by themselves/)
+  await user.ok('stop', 'vm')
+})
+
 test('checkpoint --every: versions come by themselves while it runs, and no more when it is off', async (t) => {
   const { place, user } = await machine(t)
   assert.equal((await user.run('checkpoint', 'vm', '--every', '1s')).code, 2)

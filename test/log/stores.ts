@@ -65,5 +65,5 @@ export async function packs(t: TestContext) {
     })
   }
   const reader = (): PackReader => new PackReader(new CoreTable([log.key]), async () => log)
-  return { store, log, index, writer, reader }
+  return { store, log, index, pool, writer, reader }
 }

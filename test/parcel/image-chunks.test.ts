@@ -13,7 +13,7 @@ import { packs } from '../log/stores.js'
 import { scratch } from '../support/scratch.js'
 
 test('a chunk that is elsewhere, and of which nothing was written, stays as it is', async (t) => {
-  const { writer } = await packs(t)
+  const { writer, pool } = await packs(t)
   const file = await storeFile(CHUNK_SIZE, randomBytes(CHUNK_SIZE))
   const lookup = new TreeLookup(file.source, { ...file, chunking: CHUNKING })
   const base = await lookup.entry(0)
@@ -33,6 +33,7 @@ test('a chunk that is elsewhere, and of which nothing was written, stays as it i
   await overlay.resize(2 * CHUNK_SIZE)
   const chunks = new ImageChunks(overlay, lookup, {
     writer: writer(),
+    pool,
     stream: 'disk',
     here: elsewhere,
     anywhere: file.source,

@@ -34,6 +34,7 @@ function state(): LocalState {
     isUnreclaimed: false,
     retention: null,
     checkpointEvery: null,
+    checkpointIdle: null,
     hoard: { versions: 'all', files: [] },
     carriesTo: [],
     marks: [{ core: hex(32), length: 3, treeHash: hex(32) }],

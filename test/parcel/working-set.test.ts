@@ -27,6 +27,10 @@ interface Day {
   /** Pages that are written, and those that are made zero. */
   written: number[]
   zeroed: number[]
+  /** Chunks that are written whole. */
+  overwritten: number[]
+  /** The machine goes on: what can be is stored before it stands still, and what it used is told afterwards. */
+  isCheckpoint: boolean
   /** Chunk and mask of what is read, in order. */
   touched: [number, number][]
 }
@@ -35,6 +39,8 @@ const page = fc.nat(Math.ceil(SIZE / SUBPAGE_SIZE) - 1)
 const day: fc.Arbitrary<Day> = fc.record({
   written: fc.array(page, { maxLength: 12 }),
   zeroed: fc.array(page, { maxLength: 6 }),
+  overwritten: fc.array(fc.nat(CHUNKS - 1), { maxLength: 8 }),
+  isCheckpoint: fc.boolean(),
   touched: fc.array(fc.tuple(fc.nat(CHUNKS - 1), fc.integer({ min: 1, max: 0xffff })), {
     maxLength: 10
   })
@@ -52,7 +58,7 @@ test('what a machine used is read out of the blocks that its trace names, day af
       model.fill(0, 3 * CHUNK_SIZE, 3.5 * CHUNK_SIZE)
       await writeFile(file, model)
       let known = await test.commit({}, test.folder, { roles: { memory: 'memory' } })
-      for (const { written, zeroed, touched } of days) {
+      for (const { written, zeroed, overwritten, isCheckpoint, touched } of days) {
         await rm(overlays, { recursive: true, force: true })
         await mkdir(overlays)
         const overlay = await Overlay.open(overlayPath(overlays, FILE), SIZE)
@@ -61,6 +67,12 @@ test('what a machine used is read out of the blocks that its trace names, day af
           model.set(bytes, at * SUBPAGE_SIZE)
           await overlay.write(at * SUBPAGE_SIZE, bytes)
         }
+        for (const chunk of overwritten) {
+          const start = chunk * CHUNK_SIZE
+          const bytes = randomBytes(Math.min(CHUNK_SIZE, SIZE - start))
+          model.set(bytes, start)
+          await overlay.write(start, bytes)
+        }
         for (const at of zeroed) {
           model.fill(0, at * SUBPAGE_SIZE, Math.min(SIZE, (at + 1) * SUBPAGE_SIZE))
           await overlay.zero(at, at + 1)
@@ -68,19 +80,27 @@ test('what a machine used is read out of the blocks that its trace names, day af
         await overlay.flush()
         await overlay.close()
         const used = { files: ['memory'], touched: touched.map(([c, m]) => [0, c, m] as const) }
-        const { version, fetched } = await test.parcel.author.commit(
-          {
-            path: null,
-            images: { version: known.id, overlays, isImage: () => true, used },
-            roles: {},
-            exclude: () => false,
-            facts: {},
-            message: '',
-            compress: true
-          },
-          NOTHING
-        )
+        const isPacking = !isCheckpoint
+        const request = {
+          path: null,
+          images: { version: known.id, overlays, isImage: () => true, used, isPacking },
+          roles: {},
+          exclude: () => false,
+          facts: {},
+          message: '',
+          compress: true
+        }
+        const { author } = test.parcel
+        const rest = async (): Promise<void> => {}
+        if (isCheckpoint) await author.storeAhead(request, { rest, work: NOTHING })
+        const { version, fetched } = await author.commit(request, NOTHING)
         assert.equal(fetched, 0)
+        if (isCheckpoint) {
+          // But for pages of trees, and the table.
+          assert.ok(version.version.totals.stored < CHUNK_SIZE, 'contents were stored again')
+          assert.equal(test.parcel.history.trace(version.id), null)
+          await author.addTrace(version, request, NOTHING)
+        }
         const before = known
         known = version
         assert.ok((await read(test, known, null, [[0, SIZE]]))[0]?.equals(model))
