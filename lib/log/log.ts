@@ -13,6 +13,7 @@ import type { Keyring } from '../keys/keyring.js'
 import type { SealingKey } from '../keys/seal.js'
 import { Hedge } from './hedge.js'
 import { keepTree } from './keep-tree.js'
+import { answerInTurn } from './answering.js'
 import { shareWithNeighbours } from './neighbours.js'
 import { watchUnderWay } from './under-way.js'
 import {
@@ -544,28 +545,9 @@ export class Log {
 
   /** Has `when` run what sends a block to a host, in hex, when that may go. Records wait for nothing. */
   limitSending(when: (host: string, send: () => Promise<void>) => Promise<void>): void {
-    if (this.kind !== 'data' || this.#isLimited) return
+    if (this.#isLimited) return
     this.#isLimited = true
-    this.#core.on('peer-add', (peer: Peer) => {
-      const [answer, cancel] = [peer.onrequest.bind(peer), peer.oncancel.bind(peer)]
-      const host = peer.remotePublicKey.toString('hex')
-      // hypercore knows only of those that it has begun with which were called off.
-      const waiting = new Map<number, object>()
-      const onrequest: Peer['onrequest'] = async (request) => {
-        if (request.block === null) return answer(request)
-        waiting.set(request.id, request)
-        await when(host, async () => {
-          if (waiting.get(request.id) !== request || peer.removed) return
-          waiting.delete(request.id)
-          await answer(request)
-        })
-      }
-      const oncancel: Peer['oncancel'] = (message) => {
-        waiting.delete(message.request)
-        cancel(message)
-      }
-      Object.assign(peer, { onrequest, oncancel })
-    })
+    answerInTurn(this.#core, this.kind === 'data' ? when : null)
   }
 
   /** Shares out among its peers what has to come, and among the hosts nearby what from afar. `self`: key of this host, in hex. */

@@ -10,6 +10,8 @@ const MOST_UNKNOWN: readonly [protocol: string, most: number][] = [
 ]
 /** What the layers below say of bytes that no honest peer sends. */
 const BROKEN = /^(invalid |out of bounds|remote exceeded|unexpected )/i
+/** What `answerInTurn` says. */
+const GREEDY = 'remote exceeded what may be asked for at once'
 
 /**
  * Watches a stream of a host that is trusted, which may lie or break all the same. `onRude` is
@@ -32,6 +34,7 @@ export function watchManners(stream: Duplex, onRude: (what: string) => void): vo
     })
   }
   stream.on('error', (error: Error) => {
-    if (BROKEN.test(error.message)) report('sent what is no message')
+    if (error.message === GREEDY) report('asked for everything at once')
+    else if (BROKEN.test(error.message)) report('sent what is no message')
   })
 }

@@ -25,6 +25,10 @@ declare module 'hypercore' {
     readonly stats: { notAvailableBackoffs: number }
     /** Answers a request of the other side. */
     onrequest(request: { id: number; block: object | null }): Promise<void>
+    /** Those of the other side that are begun with and not answered. */
+    readonly remoteRequests: ReadonlyMap<number, object>
+    /** Sends a request. */
+    readonly wireRequest: { send(request: object): boolean }
     /** The other side does not want what it asked for any more. */
     oncancel(message: { request: number }): void
     /** It is connected no more. */
@@ -76,6 +80,7 @@ declare module 'hypercore' {
   }
 
   export default class Hypercore extends EventEmitter {
+    constructor(storage: string, key: Buffer)
     readonly key: Buffer
     readonly discoveryKey: Buffer
     readonly length: number
