@@ -14,6 +14,7 @@ import { diffVerb } from './verbs/diff.js'
 import { discardVerb } from './verbs/discard.js'
 import { eventsVerb } from './verbs/events.js'
 import { forgetVerb } from './verbs/forget.js'
+import { wakeVerb } from './verbs/wake.js'
 import { hoardVerb, unhoardVerb } from './verbs/hoard.js'
 import { idVerb } from './verbs/id.js'
 import { initVerb } from './verbs/init.js'
@@ -83,6 +84,7 @@ for (const define of [
   eventsVerb,
   transfersVerb,
   predictVerb,
+  wakeVerb,
   hoardVerb,
   unhoardVerb,
   limitsVerb,

@@ -44,6 +44,8 @@ import { markClosed, markOpen } from './run-marker.js'
 import { Addresses } from './swarm/addresses.js'
 import { parseBootstrap, type Node } from './swarm/dht.js'
 import { Checkpoints } from './checkpoints.js'
+import { NextSite } from './next-site.js'
+import { Wake } from './wake.js'
 import { Events } from './events.js'
 import { Leases } from './leases.js'
 import { Limits } from './limits.js'
@@ -93,6 +95,7 @@ export class Host {
   readonly leases: Leases
   readonly remoteSuspend: RemoteSuspend
   readonly checkpoints: Checkpoints
+  readonly nextSite: NextSite
   /** What happened here. */
   readonly events: Events
   /** How fast blocks come and go. */
@@ -124,7 +127,12 @@ export class Host {
     bootstrap: Node[] | null,
     outside: Outside,
     events: Events,
-    { parcels, limits, addresses }: { parcels: ParcelList; limits: Limits; addresses: Addresses }
+    {
+      parcels,
+      limits,
+      addresses,
+      wake
+    }: { parcels: ParcelList; limits: Limits; addresses: Addresses; wake: Wake }
   ) {
     this.#parcels = parcels
     this.limits = limits
@@ -152,9 +160,17 @@ export class Host {
     this.#swarm = new Swarm(home.identity.keyPair, bootstrap, addresses)
     limits.isHere = (host) => this.#swarm.isHere(host)
     limits.isNear = (host) => this.#swarm.isNear(host)
+    this.nextSite = new NextSite({
+      self: home.identity.publicKey.toString('hex'),
+      parcels,
+      limits,
+      wake,
+      isConnected: (parcel, id) => this.#swarm.peers(parcel).some((peer) => peer.host === id)
+    })
     this.versions = new Versions({
       home,
       parcels: this.#parcels,
+      nextSite: this.nextSite,
       alone: (parcel, work) => this.#alone(parcel, work)
     })
     this.upkeep = new Upkeep({ parcels: this.#parcels, versions: this.versions })
@@ -220,7 +236,13 @@ export class Host {
     }
     const events = await Events.open(home.dir, home.identity.atRest, clock)
     const addresses = await Addresses.open(home.dir, home.identity.atRest)
-    const host: Host = new Host(home, lent, nodes, outside, events, { parcels, limits, addresses })
+    const wake = await Wake.open(home.dir)
+    const host: Host = new Host(home, lent, nodes, outside, events, {
+      parcels,
+      limits,
+      addresses,
+      wake
+    })
     host.#scrub = await Scrub.open(home.dir, host.#parcels, clock)
     for (const { error } of failures) host.#parcels.addProblem(error)
     for (const state of states) {
@@ -386,7 +408,14 @@ export class Host {
   suspend(name: string, options: SuspendOptions = {}): Task<SuspendResult> {
     return this.#task(name, async (parcel, work) => {
       await this.#catchUp(parcel, options, work)
-      return this.#andTell(parcel, () => this.#machine(parcel).commit('end', options, work))
+      const made = await this.#andTell(parcel, () =>
+        this.#machine(parcel).commit('end', options, work)
+      )
+      const known = parcel.history.resolve(made.version.id)
+      this.nextSite.send(parcel, known).catch((error: unknown) => {
+        parcel.problem('', ParcelError.from(error).message)
+      })
+      return made
     })
   }
 

@@ -1,5 +1,6 @@
 import { readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { setTimeout } from 'node:timers/promises'
 import { z } from 'zod'
 import { ParcelError } from './errors.js'
 import { writeFileAtomic } from './keys/at-rest.js'
@@ -13,6 +14,15 @@ const DAY = 1_440
 /** How often it is looked which rule is that of the hour, ms. */
 const EVERY = 20_000
 const MOST_RULES = 64
+
+/** While the favoured host gets blocks, others get one byte for so many of its. */
+const SHARE = 8
+/** It gets none any more when it got none for so long, ms: a block takes its time on a slow line. */
+const QUIET = 2_000
+/** How often others look whether it is their turn, ms. */
+const LOOK = 25
+/** What others may get at once when it was their turn for long, bytes. */
+const MOST_CREDIT = 1_048_576
 
 /** How much may go over the network. null: as much as there is. */
 export interface LimitRule {
@@ -61,6 +71,12 @@ export class Limits {
   readonly #now: () => Date
   readonly #state: State
   #timer: NodeJS.Timeout | undefined
+  /** A host, in hex, that blocks go to before all others, as long as it is to be so. */
+  #favoured: { host: string; isStill: () => boolean } | null = null
+  /** When it got one, by `performance.now`; what others may get meanwhile, bytes. */
+  #sentToFavoured = -Infinity
+  #credit = 0
+  #others: Promise<void> = Promise.resolve()
   #saving: Promise<void> = Promise.resolve()
   /** Hosts that are folders here, in hex: nothing of what goes to them goes over the network. */
   isHere: (host: string) => boolean = () => false
@@ -168,7 +184,33 @@ export class Limits {
   /** Runs what sends a block to a host, in hex, when that may go. */
   sending(host: string, send: () => Promise<void>): Promise<void> {
     if (this.isHere(host)) return send()
-    return this.#peer(host).run(() => this.up.run(send))
+    const inTurn = (): Promise<void> => this.#peer(host).run(() => this.up.run(send))
+    if (!this.#isFavouring(host)) return inTurn()
+    const turn = this.#others.then(async () => {
+      while (this.#isFavouring(host) && this.#credit <= 0) await setTimeout(LOOK)
+      await inTurn()
+    })
+    this.#others = turn.catch(() => {})
+    return turn
+  }
+
+  /**
+   * Has blocks go to a host, in hex, before all others as long as `isStill` says so. The last one that was
+   * favoured is.
+   * @internal
+   */
+  favour(host: string, isStill: () => boolean): void {
+    this.#favoured = { host, isStill }
+    this.#credit = 0
+  }
+
+  /** Whether another host than this one gets blocks now, and is to get them first. */
+  #isFavouring(host: string): boolean {
+    const favoured = this.#favoured
+    if (favoured === null || favoured.host === host) return false
+    if (performance.now() - this.#sentToFavoured > QUIET) return false
+    // What goes over the network that both are in takes nothing away from who is not.
+    return this.isNear(favoured.host) || !this.isNear(host)
   }
 
   /** So much went to and came from a host, in hex. */
@@ -176,7 +218,19 @@ export class Limits {
     if (this.isHere(host)) return
     this.down.spend(received)
     this.up.spend(sent)
+    if (sent > 0) this.#account(host, sent)
     this.#peer(host).spend(sent)
+  }
+
+  #account(host: string, sent: number): void {
+    if (this.#favoured === null) return
+    if (this.#favoured.host !== host) {
+      this.#credit -= sent
+      return
+    }
+    this.#sentToFavoured = performance.now()
+    this.#credit = Math.min(this.#credit + sent / SHARE, MOST_CREDIT)
+    if (!this.#favoured.isStill()) this.#favoured = null
   }
 
   #peer(host: string): RateLimit {

@@ -7,13 +7,12 @@ import { hasOverlays, lockFolder, readMarker } from './export/image-set.js'
 import { printable } from './format/file-table.js'
 import { MAX_PARENTS, MAX_TEXT } from './format/limits.js'
 import type { Home } from './home.js'
-import type { FileInfo, PredictionInfo, VersionInfo } from './info.js'
+import type { FileInfo, VersionInfo } from './info.js'
 import { isLabel, memberNamed, requireLabel, requireName } from './names.js'
 import { homeOverlays } from './open-images.js'
 import { differences, type Change } from './parcel/diff.js'
-import { mayWrite } from './parcel/control.js'
+import type { NextSite } from './next-site.js'
 import { branchName, type Known } from './parcel/history.js'
-import { predict } from './parcel/next-host.js'
 import { MAX_COPIES } from './parcel/local-state.js'
 import type { Parcel } from './parcel/parcel.js'
 import type { ParcelList } from './parcel-list.js'
@@ -27,6 +26,7 @@ const TIMEOUT = 60_000
 interface Parts {
   home: Home
   parcels: ParcelList
+  nextSite: NextSite
   /** One thing at a time on a parcel, in the order asked for; null: on the list of parcels. */
   alone: <T>(parcel: Parcel | null, work: () => Promise<T>) => Promise<T>
 }
@@ -315,6 +315,7 @@ export class Versions {
       const parcel = parcels.named(name)
       const wanted = on === null ? null : memberNamed(namesOfMembers(parcel), on)
       const known = parcel.history.resolve(version)
+      if (wanted !== null) await this.#parts.nextSite.send(parcel, known, wanted)
       const self = this.#parts.home.identity.publicKey.toString('hex')
       const others = (): string[] =>
         [...parcel.availability.holders(known)].filter((host) => host !== self)
@@ -348,19 +349,6 @@ export class Versions {
         stop()
       }
     })
-  }
-
-  /** Where a parcel is wanted next, as far as what hosts did before tells. */
-  predict(name: string): PredictionInfo {
-    const parcel = this.#parts.parcels.named(name)
-    const { roles } = parcel.control.members
-    const isPossible = (host: string): boolean => {
-      const role = roles.get(host)
-      return role !== undefined && mayWrite(role)
-    }
-    const self = this.#parts.home.identity.publicKey.toString('hex')
-    const { next, ...rest } = predict(parcel.history, self, Date.now(), isPossible)
-    return { next: next.map((guess) => ({ ...guess, name: parcel.hostName(guess.host) })), ...rest }
   }
 
   #tooFew(parcel: Parcel, holders: readonly string[]): ParcelError {

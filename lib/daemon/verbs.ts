@@ -163,7 +163,15 @@ export const verbs = {
     ({ name, ...options }, context, give: Give<VersionInfo>) =>
       follow(context.host.versions.safe(name, options, give), context)
   ),
-  predict: verb(named, async ({ name }, { host }) => host.versions.predict(name)),
+  predict: verb(named, async ({ name }, { host }) => host.nextSite.predict(name)),
+  wakes: verb(nothing, async (_, { host }) => ({ hosts: host.nextSite.wakes() })),
+  wake: verb(z.strictObject({ host: text }), ({ host: member }, { host }) =>
+    host.nextSite.wake(member)
+  ),
+  'wake-set': verb(
+    z.strictObject({ host: text, mac: text.nullable() }),
+    ({ host: member, mac }, { host }) => host.nextSite.setWake(member, mac)
+  ),
   tags: verb(named, async ({ name }, { host }) => ({ tags: host.versions.tags(name) })),
   tag: verb(
     z.strictObject({ name: text, tag: text, version: text.optional(), force: z.boolean() }),

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { test } from 'node:test'
+import { once } from 'node:events'
+import { test, type TestContext } from 'node:test'
 import { setTimeout } from 'node:timers/promises'
 import { z } from 'zod'
 import { objects, Place, type User } from '../cli/place.js'
@@ -32,30 +34,36 @@ function isHere(user: User, id: string): Promise<true> {
   }, 'all of a version')
 }
 
+/** Two hosts that share a folder, each in a namespace, on one switch and with no DHT. */
+async function onOneSwitch(t: TestContext) {
+  const place = await Place.make(t)
+  await place.write('work/file', 'first')
+  const desk = await place.host('desk')
+  const laptop = await place.host('laptop')
+  await desk.ok('add', place.path('work'), '--name', 'work', '--vm', 'folder')
+  await desk.ok('suspend', 'work')
+  const [invite] = objects(await desk.ok('invite', 'work', '--json'))
+  await laptop.ok('join', String(invite?.['invite']))
+  for (const user of [desk, laptop]) await user.ok('daemon', 'stop')
+
+  const network = await TestNetwork.create({ mbit: 100, rttMs: 2 })
+  onEnd(t, () => network.close())
+  const [a, b] = (['a', 'b'] as const).map((side) => {
+    const name = side === 'a' ? 'desk' : 'laptop'
+    return place.user(name, { by: network.on(side), env: NOWHERE })
+  })
+  assert.ok(a !== undefined && b !== undefined)
+  onEnd(t, async () => {
+    for (const user of [a, b]) await user.run('daemon', 'stop')
+  })
+  return { place, network, a, b }
+}
+
 test(
   'two hosts on one switch, no DHT: they find each other, and again after the cable was out',
   { skip: missing ?? false, timeout: 180_000 },
   async (t) => {
-    const place = await Place.make(t)
-    await place.write('work/file', 'first')
-    const desk = await place.host('desk')
-    const laptop = await place.host('laptop')
-    await desk.ok('add', place.path('work'), '--name', 'work', '--vm', 'folder')
-    await desk.ok('suspend', 'work')
-    const [invite] = objects(await desk.ok('invite', 'work', '--json'))
-    await laptop.ok('join', String(invite?.['invite']))
-    for (const user of [desk, laptop]) await user.ok('daemon', 'stop')
-
-    const network = await TestNetwork.create({ mbit: 100, rttMs: 2 })
-    onEnd(t, () => network.close())
-    const [a, b] = (['a', 'b'] as const).map((side) => {
-      const name = side === 'a' ? 'desk' : 'laptop'
-      return place.user(name, { by: network.on(side), env: NOWHERE })
-    })
-    assert.ok(a !== undefined && b !== undefined)
-    onEnd(t, async () => {
-      for (const user of [a, b]) await user.run('daemon', 'stop')
-    })
+    const { place, network, a, b } = await onOneSwitch(t)
     await a.ok('ls')
     await b.ok('ls')
     const peer = await connected(b, 'they meet', 15_000)
@@ -76,5 +84,49 @@ test(
     await isHere(b, next)
     const ms = Math.round(performance.now() - began)
     t.diagnostic(`all was there ${ms} ms after the cable was in again`)
+  }
+)
+
+/** Prints what a sleeping machine's network card would hear. */
+const LISTEN = `
+  const socket = require('node:dgram').createSocket('udp4')
+  socket.on('message', (bytes) => console.log(bytes.toString('hex')))
+  socket.bind(9, () => console.log('listening'))
+`
+
+test(
+  'who sleeps is woken by hand, and when something is suspended for it',
+  { skip: missing ?? false, timeout: 120_000 },
+  async (t) => {
+    const { place, network, a, b } = await onOneSwitch(t)
+    await a.ok('ls')
+    await b.ok('ls')
+    await connected(b, 'they meet', 15_000)
+    await b.ok('daemon', 'stop')
+    const [program, ...args] = [...network.on('b'), process.execPath, '-e', LISTEN]
+    const listener = spawn(program, args)
+    onEnd(t, async () => {
+      const ended = once(listener, 'exit')
+      listener.kill('SIGKILL')
+      await ended
+    })
+    let heard = ''
+    listener.stdout.setEncoding('latin1').on('data', (text: string) => (heard += text))
+    const count = (): number => heard.split('\n').filter((line) => line === frame).length
+    const frame = 'ff'.repeat(6) + '001122aabbcc'.repeat(16)
+    await eventually(() => heard.includes('listening') || null, 'it listens')
+
+    await a.fails(2, 'wake', 'laptop')
+    await a.fails(2, 'wake', 'laptop', '00:11')
+    assert.match(await a.ok('wake', 'laptop', '00-11-22-AA-BB-CC'), /woken at 00:11:22:aa:bb:cc/)
+    assert.match(await a.ok('wake'), /laptop: 00:11:22:aa:bb:cc/)
+    await a.ok('wake', 'laptop')
+    await eventually(() => count() > 0 || null, 'the frame')
+    const before = count()
+    await place.write('work/file', 'next')
+    await a.fails(5, 'suspend', 'work', '--to', 'laptop', '--wait', '3')
+    assert.ok(count() > before, 'woken for what was suspended')
+    await a.ok('wake', 'laptop', 'off')
+    await a.fails(2, 'wake', 'laptop')
   }
 )
