@@ -229,6 +229,7 @@ export class Host {
       clock,
       traffic: new Traffic((host, moved) => limits.spent(host, moved)),
       down: limits.down,
+      downOf: (host: string) => limits.downOf(host),
       sending: (host: string, send: () => Promise<void>) => limits.sending(host, send),
       isNear: (host: string) => limits.isNear(host),
       isSuspect,

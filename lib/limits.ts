@@ -1,19 +1,25 @@
 import { readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
+import picomatch from 'picomatch'
 import { z } from 'zod'
 import { ParcelError } from './errors.js'
 import { writeFileAtomic } from './keys/at-rest.js'
 import { hasCode } from './paths.js'
 import { RateLimit } from './log/rate-limit.js'
+import { networkNames } from './networks.js'
 import type { Parcel } from './parcel/parcel.js'
 import type { ParcelList } from './parcel-list.js'
 
 const FILE = 'limits'
 const DAY = 1_440
-/** How often it is looked which rule is that of the hour, ms. */
-const EVERY = 20_000
+/** How often it is looked which rule is that of the hour, and how the link is, ms. */
+const EVERY = 5_000
+/** So often in succession it was slow before it is held for weak. */
+const SLOW = 4
 const MOST_RULES = 64
+/** A weak link is tried again after so long, ms. */
+const WEAK_FOR = 600_000
 
 /** While the favoured host gets blocks, others get one byte for so many of its. */
 const SHARE = 8
@@ -28,16 +34,26 @@ const MOST_CREDIT = 1_048_576
 export interface LimitRule {
   /** Minutes of the day by this machine's clock, from the first to before the second; null: at all other times. */
   between: { from: number; to: number } | null
-  /** Bytes a second, to all hosts together and from them; and to each one of them. */
+  /** Bytes a second, to all hosts together and from them. */
   up: number | null
   down: number | null
+  /** To each one of them, and from it. */
   peerUp: number | null
+  peerDown?: number | null | undefined
 }
+
+/** Why only records come, and what is asked for now: somebody said so, the network's name, or how slow it is. */
+export type Metered = 'by hand' | 'by its name' | 'by measure'
 
 export interface LimitsInfo {
   rules: LimitRule[]
   /** Only records come, and what is asked for now: the link costs, or is weak. */
   isMetered: boolean
+  metered: Metered | null
+  /** Names of networks that cost, as patterns: of an interface, or of a wireless network. */
+  meteredOn: string[]
+  /** A link that brings less than so many bytes a second when more is wanted is weak; null: none is. */
+  weakBelow: number | null
   /** Names of parcels of which nothing else comes; null: of all. */
   paused: string[] | null
 }
@@ -48,29 +64,51 @@ export const limitRule = z.strictObject({
   between: z.strictObject({ from: minutes, to: minutes }).nullable(),
   up: rate,
   down: rate,
-  peerUp: rate
+  peerUp: rate,
+  peerDown: rate.optional()
 })
+export const meteredOn = z.array(z.string().min(1).max(256)).max(64)
 const schema = z.strictObject({
   rules: z.array(limitRule).max(MOST_RULES),
   isMetered: z.boolean(),
+  meteredOn: meteredOn.default([]),
+  weakBelow: rate.default(null),
   isPaused: z.boolean(),
   /** Ids in hex. */
   paused: z.array(z.string()).max(10_000)
 })
 type State = z.infer<typeof schema>
 
-const NOTHING: State = { rules: [], isMetered: false, isPaused: false, paused: [] }
+const NOTHING: State = {
+  rules: [],
+  isMetered: false,
+  meteredOn: [],
+  weakBelow: null,
+  isPaused: false,
+  paused: []
+}
+
+function isOne(name: string, globs: readonly string[]): boolean {
+  return picomatch([...globs], { dot: true, bash: true })(name)
+}
 
 /** How fast blocks go in and out of this host, and of which parcels none come that nobody waits for. */
 export class Limits {
   readonly up = new RateLimit()
   readonly down = new RateLimit()
-  readonly #peers = new Map<string, RateLimit>()
+  readonly #peers = new Map<string, { up: RateLimit; down: RateLimit }>()
   readonly #path: string
   readonly #parcels: ParcelList
   readonly #now: () => Date
   readonly #state: State
   #timer: NodeJS.Timeout | undefined
+  /** Whether the network that this host is in now costs by its name. */
+  #isNamed = false
+  /** Until when the link is held for weak, by `performance.now`. */
+  #weakUntil = -Infinity
+  /** Whether something was awaited when it was looked last, and what has come since, bytes. */
+  #measured = { isAwaited: false, received: 0, at: performance.now() }
+  #slow = 0
   /** A host, in hex, that blocks go to before all others, as long as it is to be so. */
   #favoured: { host: string; isStill: () => boolean } | null = null
   /** When it got one, by `performance.now`; what others may get meanwhile, bytes. */
@@ -117,21 +155,31 @@ export class Limits {
   }
 
   start(): void {
-    this.#timer = setInterval(() => this.#apply(), EVERY).unref()
+    this.#timer = setInterval(() => this.#look(), EVERY).unref()
+    this.#look()
   }
 
   close(): void {
     clearInterval(this.#timer)
     // Whoever waits goes on, and finds that all is closed.
-    for (const limit of [this.up, this.down, ...this.#peers.values()]) limit.rate = Infinity
+    const peers = [...this.#peers.values()].flatMap(({ up, down }) => [up, down])
+    for (const limit of [this.up, this.down, ...peers]) limit.rate = Infinity
   }
 
   get info(): LimitsInfo {
-    const { rules, isMetered, isPaused, paused } = this.#state
+    const { rules, meteredOn, weakBelow, isPaused, paused } = this.#state
     const names = this.#parcels.all
       .filter(({ id }) => paused.includes(id.toString('hex')))
       .map(({ name }) => name)
-    return { rules: structuredClone(rules), isMetered, paused: isPaused ? null : names }
+    const metered = this.#metered()
+    return {
+      rules: structuredClone(rules),
+      isMetered: metered !== null,
+      metered,
+      meteredOn: [...meteredOn],
+      weakBelow,
+      paused: isPaused ? null : names
+    }
   }
 
   /** Limits at a time of the day, or at all others; null for one that is to be none. Throws USAGE. */
@@ -139,7 +187,8 @@ export class Limits {
     const parsed = limitRule.parse(rule)
     const isSame = ({ between }: LimitRule): boolean =>
       JSON.stringify(between) === JSON.stringify(parsed.between)
-    const isLimit = [parsed.up, parsed.down, parsed.peerUp].some((each) => each !== null)
+    const { up, down, peerUp, peerDown = null } = parsed
+    const isLimit = [up, down, peerUp, peerDown].some((each) => each !== null)
     await this.#save((state) => {
       const rules = state.rules.filter((each) => !isSame(each))
       if (isLimit) rules.push(parsed)
@@ -154,6 +203,20 @@ export class Limits {
 
   async setMetered(isMetered: boolean): Promise<void> {
     await this.#save(() => ({ isMetered }))
+  }
+
+  /** On networks of these names the link costs: patterns such as 'wwan*'. Throws USAGE. */
+  async setMeteredOn(names: readonly string[]): Promise<void> {
+    const parsed = meteredOn.safeParse(names)
+    if (!parsed.success) throw new ParcelError('USAGE', 'at most 64 names of up to 256 characters')
+    await this.#save(() => ({ meteredOn: parsed.data }))
+    await this.#name()
+  }
+
+  /** A link that brings less than so many bytes a second when more is wanted is held for weak for a while. */
+  async setWeakBelow(bytes: number | null): Promise<void> {
+    this.#weakUntil = -Infinity
+    await this.#save(() => ({ weakBelow: bytes }))
   }
 
   /**
@@ -177,14 +240,15 @@ export class Limits {
    * @internal
    */
   heed(parcel: Parcel): void {
-    const { isMetered, isPaused, paused } = this.#state
+    const { isPaused, paused } = this.#state
+    const isMetered = this.#metered() !== null
     parcel.holdBack(isMetered || isPaused || paused.includes(parcel.id.toString('hex')))
   }
 
   /** Runs what sends a block to a host, in hex, when that may go. */
   sending(host: string, send: () => Promise<void>): Promise<void> {
     if (this.isHere(host)) return send()
-    const inTurn = (): Promise<void> => this.#peer(host).run(() => this.up.run(send))
+    const inTurn = (): Promise<void> => this.#peer(host).up.run(() => this.up.run(send))
     if (!this.#isFavouring(host)) return inTurn()
     const turn = this.#others.then(async () => {
       while (this.#isFavouring(host) && this.#credit <= 0) await setTimeout(LOOK)
@@ -219,7 +283,10 @@ export class Limits {
     this.down.spend(received)
     this.up.spend(sent)
     if (sent > 0) this.#account(host, sent)
-    this.#peer(host).spend(sent)
+    this.#measured.received += received
+    const { up, down } = this.#peer(host)
+    up.spend(sent)
+    down.spend(received)
   }
 
   #account(host: string, sent: number): void {
@@ -233,13 +300,54 @@ export class Limits {
     if (!this.#favoured.isStill()) this.#favoured = null
   }
 
-  #peer(host: string): RateLimit {
+  /**
+   * What may come from a host, in hex.
+   * @internal
+   */
+  downOf(host: string): RateLimit {
+    return this.#peer(host).down
+  }
+
+  #peer(host: string): { up: RateLimit; down: RateLimit } {
     const known = this.#peers.get(host)
     if (known !== undefined) return known
-    const made = new RateLimit()
-    made.rate = this.#rule?.peerUp ?? Infinity
+    const made = { up: new RateLimit(), down: new RateLimit() }
+    made.up.rate = this.#rule?.peerUp ?? Infinity
+    made.down.rate = this.#rule?.peerDown ?? Infinity
     this.#peers.set(host, made)
     return made
+  }
+
+  #metered(): Metered | null {
+    if (this.#state.isMetered) return 'by hand'
+    if (this.#isNamed) return 'by its name'
+    return performance.now() < this.#weakUntil ? 'by measure' : null
+  }
+
+  #look(): void {
+    this.#measure()
+    this.#name().catch(() => {})
+    this.#apply()
+  }
+
+  async #name(): Promise<void> {
+    const { meteredOn: names } = this.#state
+    this.#isNamed = names.length > 0 && (await networkNames()).some((name) => isOne(name, names))
+    this.#apply()
+  }
+
+  /** How fast the link is shows only when more was wanted of it all the time. */
+  #measure(): void {
+    const { isAwaited: wasAwaited, received, at } = this.#measured
+    const [now, { weakBelow }] = [performance.now(), this.#state]
+    const isAwaited = this.#parcels.all.some((parcel) => parcel.isAwaited)
+    this.#measured = { isAwaited, received: 0, at: now }
+    const isSlow =
+      weakBelow !== null && wasAwaited && isAwaited && received / ((now - at) / 1_000) < weakBelow
+    this.#slow = isSlow ? this.#slow + 1 : 0
+    if (this.#slow < SLOW) return
+    this.#slow = 0
+    this.#weakUntil = now + WEAK_FOR
   }
 
   /** The one of the hour; null: there is none. */
@@ -261,7 +369,9 @@ export class Limits {
     const wanted = [
       [this.up, rule?.up],
       [this.down, rule?.down],
-      ...[...this.#peers.values()].map((each) => [each, rule?.peerUp] as const)
+      ...[...this.#peers.values()].flatMap(
+        ({ up, down }) => [[up, rule?.peerUp] as const, [down, rule?.peerDown] as const] as const
+      )
     ] as const
     for (const [limit, rate] of wanted) {
       const now = rate ?? Infinity

@@ -4,7 +4,7 @@ import { ParcelError } from '../errors.js'
 import { ROLES } from '../format/control-record.js'
 import type { HostEvent } from '../events.js'
 import type { Host } from '../host.js'
-import { limitRule } from '../limits.js'
+import { limitRule, meteredOn } from '../limits.js'
 import type { FileInfo, LossInfo, ResumeOptions, VersionInfo } from '../info.js'
 import type { Change } from '../parcel/diff.js'
 import type { Task, TaskEvent } from '../progress.js'
@@ -265,12 +265,16 @@ export const verbs = {
     z.strictObject({
       rule: limitRule.nullable(),
       isCleared: z.boolean(),
-      isMetered: z.boolean().optional()
+      isMetered: z.boolean().optional(),
+      meteredOn: meteredOn.optional(),
+      weakBelow: z.number().int().min(1).nullable().optional()
     }),
-    async ({ rule, isCleared, isMetered }, { host }) => {
+    async ({ rule, isCleared, isMetered, meteredOn: names, weakBelow }, { host }) => {
       if (isCleared) await host.limits.clear()
       if (rule !== null) await host.limits.set(rule)
       if (isMetered !== undefined) await host.limits.setMetered(isMetered)
+      if (names !== undefined) await host.limits.setMeteredOn(names)
+      if (weakBelow !== undefined) await host.limits.setWeakBelow(weakBelow)
       return host.limits.info
     }
   ),

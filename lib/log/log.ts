@@ -14,6 +14,8 @@ import type { SealingKey } from '../keys/seal.js'
 import { Hedge } from './hedge.js'
 import { keepTree } from './keep-tree.js'
 import { answerInTurn } from './answering.js'
+import type { RateLimit } from './rate-limit.js'
+import { limitReceiving } from './receiving.js'
 import { shareWithNeighbours } from './neighbours.js'
 import { watchUnderWay } from './under-way.js'
 import {
@@ -65,6 +67,7 @@ export class Log {
   #dropped: readonly BlockRange[] = []
   readonly #dropListeners = new Set<() => void>()
   #isLimited = false
+  #isReceivingLimited = false
   #isShared = false
   readonly #conflictListeners = new Set<() => void>()
   readonly #forgotten = new Set<number>()
@@ -548,6 +551,18 @@ export class Log {
     if (this.#isLimited) return
     this.#isLimited = true
     answerInTurn(this.#core, this.kind === 'data' ? when : null)
+  }
+
+  /** Asks a peer only for as much as its limit, by host in hex, lets come, but for what is waited for. */
+  limitReceiving(limitOf: (host: string) => RateLimit): void {
+    if (this.kind !== 'data' || this.#isReceivingLimited) return
+    this.#isReceivingLimited = true
+    limitReceiving(this.#core, limitOf)
+  }
+
+  /** Whether peers have been asked for something that has not come. */
+  get isAwaited(): boolean {
+    return this.#core.peers.some(({ inflight }) => inflight > 0)
   }
 
   /** Shares out among its peers what has to come, and among the hosts nearby what from afar. `self`: key of this host, in hex. */

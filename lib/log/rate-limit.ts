@@ -26,6 +26,11 @@ export class RateLimit {
     this.#wake()
   }
 
+  /** Whether something may go now. */
+  get isFree(): boolean {
+    return this.#wait() === 0
+  }
+
   /** Notes that so much went, whether it was its turn or not. */
   spend(bytes: number): void {
     this.#count()

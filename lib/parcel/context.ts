@@ -24,6 +24,8 @@ export interface ParcelContext {
   traffic: Traffic
   /** How fast blocks may come. */
   down: RateLimit
+  /** How fast they may come from one host, in hex. */
+  downOf: (host: string) => RateLimit
   /** Whether a host, in hex, is on a network that this one is in. */
   isNear: (host: string) => boolean
   /** Runs what sends a block to a host, in hex, when that may go. */

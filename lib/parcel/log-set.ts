@@ -507,8 +507,9 @@ export class LogSet {
     // Who cannot read a log cannot say that it is not what it is announced as; control logs alone come always.
     const isBounded = log.kind === 'data' || (log.kind === 'meta' && this.#keyring.isBlind)
     const quota = isBounded ? this.#context.quota : null
-    const { identity, sending, isNear } = this.#context
+    const { identity, sending, downOf, isNear } = this.#context
     log.limitSending(sending)
+    log.limitReceiving(downOf)
     log.shareWithNeighbours(identity.publicKey.toString('hex'), isNear)
     const stops = [
       log.onAppend(() => {

@@ -585,6 +585,11 @@ export class Parcel {
     if (isNew) await this.#set.refresh()
   }
 
+  /** Whether others have been asked for blocks that have not come. */
+  get isAwaited(): boolean {
+    return this.#set.logs().some((log) => log.kind === 'data' && log.isAwaited)
+  }
+
   /** Whether nothing of it is to come that nobody waits for, but for records. */
   holdBack(isHeldBack: boolean): void {
     this.#set.pace.isHeldBack = isHeldBack

@@ -26,6 +26,13 @@ test('limits by time of day are set, added to, shown, and remembered; pause too'
   assert.match(await user.ok('limits', '--metered', 'on'), /the link is metered/)
   await user.ok('limits', '--up', 'none', '--down', 'none')
   assert.doesNotMatch(await user.ok('limits'), /any other time/)
+  const more = ['--peer-down', '50k', '--metered-on', 'wwan*', 'Hotel WiFi', '--weak-below', '64k']
+  const told = await user.ok('limits', ...more)
+  assert.match(
+    told,
+    /51\.2 kB\/s down from each\nmetered on wwan\*, Hotel WiFi\nweak below 65\.5 kB\/s/
+  )
+  await user.ok('limits', '--metered-on', 'none', '--weak-below', 'none')
   assert.match(await user.ok('limits', '--clear', '--metered', 'off'), /^no limits\n$/)
   for (const wrong of [
     ['--up', 'fast'],
@@ -33,7 +40,9 @@ test('limits by time of day are set, added to, shown, and remembered; pause too'
     ['--between', '8:00-18:00'],
     ['--up', '1M', '--between', '8-18'],
     ['--up', '1M', '--between', '8:00-25:00'],
-    ['--metered', 'maybe']
+    ['--metered', 'maybe'],
+    ['--weak-below', 'slow'],
+    ['--peer-down', '-1']
   ]) {
     assert.equal((await user.run('limits', ...wrong)).code, 2, wrong.join(' '))
   }

@@ -152,6 +152,7 @@ export async function openContext(
     clock,
     traffic: new Traffic(),
     down: new RateLimit(),
+    downOf: () => new RateLimit(),
     sending: (_: string, send: () => Promise<void>) => send(),
     isNear: () => true,
     isSuspect: false,

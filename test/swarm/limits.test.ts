@@ -29,10 +29,10 @@ async function whole(host: Host, id: string): Promise<void> {
 
 const none = { between: null, up: null, down: null, peerUp: null }
 
-for (const which of ['up', 'down', 'peerUp'] as const) {
+for (const which of ['up', 'down', 'peerUp', 'peerDown'] as const) {
   test(`a limit ${which} is kept, and lifted at once`, async (t) => {
     const { desk, laptop, suspend } = await setting(t)
-    const at = which === 'down' ? laptop : desk
+    const at = which === 'down' || which === 'peerDown' ? laptop : desk
     await at.limits.set({ ...none, [which]: MB })
     const before = (await laptop.status('p')).peers[0]?.received ?? 0
     const id = await suspend(6 * MB)
@@ -105,4 +105,21 @@ test('limits that are set at once are all in force, now and after a restart', as
   await Promise.all(ended)
   await hosts.stop('desk')
   assert.deepEqual((await hosts.open('desk')).limits.info.rules, [])
+})
+
+test('a link that is slow while more is wanted is held for weak: then records come, and no blocks', async (t) => {
+  const { desk, laptop, suspend } = await setting(t)
+  await desk.limits.set({ ...none, up: 200_000 })
+  await laptop.limits.setWeakBelow(MB)
+  assert.equal(laptop.limits.info.metered, null)
+  await suspend(24 * MB)
+  await eventually(() => laptop.limits.info.metered === 'by measure' || null, 'it is weak', 60_000)
+  await desk.limits.clear()
+  const next = await suspend(MB)
+  await eventually(async () => (await laptop.status('p')).heads[0]?.id === next || null, 'a record')
+  await setTimeout(1_000)
+  assert.equal((await laptop.status('p')).heads[0]?.isHere, false)
+  await laptop.limits.setWeakBelow(null)
+  assert.equal(laptop.limits.info.metered, null)
+  await whole(laptop, next)
 })

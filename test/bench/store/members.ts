@@ -41,6 +41,7 @@ export class Member {
       clock: Date.now,
       traffic: new Traffic(),
       down: new RateLimit(),
+      downOf: () => new RateLimit(),
       sending: (_: string, send: () => Promise<void>) => send(),
       isNear: () => true,
       isSuspect: false,
