@@ -87,6 +87,38 @@ test(
   }
 )
 
+test(
+  'a host that slept, and one that comes back at another address, go on at once',
+  { skip: missing ?? false, timeout: 180_000 },
+  async (t) => {
+    const { place, network, a, b } = await onOneSwitch(t)
+    await a.ok('ls')
+    await b.ok('ls')
+    await connected(b, 'they meet', 15_000)
+    const suspend = async (): Promise<string> => {
+      await place.write('work/file', randomBytes(300_000))
+      return String((await a.result('suspend', 'work'))['id'])
+    }
+    const pid = await b.daemonPid()
+    // The lid is closed for longer than any connection is believed in.
+    process.kill(pid, 'SIGSTOP')
+    const slept = await suspend()
+    await setTimeout(30_000)
+    process.kill(pid, 'SIGCONT')
+    let began = performance.now()
+    await isHere(b, slept)
+    t.diagnostic(`all was there ${Math.round(performance.now() - began)} ms after it woke`)
+
+    network.down('b')
+    const away = await suspend()
+    await setTimeout(8_000)
+    network.move('b', '10.77.0.77')
+    began = performance.now()
+    await isHere(b, away)
+    t.diagnostic(`all was there ${Math.round(performance.now() - began)} ms after it had moved`)
+  }
+)
+
 /** Prints what a sleeping machine's network card would hear. */
 const LISTEN = `
   const socket = require('node:dgram').createSocket('udp4')

@@ -77,6 +77,19 @@ export class TestNetwork {
     this.#wires[0]?.kill(isCut ? 'SIGUSR1' : 'SIGUSR2')
   }
 
+  /** Takes down the interface of a host on the first wire. */
+  down(side: 'a' | 'b'): void {
+    ip('-n', `${this.#name}-${side}`, 'link', 'set', 'dev', 'eth0', 'down')
+  }
+
+  /** Brings it up with another address and no other. */
+  move(side: 'a' | 'b', address: string): void {
+    const host = `${this.#name}-${side}`
+    ip('-n', host, 'addr', 'flush', 'dev', 'eth0')
+    ip('-n', host, 'addr', 'add', `${address}/24`, 'dev', 'eth0')
+    ip('-n', host, 'link', 'set', 'dev', 'eth0', 'up')
+  }
+
   /** Makes the third host's wire as slow as its shape says. */
   slowDown(): void {
     this.#wires[1]?.kill('SIGHUP')
