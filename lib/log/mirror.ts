@@ -146,13 +146,14 @@ export class Mirror {
 
   /** Whether the log was whole at the end. */
   async #fillOnce(): Promise<boolean> {
-    const { length } = this.log
-    let from = this.log.contiguousLength
-    if (!this.#isFilling() && from === 0 && length > 0) from = await this.#fillSlice(0, 1)
-    if (from < length && this.#settling > 0 && performance.now() - this.#asked > WHILE) {
+    // Its length is looked up each time: it may be taken back meanwhile, and grows.
+    const { log } = this
+    let from = log.contiguousLength
+    if (!this.#isFilling() && from === 0 && log.length > 0) from = await this.#fillSlice(0, 1)
+    if (from < log.length && this.#settling > 0 && performance.now() - this.#asked > WHILE) {
       await delay(this.#settling, undefined, { ref: false })
     }
-    while (from < length && this.#isFilling()) {
+    while (from < log.length && this.#isFilling()) {
       this.#asked = performance.now()
       const turn = await this.#pace.turn(this.log.kind === 'data' ? DATA_SLICE : SLICE)
       const most = Math.min(turn, await this.#room())
@@ -160,7 +161,7 @@ export class Mirror {
       from = await this.#fillSlice(from, most)
       if (from === -1) return false
     }
-    return length > 0 && this.log.contiguousLength >= length
+    return log.length > 0 && log.contiguousLength >= log.length
   }
 
   /** Where the next slice begins; -1: it was called off. */

@@ -46,13 +46,18 @@ async function isSame(here: Log, there: Log): Promise<void> {
 }
 
 /** A mirror of a log in a store; it counts the blocks that peers sent. */
-async function mirrored(t: TestContext, dir: string, key: Buffer) {
+async function mirrored(
+  t: TestContext,
+  dir: string,
+  key: Buffer,
+  shortcut: (log: Log, blocks: number[]) => Promise<number[]> = async (_, blocks) => blocks
+) {
   const store = await openStore(t, dir)
   const log = await store.mirror('data', key, aKeyring())
   const downloads: number[] = []
   log.onDownload((index) => downloads.push(index))
   let whole = 0
-  const mirror = new Mirror(log, { onWhole: () => whole++ })
+  const mirror = new Mirror(log, { onWhole: () => whole++, shortcut })
   onEnd(t, () => mirror.close())
   return { store, log, mirror, downloads, whole: () => whole }
 }
@@ -206,3 +211,28 @@ test('what its writer clears while it is on its way does not end the rest', LIMI
   await whole(log, own.length)
   assert.ok((await log.read(610)).equals(await own.read(610)))
 })
+
+test(
+  'a log that is taken back while it is fetched ends no loop, and grows again',
+  LIMIT,
+  async (t) => {
+    const { log: own } = await aLog(t)
+    await write(own, 300, 100)
+    const signature = await own.signatureAt(6)
+    assert.ok(signature)
+    let isBack = false
+    const shortcut = async (copy: Log, blocks: number[]): Promise<number[]> => {
+      if (isBack || copy.contiguousLength < 6) return blocks
+      await copy.rewind(6, signature)
+      isBack = true
+      return []
+    }
+    const dir = join(await scratch(t), 'm')
+    const { log } = await mirrored(t, dir, own.key, shortcut)
+    connect(t, [own], [log])
+    await eventually(() => isBack || null, 'it was taken back')
+    connect(t, [own], [log])
+    await whole(log, own.length)
+    await isSame(log, own)
+  }
+)

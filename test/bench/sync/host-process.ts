@@ -1,9 +1,17 @@
 // A host of the sync bench, on its site: host-process.js HOME BOOTSTRAP
+import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
+import { buildGuest } from '../../../examples/demo/linux-guest.js'
+import { ItemClient } from '../../../lib/export/item-client.js'
+import { contents } from '../../../lib/image/contents.js'
+import { Image } from '../../../lib/image/image.js'
+import { Overlay } from '../../../lib/image/overlay.js'
+import { TreeLookup } from '../../../lib/image/tree-lookup.js'
 import { Host } from '../../../lib/index.js'
 import { serve } from '../across/end.js'
 
 const NAME = 'work'
+const PAGE = 4_096
 const [home = '', bootstrap = ''] = process.argv.slice(2)
 let opened: Host | null = null
 
@@ -23,6 +31,15 @@ async function wait(
     if (version !== undefined && isEnough(version)) return (performance.now() - began) / 1_000
     await setTimeout(20)
   }
+}
+
+async function memoryOf(client: ItemClient): Promise<Image> {
+  for await (const { entry, place } of contents(client, client.version, client.places)) {
+    if (entry.type !== 'file' || entry.role !== 'memory') continue
+    const tree = new TreeLookup(client, { ...entry, place })
+    return new Image(tree, client, Overlay.fresh(join(home, 'none'), entry.size))
+  }
+  throw new Error('it has no memory')
 }
 
 serve(
@@ -62,6 +79,42 @@ serve(
     async peers() {
       const { peers } = await host().status(NAME)
       return peers.map(({ name, received, sent }) => ({ name, received, sent }))
+    },
+    /** A Linux guest that has filled some of its memory; returns its version. */
+    async machine(path = '', mib = '') {
+      await buildGuest(path, { memory: '128M', diskMiB: 32, marker: 'bench' })
+      await host().add(path, { name: NAME, vm: 'qemu' })
+      await host().run(NAME)
+      const console = await host().attach(NAME)
+      let text = ''
+      console.on('data', (part: Buffer) => (text += part.toString('latin1')))
+      while (!text.includes('tick')) await setTimeout(100)
+      console.write(`fill ${mib}\n`)
+      while (!text.includes(`filled ${mib}`)) await setTimeout(100)
+      console.destroy()
+      return (await host().suspend(NAME)).version.id
+    },
+    /** Lets nothing come that is not asked for. */
+    unhoard: async () => host().retention.setHoard(NAME, { versions: 'none', files: [] }),
+    /** Reads pages of a machine's memory at random for so long, ms, and says how long each took, ms, and when it was read. */
+    async touch(version = '', ms = '') {
+      const { items } = await host().open(NAME, { version })
+      const client = await ItemClient.connect({ ...items, prefetch: false })
+      try {
+        const image = await memoryOf(client)
+        const waits: { at: number; took: number }[] = []
+        const began = performance.now()
+        while (performance.now() - began < Number(ms)) {
+          const from = performance.now()
+          const page = Math.floor((Math.random() * image.size) / PAGE)
+          await image.read(page * PAGE, PAGE)
+          waits.push({ at: from - began, took: performance.now() - from })
+          await setTimeout(20)
+        }
+        return waits
+      } finally {
+        client.close()
+      }
     },
     /** CPU since the start, seconds. */
     async cpu() {

@@ -213,7 +213,7 @@ async function lossy(setting: Setting): Promise<Figure[]> {
   const first = await suspend(desk)
   await laptop.call('join', String(await desk.call('invite')))
   await laptop.call('has', first.id)
-  await dirty(join(setting.folder, 'disk'), 4 * MB)
+  await dirty(join(setting.folder, 'disk'), 30 * MB)
   const before = await blocksFrom(laptop)
   const { id, stored } = await suspend(desk)
   let isCut = false
@@ -264,6 +264,35 @@ async function sources(setting: Setting): Promise<Figure[]> {
   return [figure('two sources ÷ one', alone / both, '', alone / both >= 1.8, '≥ 1.8')]
 }
 
+const Waits = z.array(z.object({ at: z.number(), took: z.number() }))
+
+/** A machine's memory is read page by page from two sources, and one of them is lost. */
+async function lost(setting: Setting): Promise<Figure[]> {
+  const [one, two] = [await setting.host(0, 0, 'one'), await setting.host(1, 0, 'two')]
+  const reader = await setting.host(2, 0, 'reader')
+  const id = String(await one.call('machine', setting.path('machine'), '24'))
+  await two.call('join', String(await one.call('invite')))
+  await two.call('has', id)
+  await reader.call('join', String(await one.call('invite')))
+  await reader.call('unhoard')
+  await reader.call('knows', id)
+  await setTimeout(2_000)
+  const cutAt = 5_000
+  const reading = reader.call('touch', id, '15000')
+  await setTimeout(cutAt)
+  setting.sites.cut(1, true)
+  const waits = Waits.parse(await reading)
+  setting.sites.cut(1, false)
+  const longest = (all: z.output<typeof Waits>): number =>
+    Math.max(...all.map(({ took }) => took)) / 1_000
+  // The page that was being read counts too.
+  const after = longest(waits.filter(({ at, took }) => at + took >= cutAt))
+  say(
+    `${waits.length} pages; the longest wait before that ${longest(waits.filter(({ at, took }) => at + took < cutAt)).toFixed(2)} s`
+  )
+  return [figure('longest wait for a page when a source is lost', after, 's', after < 1, '< 1')]
+}
+
 /** Two hosts with nothing to do. */
 async function idle(setting: Setting): Promise<Figure[]> {
   const ends = [await setting.host(0, 0, 'desk'), await setting.host(1, 0, 'laptop')]
@@ -295,6 +324,7 @@ const PARTS: Record<string, { sites: Site[]; run: (setting: Setting) => Promise<
   together: { sites: [site(1, LAN), site(3, LINE)], run: together },
   lossy: { sites: [site(1, LAN), site(1, { ...LINE, loss: 0.2 })], run: lossy },
   sources: { sites: [site(1, LINE), site(1, LINE), site(1, LAN)], run: sources },
+  lost: { sites: [site(1, LINE), site(1, LINE), site(1, LAN)], run: lost },
   idle: { sites: [site(1, LAN), site(1, LINE)], run: idle }
 }
 
