@@ -18,8 +18,11 @@ import type { Space } from './space.js'
 
 /** All hosts are asked anew at most so often, ms. */
 const AGAIN = 1_000
-/** A log is taken back no more than so often in a run for one word of its writer. */
-const MOST_REWINDS = 3
+/**
+ * A log is taken back no more than so often in a run for one word of its writer. After the first time it can
+ * come with the wrong past again, from a host that has not heard yet which one counts.
+ */
+const MOST_REWINDS = 8
 
 interface Parts {
   context: ParcelContext
@@ -247,10 +250,16 @@ export class Forks {
     const fork = writer === null ? null : set.control.fork(core.toString('hex'), writer)
     if (log === null || fork === null) return
     await this.#findStrays(log, fork)
-    if (await this.#isOther(log, fork)) await this.#settle(log, fork)
+    if (await this.#isOther(log, fork)) {
+      this.#note(core, true)
+      await this.#settle(log, fork)
+    }
     const now = set.get(core)
     if (now !== null) await this.#findStrays(now, fork)
-    const isOther = now !== null && (await this.#isOther(now, fork))
+    this.#note(core, now !== null && (await this.#isOther(now, fork)))
+  }
+
+  #note(core: Buffer, isOther: boolean): void {
     const name = core.toString('hex')
     if (isOther === this.#unsettled.has(name)) return
     if (isOther) this.#unsettled.add(name)
@@ -261,6 +270,11 @@ export class Forks {
   /** Whether a log that is here has the wrong past: what belongs to the right one is to come. */
   get isUnsettled(): boolean {
     return this.#unsettled.size > 0
+  }
+
+  /** Whether this log is one of them. */
+  isUnsettledIn({ key }: Log): boolean {
+    return this.#unsettled.has(key.toString('hex'))
   }
 
   /** Whether a log is here in another past than the one that counts, as far as can be told. */

@@ -208,7 +208,10 @@ export class Parcel {
       availability: this.availability,
       answerers: () => this.synthesis.answerers(),
       onRollback: (why) => this.#rolledBack(why),
-      onUnsettled: () => this.hoard.heed(),
+      onUnsettled: () => {
+        this.hoard.heed()
+        this.#changed()
+      },
       note: (why) => this.#noteRollback(why),
       isLent: () => this.lending.isLent,
       exclusive: (work) => this.#exclusive(work)
@@ -438,9 +441,14 @@ export class Parcel {
     return this.#context.identity.publicKey.toString('hex')
   }
 
-  /** Every log of the parcel, for replication. */
+  /** Every log of the parcel. */
   logs(): Log[] {
     return this.#set.logs()
+  }
+
+  /** Those that are replicated: one that is here with the wrong past would only pass it on. */
+  replicated(): Log[] {
+    return this.#set.logs().filter((log) => !this.forks.isUnsettledIn(log))
   }
 
   /** Signed `cores` records of all hosts, to pass on. */

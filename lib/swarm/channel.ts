@@ -198,7 +198,14 @@ export class ParcelChannel {
       this.#carrier = carrier
     }
     if (carrier === null) return
-    for (const log of this.#parcel.logs()) {
+    const logs = this.#parcel.replicated()
+    const names = new Set(logs.map(({ key }) => key.toString('hex')))
+    for (const [name, log] of this.#replicated) {
+      if (names.has(name)) continue
+      this.#replicated.delete(name)
+      log.stopReplicating(carrier)
+    }
+    for (const log of logs) {
       const name = log.key.toString('hex')
       // It may have been opened anew.
       if (this.#replicated.get(name) === log) continue

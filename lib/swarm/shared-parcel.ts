@@ -17,7 +17,7 @@ export interface SharedParcel {
   recoveryFor(host: string): RecoveryAnswer | null
   /** Public keys in hex of the hosts that may connect for this parcel. */
   trusted(): Set<string>
-  logs(): Log[]
+  replicated(): Log[]
   announcements(): SignedRecord[]
   announce(records: readonly SignedRecord[]): Promise<void>
   headIds(): Buffer[]
