@@ -9,22 +9,19 @@ const MOST_WAITING = 16_384
 
 /** What one connection has asked for, of whatever logs. */
 class Turns {
+  /** Requests that were not answered yet. */
+  waiting = 0
   #active = 0
-  readonly #waiting: (() => void)[] = []
-
-  /** Whether more waits than any honest host asks for. */
-  get isFull(): boolean {
-    return this.#waiting.length >= MOST_WAITING
-  }
+  readonly #queue: (() => void)[] = []
 
   async run(answer: () => Promise<void>): Promise<void> {
-    if (this.#active >= AT_ONCE) await new Promise<void>((resolve) => this.#waiting.push(resolve))
+    if (this.#active >= AT_ONCE) await new Promise<void>((resolve) => this.#queue.push(resolve))
     else this.#active++
     try {
       await answer()
     } finally {
       // Whoever is next takes the place over.
-      const next = this.#waiting.shift()
+      const next = this.#queue.shift()
       if (next === undefined) this.#active--
       else next()
     }
@@ -57,7 +54,7 @@ export function answerInTurn(
     // hypercore knows only of those that it has begun with which were called off.
     const waiting = new Map<number, object>()
     const onrequest: Peer['onrequest'] = async (request) => {
-      if (connection.isFull || peer.remoteRequests.size >= MOST_WAITING) {
+      if (connection.waiting >= MOST_WAITING || peer.remoteRequests.size >= MOST_WAITING) {
         peer.protomux.stream.destroy(new Error('remote exceeded what may be asked for at once'))
         return
       }
@@ -67,8 +64,14 @@ export function answerInTurn(
         waiting.delete(request.id)
         await answer(request)
       }
-      const isFree = sending === null || request.block === null
-      await connection.run(() => (isFree ? begin() : sending(host, begin)))
+      // Who waits for a limit has no turn meanwhile: records wait for none.
+      const inTurn = (): Promise<void> => connection.run(begin)
+      connection.waiting++
+      try {
+        await (sending === null || request.block === null ? inTurn() : sending(host, inTurn))
+      } finally {
+        connection.waiting--
+      }
     }
     const oncancel: Peer['oncancel'] = (message) => {
       waiting.delete(message.request)
