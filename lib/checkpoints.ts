@@ -15,6 +15,8 @@ const LOOK = 1_000
 const [LEAST, MOST] = [5_000, 7 * 86_400_000]
 /** Who uses less of one processor than this does little. */
 const LITTLE = 0.25
+/** So much processor time, s, is worth a version, however slowly it was used. */
+const WORTH = 2
 /** For each ms of work on a guest that runs it has so many for itself. */
 const REST = 3
 
@@ -37,6 +39,8 @@ interface Seen {
   cpuTime: number | null
   /** When it did more than little. */
   busy: number
+  /** The processor time that it had had at the first look after the last checkpoint; null: none was taken since. */
+  base: number | null
   /** It has done something since the last checkpoint. */
   isOwing: boolean
 }
@@ -46,6 +50,8 @@ export class Checkpoints {
   readonly #parts: Parts
   readonly #seen = new Map<Parcel, Seen>()
   readonly #end = new AbortController()
+  /** Those that are being made. */
+  readonly #making = new Map<Parcel, Promise<void>>()
   #timer: NodeJS.Timeout | undefined
   #looking: Promise<void> | null = null
 
@@ -62,6 +68,7 @@ export class Checkpoints {
     clearInterval(this.#timer)
     this.#end.abort()
     await this.#looking
+    await Promise.all(this.#making.values())
   }
 
   /** Whether a machine runs of which one is to be made. */
@@ -115,15 +122,18 @@ export class Checkpoints {
       const seen = this.#see(parcel, status.cpuTime, now)
       const isDue = every !== null && now - seen.began >= every
       const isIdle = idle !== null && seen.isOwing && now - seen.busy >= idle
-      if (isDue || isIdle) {
-        seen.began = now
-        seen.isOwing = false
-        await this.#checkpoint(parcel)
-      }
+      if ((!isDue && !isIdle) || this.#making.has(parcel)) continue
+      seen.began = now
+      seen.busy = now
+      seen.isOwing = false
+      seen.base = null
+      // Others' are not held up by one that takes long.
+      const made = this.#checkpoint(parcel, seen).finally(() => this.#making.delete(parcel))
+      this.#making.set(parcel, made)
     }
   }
 
-  #status(parcel: Parcel): Promise<{ cpuTime: number | null } | null> {
+  #status(parcel: Parcel): Promise<{ cpuTime: number | null; started: number } | null> {
     return this.#parts
       .machine(parcel)
       .process.status()
@@ -134,30 +144,37 @@ export class Checkpoints {
   #see(parcel: Parcel, cpuTime: number | null, now: number): Seen {
     const seen = this.#seen.get(parcel)
     if (seen === undefined) {
-      const first = { began: now, looked: now, cpuTime, busy: now, isOwing: true }
+      const first = { began: now, looked: now, cpuTime, busy: now, base: cpuTime, isOwing: true }
       this.#seen.set(parcel, first)
       return first
     }
     const time = (now - seen.looked) / 1_000
-    const used = cpuTime === null || seen.cpuTime === null ? Infinity : cpuTime - seen.cpuTime
-    if (used > LITTLE * time) {
+    const used = cpuTime === null || seen.cpuTime === null ? null : cpuTime - seen.cpuTime
+    // Where it cannot be told what it does, it may have done something.
+    if (used === null) seen.isOwing = true
+    else if (used > LITTLE * time) {
       seen.busy = now
       seen.isOwing = true
     }
+    // What the checkpoint itself takes is not counted.
+    if (!this.#making.has(parcel)) seen.base ??= cpuTime
+    if (cpuTime !== null && seen.base !== null && cpuTime - seen.base >= WORTH) seen.isOwing = true
     seen.looked = now
     seen.cpuTime = cpuTime
     return seen
   }
 
-  async #checkpoint(parcel: Parcel): Promise<void> {
+  async #checkpoint(parcel: Parcel, seen: Seen): Promise<void> {
     const { name } = parcel
     const { signal } = this.#end
     try {
       const options: SuspendOptions = { offline: true }
+      const started = (await this.#status(parcel))?.started
       // What the guest should not feel: others that want something of the parcel come in between, too.
       const rest = async (worked: number): Promise<void> => {
         await setTimeout(REST * worked, undefined, { signal })
-        if ((await this.#status(parcel)) === null) throw new ParcelError('NOT_RUNNING', 'it ended')
+        const now = await this.#status(parcel)
+        if (now?.started !== started) throw new ParcelError('NOT_RUNNING', 'it ended')
       }
       const work = { report: () => {}, note: () => {}, signal }
       const ahead = await this.#parts.machine(parcel).storeAhead(options, { rest, work })
@@ -166,6 +183,7 @@ export class Checkpoints {
       const { code, message } = ParcelError.from(error)
       // It has ended since.
       if (code === 'NOT_RUNNING' || code === 'UNKNOWN_PARCEL' || signal.aborted) return
+      seen.isOwing = true
       const text = `a checkpoint failed: ${message}`
       parcel.problem('', text)
       this.#parts.events.add({

@@ -252,10 +252,9 @@ export class Limits {
     if (!this.#isFavouring(host)) return inTurn()
     const turn = this.#others.then(async () => {
       while (this.#isFavouring(host) && this.#credit <= 0) await setTimeout(LOOK)
-      await inTurn()
     })
-    this.#others = turn.catch(() => {})
-    return turn
+    this.#others = turn
+    return turn.then(inTurn)
   }
 
   /**
@@ -292,10 +291,13 @@ export class Limits {
   #account(host: string, sent: number): void {
     if (this.#favoured === null) return
     if (this.#favoured.host !== host) {
-      this.#credit -= sent
+      // What went while it was not its turn is not made up for.
+      if (this.#isFavouring(host)) this.#credit = Math.max(this.#credit - sent, -MOST_CREDIT)
       return
     }
-    this.#sentToFavoured = performance.now()
+    const now = performance.now()
+    if (now - this.#sentToFavoured > QUIET) this.#credit = 0
+    this.#sentToFavoured = now
     this.#credit = Math.min(this.#credit + sent / SHARE, MOST_CREDIT)
     if (!this.#favoured.isStill()) this.#favoured = null
   }

@@ -40,8 +40,9 @@ function defaultRoutes(table: string): string[] {
     .split('\n')
     .slice(1)
     .flatMap((line) => {
-      const [device, to, , flags, , , metric] = line.split('\t')
-      const isDefault = to === '00000000' && (parseInt(flags ?? '0', 16) & (UP | GATEWAY)) >= UP
+      const [device, to, , flags, , , metric, mask] = line.split('\t')
+      const isAll = to === '00000000' && mask === '00000000'
+      const isDefault = isAll && (parseInt(flags ?? '0', 16) & (UP | GATEWAY)) >= UP
       return device === undefined || !isDefault ? [] : [{ device, metric: Number(metric) }]
     })
   const best = Math.min(...routes.map(({ metric }) => metric))

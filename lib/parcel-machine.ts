@@ -191,7 +191,7 @@ export class ParcelMachine {
 
   /**
    * Stores what a running machine has changed by now, as far as that is possible, while it runs on; `rest`
-   * as in `Author.storeAhead`. Throws DISK_FULL.
+   * as in `Author.storeAhead`.
    */
   async storeAhead(
     options: SuspendOptions,
@@ -201,9 +201,8 @@ export class ParcelMachine {
       await this.process.settle()
       const request = await this.#request(options, { facts: {}, isPacking: false })
       return await this.#parcel.author.storeAhead(request, { rest, work })
-    } catch (error) {
+    } catch {
       work.signal.throwIfAborted()
-      if (ParcelError.from(error).code === 'DISK_FULL') throw error
       // What is wrong with it the commit will meet as well, and say.
       return { stored: 0, fetched: 0 }
     }
@@ -220,7 +219,10 @@ export class ParcelMachine {
       this.#store(options, { facts, isPacking: false, stored: sum.stored }, work)
     const { result, paused } = await this.process.captured('proceed', store)
     await this.#parcel.folder.setStarted()
-    await this.#parcel.author.addTrace(result.known, result.request, work)
+    await this.#parcel.author
+      .addTrace(result.known, result.request, work)
+      // It is but a hint, and the version is there.
+      .catch((error: unknown) => work.note(`no trace: ${ParcelError.from(error).message}`))
     const told = await this.#resultOf(result)
     return { ...told, fetched: told.fetched + sum.fetched, paused }
   }

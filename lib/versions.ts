@@ -315,7 +315,11 @@ export class Versions {
       const parcel = parcels.named(name)
       const wanted = on === null ? null : memberNamed(namesOfMembers(parcel), on)
       const known = parcel.history.resolve(version)
-      if (wanted !== null) await this.#parts.nextSite.send(parcel, known, wanted)
+      if (wanted !== null) {
+        await this.#parts.nextSite.send(parcel, known, wanted).catch((error: unknown) => {
+          work.note(`not woken: ${ParcelError.from(error).message}`)
+        })
+      }
       const self = this.#parts.home.identity.publicKey.toString('hex')
       const others = (): string[] =>
         [...parcel.availability.holders(known)].filter((host) => host !== self)

@@ -38,13 +38,15 @@ export class Overlay {
   size: number
   readonly #path: string
   readonly #originalSize: number
+  readonly #isRead: boolean
   #files: { data: FileHandle; journal: FileHandle } | null = null
   #opening: Promise<{ data: FileHandle; journal: FileHandle }> | null = null
   #isFlushed = true
   #flushing: Promise<void> = Promise.resolve()
 
-  private constructor(path: string, size: number) {
+  private constructor(path: string, size: number, isRead = false) {
     this.#path = path
+    this.#isRead = isRead
     this.size = size
     this.#originalSize = size
   }
@@ -55,8 +57,8 @@ export class Overlay {
    * this one only reads what was written by now. Throws INTEGRITY for one of another image.
    */
   static async open(path: string, size: number, { isRead = false } = {}): Promise<Overlay> {
-    const overlay = new Overlay(path, size)
-    await overlay.#load(isRead)
+    const overlay = new Overlay(path, size, isRead)
+    await overlay.#load()
     return overlay
   }
 
@@ -200,11 +202,12 @@ export class Overlay {
   }
 
   async #create(): Promise<{ data: FileHandle; journal: FileHandle }> {
-    const flags = constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW
+    const how = this.#isRead ? constants.O_RDONLY : constants.O_RDWR | constants.O_CREAT
+    const flags = how | constants.O_NOFOLLOW
     const data = await open(this.#path, flags, 0o600)
     const journal = await open(`${this.#path}.map`, flags | constants.O_APPEND, 0o600)
     const { size } = await journal.stat()
-    if (size < HEADER) {
+    if (size < HEADER && !this.#isRead) {
       const header = Buffer.alloc(HEADER)
       MAGIC.copy(header)
       header[MAGIC.byteLength] = FORMAT
@@ -216,7 +219,7 @@ export class Overlay {
     return { data, journal }
   }
 
-  async #load(isRead: boolean): Promise<void> {
+  async #load(): Promise<void> {
     const bytes = await readFile(`${this.#path}.map`).catch(nullIfAbsent)
     if (bytes === null || bytes.byteLength < HEADER) return
     if (!bytes.subarray(0, MAGIC.byteLength).equals(MAGIC)) throw this.#foreign('it is not one')
@@ -232,7 +235,7 @@ export class Overlay {
       this.#replay(bytes[at] ?? 0, Number(first), Number(second))
     }
     // What does not count must not come back when more is appended.
-    if (!isRead && (end < bytes.byteLength || !isSameBoot)) {
+    if (!this.#isRead && (end < bytes.byteLength || !isSameBoot)) {
       await this.#restart(bytes.subarray(0, end))
     }
     const data = await stat(this.#path).catch(() => null)

@@ -2,6 +2,9 @@ import type Hypercore from 'hypercore'
 import type { Peer } from 'hypercore'
 import type { RateLimit } from './rate-limit.js'
 
+/** Bytes of the largest block. */
+const LARGEST = 1_048_576
+
 /**
  * Asks a peer for blocks that nobody waits for only when its limit, by host in hex, lets more come; other
  * peers are asked meanwhile.
@@ -14,7 +17,9 @@ export function limitReceiving(core: Hypercore, limitOf: (host: string) => RateL
     let isWaiting = false
     peer._requestRangeBlock = (index, length) => {
       const limit = limitOf(host)
-      if (limit.isFree) return ask(index, length)
+      // What is under way is not counted yet: at a low rate it is little.
+      const most = Math.max(1, Math.floor(limit.rate / LARGEST))
+      if (limit.isFree) return peer.inflight < most && ask(index, length)
       if (isWaiting) return false
       isWaiting = true
       void limit.turn().then(() => {

@@ -52,6 +52,9 @@ interface Made {
   trace: Omit<Trace, 'version'> | null
 }
 
+/** Bytes that nothing which is stored ahead takes from the disk: the machine writes there, too. */
+const RESERVE = 1_073_741_824
+
 /** What was done for a version before its commit. */
 export interface Ahead {
   /** Bytes. */
@@ -91,7 +94,8 @@ export class Author {
 
   /**
    * Stores what a machine has changed while it runs on, so that the commit which follows has little left.
-   * `rest` is awaited now and then with how long it has worked, ms: others may append meanwhile.
+   * `rest` is awaited now and then with how long it has worked, ms: others may append meanwhile. Ends early
+   * when the disk would have little room left.
    */
   async storeAhead(
     request: CommitRequest,
@@ -107,10 +111,17 @@ export class Author {
       return { data, ...openWriter(request, { base, set, data, parcel, context }) }
     }
     const images = imagesOf(request, open().imagesPlacement, { set, faults, work })
-    const ahead = new StoreAhead({ path, roles, images, pool: context.pool, signal })
+    const base = this.#baseOf(request)
+    const since = (base === null ? null : set.history.get(base))?.version.created ?? 0
+    const ahead = new StoreAhead({ path, roles, since, images, pool: context.pool, signal })
     try {
       for (let isMore = true; isMore;) {
         const began = performance.now()
+        const hasRoom = await context.store.requireRoom(RESERVE).then(
+          () => true,
+          () => false
+        )
+        if (!hasRoom) break
         isMore = await exclusive(async () => {
           requireWriter()
           const { data, writer } = open()

@@ -93,6 +93,8 @@ export async function commitImage(
     return count > 1 ? chunks.storeOverwritten(chunk, count) : [await chunks.store(chunk)]
   }
   for (const run of runsOf(all, (chunk) => !packed.has(chunk) && isOverwritten(overlay, chunk))) {
+    // The overlay must stay open while a thread reads it.
+    if (signal.aborted) await window.end().catch(() => {})
     signal.throwIfAborted()
     await window.push(
       store(run).then((stored) => ({ chunk: run.chunk, stored })),

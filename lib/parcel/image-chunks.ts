@@ -98,14 +98,14 @@ export class ImageChunks {
     ]
     const under = isWhole ? withoutPatches(base, known.bytes) : base
     if (under !== null && (!isWhole || parts[0]?.mask === 0)) {
-      const patched = this.#patched(under, known.bytes, parts)
+      const patched = await this.#patched(under, known.bytes, parts)
       if (patched !== null) return patched
     }
     if (!isWhole) return null
     const id = chunkId(known.bytes)
     const whole: LeafEntry = { entry: { kind: 'chunk', id, holes: 0 }, places: [] }
     const [place] = await this.#put(id, known.bytes, this.#options.stream)
-    const patched = this.#patched(whole, known.bytes, parts.slice(1))
+    const patched = await this.#patched(whole, known.bytes, parts.slice(1))
     return patched === null || place === undefined
       ? null
       : { ...patched, places: [place, ...patched.places] }
@@ -128,7 +128,7 @@ export class ImageChunks {
     if (base !== null && known.pages !== all) {
       const patched = this.#mustHave(base, chunk, length)
         ? null
-        : this.#patched(base, known.bytes, [{ mask, stream }])
+        : await this.#patched(base, known.bytes, [{ mask, stream }])
       if (patched !== null) return patched
       known = await this.#bytesOf(base, chunk, length, this.#options.anywhere)
     }
@@ -140,10 +140,14 @@ export class ImageChunks {
     const { pool, writer, stream } = this.#options
     const fd = await this.#overlay.descriptor()
     const segment = await pool.read(fd, chunk * CHUNK_SIZE, count * CHUNK_SIZE)
+    if (segment.bytes.byteLength !== count * CHUNK_SIZE) {
+      segment.release()
+      // The last page of the file may end early: the rest of it is zero.
+      const stored: StoredChunk[] = []
+      for (let n = 0; n < count; n++) stored.push(await this.store(chunk + n))
+      return stored
+    }
     try {
-      if (segment.bytes.byteLength !== count * CHUNK_SIZE) {
-        throw new ParcelError('INTEGRITY', 'what was written to an image is not there any more')
-      }
       const ids = Array.from({ length: count }, (_, n) => segment.id(n))
       const known = await writer.find(ids)
       return ids.map((id, n) => {
@@ -251,11 +255,11 @@ export class ImageChunks {
   }
 
   /** What the version has with pages of `bytes` over it; null when those are too many patches. */
-  #patched(
+  async #patched(
     { entry, places }: LeafEntry,
     bytes: Buffer,
     parts: readonly { mask: number; stream: Stream; isLater?: boolean }[]
-  ): StoredChunk | null {
+  ): Promise<StoredChunk | null> {
     const [base] = entryIds(entry)
     if (base === undefined) throw new TypeError('a chunk that is not here has an id')
     const before = entry.kind === 'patched' ? entry.patches : []
@@ -284,8 +288,11 @@ export class ImageChunks {
         const { promise, put } = this.#promised(stream, id, patch)
         stored.places[at] = promise
         this.#later.push(put)
-      } else {
+      } else if (stream === 'working') {
+        // Once more, although it may be known: it moves.
         stored.places.push(this.#options.writer.put(stream, id, patch))
+      } else {
+        stored.places.push(...(await this.#put(id, patch, stream)))
       }
     }
     return stored

@@ -27,6 +27,8 @@ interface Parts {
   /** The machine's folder, if there is one, and what its files are. */
   path: string | null
   roles: Readonly<Record<string, FileRole>>
+  /** When the version before was made, ms since 1970: a disk that was not written to since is known. */
+  since: number
   images: Images | null
   pool: WorkerPool
   signal: AbortSignal
@@ -81,7 +83,7 @@ async function* ofMachine(parts: Parts): AsyncGenerator<Part> {
   }
   if (path === null) return
   for (const [file, role] of Object.entries(roles)) {
-    if (LARGE.has(role) && !served.has(file)) yield* ofFile(join(path, file), role, parts.pool)
+    if (LARGE.has(role) && !served.has(file)) yield* ofFile(join(path, file), role, parts)
   }
 }
 
@@ -117,13 +119,15 @@ async function* ofImage(
   }
 }
 
-async function* ofFile(path: string, role: FileRole, pool: WorkerPool): AsyncGenerator<Part> {
+async function* ofFile(path: string, role: FileRole, { pool, since }: Parts): AsyncGenerator<Part> {
   const flags = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK
   const handle = await open(path, flags).catch(nullIfAbsent)
   if (handle === null) return
   try {
     const stats = await handle.stat({ bigint: true })
     if (!stats.isFile()) return
+    // Memory is mapped: it is written to without a trace in the times.
+    if (role === 'disk' && stats.mtimeMs < since) return
     const size = Number(stats.size)
     const plan = isSparse(stats) ? spans(extents(handle.fd), size) : wholeFile(size)
     for await (const span of plan) {

@@ -19,7 +19,7 @@ const statusSchema = z.object({
   screen: z.string().nullable(),
   started: z.number(),
   isCaptured: z.boolean(),
-  cpuTime: z.number().nullable(),
+  cpuTime: z.number().nullable().default(null),
   /** Of a machine whose disk or memory is served out of a version. */
   images: serverStatus.nullable()
 })
