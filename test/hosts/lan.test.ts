@@ -56,6 +56,7 @@ async function onOneSwitch(t: TestContext) {
   onEnd(t, async () => {
     for (const user of [a, b]) await user.run('daemon', 'stop')
   })
+  for (const user of [a, b]) await user.ok('ls')
   return { place, network, a, b }
 }
 
@@ -64,8 +65,6 @@ test(
   { skip: missing ?? false, timeout: 180_000 },
   async (t) => {
     const { place, network, a, b } = await onOneSwitch(t)
-    await a.ok('ls')
-    await b.ok('ls')
     const peer = await connected(b, 'they meet', 15_000)
     assert.deepEqual([peer.name, peer.path, peer.carrier], ['desk', 'lan', 'tcp'])
     const suspend = async (): Promise<string> => {
@@ -92,8 +91,6 @@ test(
   { skip: missing ?? false, timeout: 180_000 },
   async (t) => {
     const { place, network, a, b } = await onOneSwitch(t)
-    await a.ok('ls')
-    await b.ok('ls')
     await connected(b, 'they meet', 15_000)
     const suspend = async (): Promise<string> => {
       await place.write('work/file', randomBytes(300_000))
@@ -131,8 +128,6 @@ test(
   { skip: missing ?? false, timeout: 120_000 },
   async (t) => {
     const { place, network, a, b } = await onOneSwitch(t)
-    await a.ok('ls')
-    await b.ok('ls')
     await connected(b, 'they meet', 15_000)
     await b.ok('daemon', 'stop')
     const [program, ...args] = [...network.on('b'), process.execPath, '-e', LISTEN]

@@ -23,7 +23,9 @@ test(
     const inside = (...args: string[]): void => ip('-n', NAMESPACE, ...args)
     inside('link', 'set', 'lo', 'up')
     for (const [n, name] of ['wwan7', 'lan0'].entries()) {
-      inside('tuntap', 'add', name, 'mode', 'tap')
+      const end = `${name}-end`
+      inside('link', 'add', name, 'type', 'veth', 'peer', 'name', end)
+      inside('link', 'set', end, 'up')
       inside('addr', 'add', `10.98.${n}.1/24`, 'dev', name)
       inside('link', 'set', name, 'up')
     }
