@@ -27,7 +27,8 @@ export interface Share {
 /**
  * How much each of some logs holds, by core in hex, and how much of that versions need: bytes of chunks
  * before they are compressed. Reads the trees of the versions, each part once, and of the logs a sample.
- * `onUnreadable` is told of versions of which that cannot be said.
+ * A log with blocks that cannot be read is left out: damaged ones, or of a time whose key has not come yet
+ * to a host that was put back. `onUnreadable` is told of versions of which nothing can be said.
  */
 export async function survey(
   versions: readonly Known[],
@@ -48,16 +49,24 @@ export async function survey(
     try {
       await walk.version(version, places)
     } catch (error) {
-      const { code } = ParcelError.from(error)
-      if (code !== 'INTEGRITY' && code !== 'UNREACHABLE') throw error
+      if (!isOfTheContents(error)) throw error
       onUnreadable(known)
     }
   }
   const shares = new Map<string, Share>()
   for (const [core, log] of logs) {
-    shares.set(core, { total: await rawBytes(log), live: live.get(core)?.bytes ?? 0 })
+    try {
+      shares.set(core, { total: await rawBytes(log), live: live.get(core)?.bytes ?? 0 })
+    } catch (error) {
+      if (!isOfTheContents(error)) throw error
+    }
   }
   return shares
+}
+
+/** Not of the disk or of this program. */
+function isOfTheContents(error: unknown): boolean {
+  return ['INTEGRITY', 'UNREACHABLE', 'BAD_KEY'].includes(ParcelError.from(error).code)
 }
 
 /** Of chunks: counted in a small log, in others as many for each byte stored as in a sample. */

@@ -69,6 +69,37 @@ for (const who of ['desk', 'laptop'] as const) {
   })
 }
 
+test('a prune goes on beside what has rotted, which can still be mended', async (t) => {
+  const { hosts, files, isRight } = await twoHosts(t)
+  const desk = hosts.get('desk')
+  const laptop = hosts.get('laptop')
+  assert.ok(desk && laptop)
+  const folder = join(hosts.dir, 'folder')
+  for (let round = 0; round < 3; round++) {
+    for (const name of ['file-1', 'file-2', 'file-3']) {
+      files.set(name, randomBytes(SIZE))
+      await writeFile(join(folder, name), files.get(name) ?? '')
+    }
+    await desk.suspend('p')
+  }
+  await eventually(
+    async () => (await laptop.status('p')).heads[0]?.holders.includes('laptop') || null,
+    'all is there, and on its disk'
+  )
+  await hosts.stop('desk')
+  await flipBits(join(hosts.home('desk'), 'store'), 12)
+  const again = await hosts.open('desk')
+  const last = { last: 1, daily: 0, weekly: 0, tags: [] }
+  const { forgotten } = await again.retention.forget('p', { policy: last })
+  assert.equal(forgotten.length, 3)
+  await again.retention.prune('p')
+  const first = await verified(again, 30_000)
+  assert.deepEqual([first.lost, first.losses], [0, []])
+  const to = join(hosts.dir, 'to')
+  await again.resume('p', { to, offline: true, cwd: hosts.dir, force: true })
+  await isRight(to)
+})
+
 test('maps of which blocks are here that rot are made anew, and nothing is lost', async (t) => {
   const { hosts, isRight } = await twoHosts(t)
   await hosts.stop('laptop')
