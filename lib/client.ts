@@ -46,5 +46,6 @@ export type {
 } from './info.js'
 export type { Change } from './parcel/diff.js'
 export type { Progress, TaskEvent } from './progress.js'
-export type { LimitRule, LimitsInfo } from './limits.js'
+export type { LimitsInfo } from './limits/limits.js'
+export type { LimitRule } from './limits/rule.js'
 export { SOFTWARE, VERSION } from './software.js'

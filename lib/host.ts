@@ -48,7 +48,7 @@ import { NextSite } from './next-site.js'
 import { Wake } from './wake.js'
 import { Events } from './events.js'
 import { Leases } from './leases.js'
-import { Limits } from './limits.js'
+import { Limits } from './limits/limits.js'
 import { pathTo, type PeerInfo } from './peer-status.js'
 import { RemoteSuspend } from './remote-suspend.js'
 import { Retention } from './retention.js'
@@ -160,6 +160,7 @@ export class Host {
     this.#swarm = new Swarm(home.identity.keyPair, bootstrap, addresses)
     limits.isHere = (host) => this.#swarm.isHere(host)
     limits.isNear = (host) => this.#swarm.isNear(host)
+    limits.onRelaying = (isOn) => void this.#swarm.relay(isOn)
     this.nextSite = new NextSite({
       self: home.identity.publicKey.toString('hex'),
       parcels,
@@ -791,6 +792,7 @@ export class Host {
       ...peer,
       name: parcel.hostName(peer.host),
       path: pathTo(peer),
+      relayName: peer.relay === null || peer.relay === '' ? null : parcel.hostName(peer.relay),
       ...traffic.rates(id, peer.host),
       ...traffic.total(id, peer.host)
     }))

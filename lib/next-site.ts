@@ -1,7 +1,7 @@
 import { namesOfMembers } from './describe.js'
 import { ParcelError } from './errors.js'
 import type { PredictionInfo } from './info.js'
-import type { Limits } from './limits.js'
+import type { Limits } from './limits/limits.js'
 import { memberNamed } from './names.js'
 import type { Known } from './parcel/history.js'
 import { mayWrite } from './parcel/control.js'

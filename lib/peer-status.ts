@@ -6,6 +6,8 @@ export interface PeerStatus {
   address: string
   /** What the logs go over; `local`: it is a folder that this host serves itself. */
   carrier: 'tcp' | 'udx' | 'local'
+  /** The host that carries what goes between, in hex; '' when it is not known which; null: none does. */
+  relay: string | null
   software: string | null
   refusal: string | null
   isCaughtUp: boolean
@@ -16,6 +18,8 @@ export interface PeerInfo extends PeerStatus {
   /** What it calls itself. */
   name: string
   path: PeerPath
+  /** What the host that relays calls itself, when that is known. */
+  relayName: string | null
   /** Bytes a second, now. */
   down: number
   up: number
@@ -24,8 +28,11 @@ export interface PeerInfo extends PeerStatus {
   sent: number
 }
 
-/** `here`: a folder that this host serves itself; `lan`: an address of a network at home. */
-export type PeerPath = 'here' | 'lan' | 'direct'
+/**
+ * `here`: a folder that this host serves itself; `lan`: an address of a network at home; `relayed`: by way of
+ * a host that both reach.
+ */
+export type PeerPath = 'here' | 'lan' | 'direct' | 'relayed'
 
 const home = new BlockList()
 for (const [network, bits, family] of [
@@ -42,8 +49,13 @@ for (const [network, bits, family] of [
 }
 
 /** Over what kind of network a peer is reached, by its address. */
-export function pathTo({ carrier, address }: Pick<PeerStatus, 'carrier' | 'address'>): PeerPath {
+export function pathTo({
+  carrier,
+  relay,
+  address
+}: Pick<PeerStatus, 'carrier' | 'relay' | 'address'>): PeerPath {
   if (carrier === 'local') return 'here'
+  if (relay !== null) return 'relayed'
   const [plain = ''] = address.split('%')
   return home.check(plain, isIPv6(plain) ? 'ipv6' : 'ipv4') ? 'lan' : 'direct'
 }

@@ -28,6 +28,12 @@ export function limitsVerb(program: Command): void {
       'so it is for ten minutes when less than this a second came while more was wanted; none: never',
       rate
     )
+    .addOption(
+      new Option(
+        '--relay <whether>',
+        'on: carry connections, sealed, between your hosts that reach this one and not each other; not while anything here is limited'
+      ).choices(['on', 'off'])
+    )
     .addHelpText(
       'after',
       `
@@ -37,7 +43,7 @@ Examples: hyperparcel limits --up 2M --down 10M
           hyperparcel limits --metered-on 'wwan*' 'Hotel WiFi'`
     )
   verb(command, async ({ client, terminal }, self) => {
-    const { up, down, peerUp, peerDown, between, clear, metered, meteredOn, weakBelow } =
+    const { up, down, peerUp, peerDown, between, clear, metered, meteredOn, weakBelow, relay } =
       self.opts<{
         up?: number
         down?: number
@@ -48,13 +54,14 @@ Examples: hyperparcel limits --up 2M --down 10M
         between?: LimitRule['between']
         clear: boolean
         metered?: 'on' | 'off'
+        relay?: 'on' | 'off'
       }>()
     const isRule = [up, down, peerUp, peerDown].some((each) => each !== undefined)
     if (between !== undefined && !isRule) {
       throw new ParcelError('USAGE', '--between goes with --up, --down, --peer-up or --peer-down')
     }
     const now = await client.call('limits', {})
-    const isOther = [metered, meteredOn, weakBelow].some((each) => each !== undefined)
+    const isOther = [metered, meteredOn, weakBelow, relay].some((each) => each !== undefined)
     if (!isRule && !clear && !isOther) {
       terminal.result('limits', now, limitsText(now))
       return
@@ -77,7 +84,8 @@ Examples: hyperparcel limits --up 2M --down 10M
       isCleared: clear,
       ...(metered !== undefined && { isMetered: metered === 'on' }),
       ...(meteredOn !== undefined && { meteredOn: meteredOn.filter((name) => name !== 'none') }),
-      ...(weakBelow !== undefined && { weakBelow: orNone(weakBelow) })
+      ...(weakBelow !== undefined && { weakBelow: orNone(weakBelow) }),
+      ...(relay !== undefined && { relays: relay === 'on' })
     })
     terminal.result('limits', info, limitsText(info))
   })
@@ -99,7 +107,7 @@ export function pauseVerb(program: Command): void {
   })
 }
 
-function limitsText({ rules, metered, meteredOn, weakBelow, paused }: LimitsInfo): string {
+function limitsText({ rules, metered, meteredOn, weakBelow, paused, relays }: LimitsInfo): string {
   const lines = rules.map(({ between, up, down, peerUp, peerDown = null }) => {
     const parts = [
       up === null ? '' : `${bytes(up)}/s up`,
@@ -119,6 +127,7 @@ function limitsText({ rules, metered, meteredOn, weakBelow, paused }: LimitsInfo
     }[metered]
     lines.push(`the link ${why}: of versions only what is asked for now comes`)
   }
+  if (relays) lines.push('relays for other hosts, but for while anything is limited')
   if (paused === null) lines.push('paused: of versions only what is asked for now comes')
   else if (paused.length > 0) lines.push(`paused: ${paused.join(', ')}`)
   return lines.length === 0 ? 'no limits' : lines.join('\n')

@@ -67,12 +67,18 @@ export function missingText(parcel: ParcelInfo): string {
   return `${blocks} blocks (${bytes(size)}) still to come, ${left}`
 }
 
+function wayTo({ path, carrier, relay, relayName }: ParcelInfo['peers'][number]): string {
+  if (path === 'here') return 'a folder here'
+  if (relay === null) return `${path}, ${carrier}`
+  return relayName === null ? path : `${path} by ${relayName}`
+}
+
 /** A line for each other member: by what way it is connected, and what goes over that. */
 export function peerLines({ peers, members }: ParcelInfo): string[] {
   return members.flatMap(({ id, name, isConnected, lastSeen }) => {
     const peer = peers.find(({ host }) => host === id)
     if (peer !== undefined) {
-      const way = peer.path === 'here' ? 'a folder here' : `${peer.path}, ${peer.carrier}`
+      const way = wayTo(peer)
       const moved = `${bytes(peer.received)} came, ${bytes(peer.sent)} went`
       return [`  ${name} (${way}): ${bytes(peer.down)}/s down, ${bytes(peer.up)}/s up; ${moved}`]
     }

@@ -4,7 +4,8 @@ import { ParcelError } from '../errors.js'
 import { ROLES } from '../format/control-record.js'
 import type { HostEvent } from '../events.js'
 import type { Host } from '../host.js'
-import { limitRule, meteredOn } from '../limits.js'
+import { meteredOn } from '../limits/limits.js'
+import { limitRule } from '../limits/rule.js'
 import type { FileInfo, LossInfo, ResumeOptions, VersionInfo } from '../info.js'
 import type { Change } from '../parcel/diff.js'
 import type { Task, TaskEvent } from '../progress.js'
@@ -267,14 +268,16 @@ export const verbs = {
       isCleared: z.boolean(),
       isMetered: z.boolean().optional(),
       meteredOn: meteredOn.optional(),
-      weakBelow: z.number().int().min(1).nullable().optional()
+      weakBelow: z.number().int().min(1).nullable().optional(),
+      relays: z.boolean().optional()
     }),
-    async ({ rule, isCleared, isMetered, meteredOn: names, weakBelow }, { host }) => {
+    async ({ rule, isCleared, isMetered, meteredOn: names, weakBelow, relays }, { host }) => {
       if (isCleared) await host.limits.clear()
       if (rule !== null) await host.limits.set(rule)
       if (isMetered !== undefined) await host.limits.setMetered(isMetered)
       if (names !== undefined) await host.limits.setMeteredOn(names)
       if (weakBelow !== undefined) await host.limits.setWeakBelow(weakBelow)
+      if (relays !== undefined) await host.limits.setRelays(relays)
       return host.limits.info
     }
   ),

@@ -1,6 +1,8 @@
 import { setTimeout } from 'node:timers/promises'
-import DHT from 'hyperdht'
+import DHT, { type DhtOptions } from 'hyperdht'
+import type NoiseSecretStream from '@hyperswarm/secret-stream'
 import type Hyperswarm from 'hyperswarm'
+import type { KeyPair } from '../keys/identity.js'
 import { ParcelError } from '../errors.js'
 
 /** How long nodes of the DHT may take to hear that this host leaves, ms. */
@@ -23,10 +25,50 @@ export function parseBootstrap(text: string): Node[] {
   })
 }
 
-/** A DHT node for a host. With a bootstrap on loopback it stays on loopback; null is the public DHT. */
-export function createNode(bootstrap: Node[] | null): DHT {
-  if (bootstrap === null) return new DHT({})
-  return isLocal(bootstrap) ? new DHT({ bootstrap, host: '127.0.0.1' }) : new DHT({ bootstrap })
+/** A node of the DHT that knows which of its connections go through a relay. */
+export class DhtNode extends DHT {
+  readonly #toRelays = new Set<NoiseSecretStream>()
+
+  override connect(
+    publicKey: Buffer,
+    options?: Parameters<DHT['connect']>[1]
+  ): ReturnType<DHT['connect']> {
+    const stream = super.connect(publicKey, options)
+    // All that hyperdht dials by itself are relays: hosts are dialled with their key pair.
+    if (options === undefined) {
+      this.#toRelays.add(stream)
+      stream.once('close', () => this.#toRelays.delete(stream))
+    }
+    return stream
+  }
+
+  /** The key of the relay that a stream goes through; null: through none. */
+  relayOf(stream: NoiseSecretStream['rawStream']): Buffer | null {
+    for (const relay of this.#toRelays) {
+      // Before it is connected it has none.
+      const way: NoiseSecretStream['rawStream'] | null = relay.rawStream
+      const isSame =
+        stream.socket === way?.socket &&
+        stream.remotePort === way?.remotePort &&
+        stream.remoteHost === way?.remoteHost
+      if (isSame) return relay.remotePublicKey
+    }
+    return null
+  }
+}
+
+/**
+ * A DHT node for a host. With a bootstrap on loopback it stays on loopback; null is the public DHT.
+ * `keyPair`: by what relays know it.
+ */
+export function createNode(bootstrap: Node[] | null, keyPair?: KeyPair): DhtNode {
+  const options: DhtOptions = keyPair === undefined ? {} : { keyPair }
+  if (bootstrap === null) return new DhtNode(options)
+  return new DhtNode({
+    ...options,
+    bootstrap,
+    ...(isLocal(bootstrap) && { host: '127.0.0.1' })
+  })
 }
 
 /**

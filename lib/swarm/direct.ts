@@ -24,8 +24,8 @@ const PATIENCE = 3_000
 /** Addresses of one host that are tried, and that are known from its network. */
 const MOST = 4
 
-/** How a host is reached now: `poor`: over the internet, or nothing was heard for a while. */
-export type Reached = 'well' | 'poor' | 'not'
+/** How a host is reached now: `direct`: over the internet; `not`: also when nothing was heard for a while. */
+export type Reached = 'well' | 'direct' | 'relayed' | 'not'
 
 interface Parts {
   keyPair: KeyPair
@@ -148,7 +148,7 @@ export class Direct {
   async #dial(host: string, sought: Sought): Promise<void> {
     const { tcp, keyPair, addresses, reached, onConnection } = this.#parts
     // An address that it was reached at over the internet is no better than what there is.
-    const known = reached(host) === 'poor' ? [] : addresses.of(host)
+    const known = reached(host) === 'direct' ? [] : addresses.of(host)
     const all = [...sought.heard, ...known].slice(0, MOST)
     const secret = this.#secret(host)
     if (all.length === 0 || secret === null) return

@@ -32,6 +32,7 @@ export class Link {
   /** It is TCP itself: there is no better way. */
   readonly isDirect: boolean
   readonly #tcp: TcpCarrier
+  readonly #isRelayed: (link: Link) => boolean
   readonly #onRude: (what: string) => void
   readonly #token = randomBytes(TOKEN_BYTES)
   readonly #listeners = new Set<() => void>()
@@ -60,11 +61,13 @@ export class Link {
     {
       isLocal = false,
       isDirect = false,
+      isRelayed = () => false,
       onRude = () => {},
       onReached = () => {}
     }: {
       isLocal?: boolean
       isDirect?: boolean
+      isRelayed?: (link: Link) => boolean
       onRude?: (what: string) => void
       onReached?: (at: Address) => void
     } = {}
@@ -73,6 +76,7 @@ export class Link {
     this.connection = connection
     this.isLocal = isLocal
     this.isDirect = isDirect
+    this.#isRelayed = isRelayed
     this.#onRude = onRude
     this.#onReached = onReached
     watchManners(connection, onRude)
@@ -92,6 +96,11 @@ export class Link {
   get address(): string {
     const { remoteHost, remoteAddress } = this.connection.rawStream
     return plain(remoteHost ?? remoteAddress ?? '')
+  }
+
+  /** Whether the connection goes by way of a third host, which is then what the network shows. */
+  get isRelayed(): boolean {
+    return this.#direct === null && !this.isDirect && this.#isRelayed(this)
   }
 
   /** For how long nothing was heard, ms, as far as it was looked. */
@@ -186,7 +195,7 @@ export class Link {
       this.#retrying = setTimeout(() => this.#dial(), delay)
       this.#retrying.unref()
     }
-    if (port === 0 || remoteHost === undefined) {
+    if (port === 0 || remoteHost === undefined || this.#isRelayed(this)) {
       fail()
       return
     }

@@ -1,19 +1,51 @@
-import Hyperswarm, { type Connection } from 'hyperswarm'
+import Hyperswarm, { type Connection, type PeerInfo, type SwarmOptions } from 'hyperswarm'
 
 /** So long a dial of our own may take to become the connection that two hosts agree on, ms. */
 const GRACE = 2_000
 
+/** A host that so many dials in succession did not reach is dialled through a relay too. */
+const ATTEMPTS = 2
+
 /**
- * Hyperswarm, but for one case. When two hosts dial each other at the same time both keep the
+ * Hyperswarm, but for two cases. Hyperswarm takes to a relay after errors that say that no NAT was passed;
+ * a firewall that lets nothing pass says nothing, so here it is also after some dials in vain, and only
+ * through a relay that may serve both. And when two hosts dial each other at the same time both keep the
  * connection that the one with the greater key dialled. Hyperswarm refuses the other one at once,
- * also when our own dial goes to where that host was before it moved or crashed, and takes many
- * seconds to fail. Here the other one waits beside it until it is known what becomes of ours.
+ * also when our own dial goes to where that host was before it moved or crashed, or to where nothing
+ * passes, and takes many seconds to fail. Here the other one waits beside it until it is known what
+ * becomes of ours, which is open before anything has come from that host.
  */
 export class PatientSwarm extends Hyperswarm {
+  readonly #relayTo: (host: Buffer) => Buffer | null
+  /** Who is dialled just now. */
+  #dialled: PeerInfo | null = null
+
+  /** `relayTo`: the key of a relay through which a host may be reached; null: there is none. */
+  constructor({
+    relayTo = () => null,
+    ...options
+  }: SwarmOptions & { relayTo?: (host: Buffer) => Buffer | null }) {
+    super({ ...options, relayThrough: () => null })
+    this.#relayTo = relayTo
+  }
+
   // oxlint-disable no-underscore-dangle -- hyperswarm has no other place to decide this
+  override _connect(peer: PeerInfo, isQueued: boolean): void {
+    this.#dialled = peer
+    super._connect(peer, isQueued)
+    this.#dialled = null
+  }
+
+  override _maybeRelayConnection(isForced?: boolean): Buffer | null {
+    const peer = this.#dialled
+    // Who dials us says through whom.
+    if (peer === null) return null
+    return isForced === true || peer.attempts >= ATTEMPTS ? this.#relayTo(peer.publicKey) : null
+  }
+
   override _handleServerConnection(connection: Connection): void {
     const dialled = this._allConnections.get(connection.remotePublicKey)
-    const isPending = dialled !== undefined && dialled.isInitiator && !this.connections.has(dialled)
+    const isPending = dialled !== undefined && dialled.isInitiator && dialled.rawBytesRead === 0
     const isOursKept = Buffer.compare(connection.publicKey, connection.remotePublicKey) > 0
     if (!isPending || !isOursKept) {
       super._handleServerConnection(connection)
@@ -22,10 +54,11 @@ export class PatientSwarm extends Hyperswarm {
     const give = (): void => void dialled.destroy()
     const timer = setTimeout(give, GRACE)
     const onError = (): void => {}
-    const onOpen = (): void => {
+    const onHeard = (): void => {
       stop()
       connection.destroy()
     }
+    const onOpen = (): void => void dialled.rawStream.once('data', onHeard)
     const onClose = (): void => {
       stop()
       if (connection.destroying) return
@@ -36,10 +69,12 @@ export class PatientSwarm extends Hyperswarm {
     const stop = (): void => {
       clearTimeout(timer)
       dialled.off('open', onOpen)
+      if (this.connections.has(dialled)) dialled.rawStream.off('data', onHeard)
       dialled.off('close', onClose)
       connection.off('close', stop)
     }
-    dialled.on('open', onOpen)
+    if (this.connections.has(dialled)) onOpen()
+    else dialled.on('open', onOpen)
     dialled.on('close', onClose)
     connection.on('close', stop)
     connection.on('error', onError)

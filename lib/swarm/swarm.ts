@@ -12,6 +12,7 @@ import { Link } from './link.js'
 import { localLink } from './local-link.js'
 import { PatientSwarm } from './patient-swarm.js'
 import { answerRecovery } from './recovery.js'
+import { Relays } from './relay.js'
 import type { SharedParcel } from './shared-parcel.js'
 import { TcpCarrier } from './tcp.js'
 
@@ -39,6 +40,8 @@ const BACKOFFS = [1_000, 3_000, 10_000, 30_000]
 
 /** A host of which nothing was heard for so long is dialled anew beside the connection; at last that is ended, ms. */
 const [QUIET, SILENT] = [4_500, 12_000]
+/** From who is not reached at all nothing comes after this, ms: a dial is taken for a connection before that. */
+const FIRST = 6_000
 const KEEP_ALIVE = 2_000
 
 /**
@@ -51,6 +54,7 @@ export class Swarm {
   readonly #tcp: TcpCarrier
   readonly #direct: Direct
   readonly #addresses: Addresses
+  readonly #relays: Relays
   readonly #shared = new Map<string, Shared>()
   /** By host, in hex. */
   readonly #links = new Map<string, Link>()
@@ -64,11 +68,14 @@ export class Swarm {
   constructor(keyPair: KeyPair, bootstrap: Node[] | null, addresses: Addresses) {
     this.#keyPair = keyPair
     this.#addresses = addresses
+    const dht = createNode(bootstrap, keyPair)
+    this.#relays = new Relays(dht, (host) => this.#isTrusted(host))
     this.#swarm = new PatientSwarm({
       keyPair,
-      dht: createNode(bootstrap),
+      dht,
       backoffs: BACKOFFS,
-      firewall: (key) => this.#isMet(key) || this.#isRefused(key.toString('hex'))
+      firewall: (key) => this.#isMet(key) || this.#isRefused(key.toString('hex')),
+      relayTo: (host) => this.#relayTo(host.toString('hex'))
     })
     this.#tcp = new TcpCarrier(keyPair, isLocal(bootstrap) ? '127.0.0.1' : null, addresses.port)
     this.#tcp.ready = new Promise((resolve) => (this.#setReady = resolve))
@@ -102,6 +109,11 @@ export class Swarm {
   /** All parcels that this host is opened with are shared: from now on it is known who is a stranger. */
   ready(): void {
     this.#setReady()
+  }
+
+  /** Carries connections between hosts that reach this one and not each other, or no more. */
+  relay(isOn: boolean): Promise<void> {
+    return this.#relays.set(isOn)
   }
 
   /** Meets the other hosts of a parcel and replicates with them. */
@@ -156,8 +168,7 @@ export class Swarm {
     const channels = this.#shared.get(parcel.id.toString('hex'))?.channels ?? new Map()
     return [...channels.values()].map((channel: ParcelChannel) => ({
       host: channel.host,
-      address: this.#links.get(channel.host)?.address ?? '',
-      carrier: this.#links.get(channel.host)?.carrierName ?? 'udx',
+      ...this.#way(this.#links.get(channel.host)),
       software: channel.software,
       refusal: channel.refusal,
       isCaughtUp: channel.isCaughtUp
@@ -209,6 +220,7 @@ export class Swarm {
     for (const { connection, isLocal } of this.#links.values()) if (isLocal) connection.destroy()
     if (this.#tcp.port > 0) this.#addresses.port = this.#tcp.port
     await this.#tcp.close()
+    await this.#relays.set(false)
     await this.#swarm.destroy()
     await this.#addresses.close()
   }
@@ -221,7 +233,23 @@ export class Swarm {
   /** Whether a host, in hex, is in this process or on a network that this one is in. */
   isNear(host: string): boolean {
     const link = this.#links.get(host)
-    return link !== undefined && (link.isLocal || this.#direct.isNear(link.address))
+    if (link === undefined) return false
+    return link.isLocal || (!link.isRelayed && this.#direct.isNear(link.address))
+  }
+
+  #way(link: Link | undefined): Pick<PeerStatus, 'carrier' | 'relay' | 'address'> {
+    if (link === undefined) return { carrier: 'udx', relay: null, address: '' }
+    const { carrierName: carrier, address } = link
+    return { carrier, relay: carrier === 'udx' ? this.#relays.of(link) : null, address }
+  }
+
+  /** The key of a relay that a host may be reached through. */
+  #relayTo(host: string): Buffer | null {
+    const parcels = [...this.#shared.values()].map(({ parcel }) => parcel.trusted())
+    return this.#relays.through(
+      (relay) =>
+        relay !== host && parcels.some((trusted) => trusted.has(relay) && trusted.has(host))
+    )
   }
 
   #isRefused(host: string): boolean {
@@ -270,7 +298,8 @@ export class Swarm {
     // Whoever looks for it in other ways is held up by this one.
     if (silence > SILENT) link.connection.destroy()
     if (silence > QUIET) return 'not'
-    return pathTo({ carrier: link.carrierName, address: link.address }) === 'lan' ? 'well' : 'poor'
+    const path = pathTo(this.#way(link))
+    return path === 'lan' ? 'well' : path === 'relayed' ? 'relayed' : 'direct'
   }
 
   /** Both sides may have dialled: of two connections that are well the one stays that the smaller key made. */
@@ -297,9 +326,19 @@ export class Swarm {
     const host = connection.remotePublicKey.toString('hex')
     const onRude = (what: string): void => this.#shun(host, what)
     const onReached = (at: Address): void => this.#addresses.add(host, at)
-    const link = new Link(connection, this.#tcp, { isLocal, isDirect, onRude, onReached })
+    const isRelayed = (link: Link): boolean => this.#relays.of(link) !== null
+    const link = new Link(connection, this.#tcp, {
+      isLocal,
+      isDirect,
+      isRelayed,
+      onRude,
+      onReached
+    })
     const before = this.#links.get(host)
     this.#links.set(host, link)
+    void setTimeout(FIRST, undefined, { ref: false }).then(() => {
+      if (connection.rawBytesRead === 0) connection.destroy()
+    })
     connection.once('close', () => {
       if (this.#links.get(host) !== link) return
       this.#links.delete(host)
@@ -311,12 +350,14 @@ export class Swarm {
     answerRecovery(connection, link.host, () =>
       [...this.#shared.values()].map(({ parcel }) => parcel)
     )
+    if (!isLocal) this.#relays.meet(link)
     this.#onMet(connection)
     for (const shared of this.#shared.values()) this.#attach(shared, link)
   }
 
   #update(shared: Shared): void {
     const trusted = shared.parcel.trusted()
+    this.#relays.review()
     this.#meet(shared)
     for (const [host, channel] of shared.channels) {
       if (!trusted.has(host)) this.#dismiss(shared, host, channel)

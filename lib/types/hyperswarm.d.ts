@@ -19,6 +19,8 @@ declare module 'hyperswarm' {
 
   export interface PeerInfo {
     readonly publicKey: Buffer
+    /** Dials in succession that led to nothing, or not for long. */
+    readonly attempts: number
     ban(banned: boolean): void
   }
 
@@ -27,13 +29,17 @@ declare module 'hyperswarm' {
     destroy(): Promise<void>
   }
 
+  export interface SwarmOptions {
+    keyPair: { publicKey: Buffer; secretKey: Buffer }
+    dht: DHT
+    firewall?: (remotePublicKey: Buffer) => boolean
+    backoffs?: number[]
+    /** The key of a relay; null: none. */
+    relayThrough?: (isForced?: boolean) => Buffer | null
+  }
+
   export default class Hyperswarm extends EventEmitter {
-    constructor(options: {
-      keyPair: { publicKey: Buffer; secretKey: Buffer }
-      dht: DHT
-      firewall?: (remotePublicKey: Buffer) => boolean
-      backoffs?: number[]
-    })
+    constructor(options: SwarmOptions)
     readonly dht: DHT
     readonly peers: Map<string, PeerInfo>
     readonly connections: Set<Connection>
@@ -51,5 +57,8 @@ declare module 'hyperswarm' {
     protected readonly _allConnections: { get(publicKey: Buffer): Connection | undefined }
     /** Somebody has dialled us. */
     protected _handleServerConnection(connection: Connection): void
+    protected _connect(peer: PeerInfo, isQueued: boolean): void
+    /** Called while a host is dialled, and without an argument when a host has dialled. */
+    protected _maybeRelayConnection(isForced?: boolean): Buffer | null
   }
 }

@@ -14,6 +14,9 @@ declare module '@hyperswarm/secret-stream' {
     )
     readonly rawStream: Duplex & {
       readonly remoteHost?: string
+      readonly remotePort?: number
+      /** Of UDX: what it goes out of. */
+      readonly socket?: object
       readonly rtt?: number
       /** Of a TCP socket. */
       readonly remoteAddress?: string

@@ -87,6 +87,16 @@ export class Sites {
     return of('rx') + of('tx')
   }
 
+  /** Lets nothing pass between two sites; both reach all others. */
+  part(one: number, other: number): void {
+    for (const [here, there] of [
+      [one, other],
+      [other, one]
+    ]) {
+      ip('-n', `${this.#name}-r${here}`, 'route', 'add', 'blackhole', `10.8${there}.0.0/24`)
+    }
+  }
+
   /** Cuts the wire of a site, or joins it again. */
   cut(site: number, isCut: boolean): void {
     this.#wires[site]?.kill(isCut ? 'SIGUSR1' : 'SIGUSR2')
@@ -143,7 +153,7 @@ function plain(space: string, device: string): void {
 async function stretch(
   name: string,
   site: number,
-  { mbit, rttMs, loss = 0, slow = 0 }: Shape
+  { mbit, rttMs, loss = 0, slow = 0, wall = false }: Shape
 ): Promise<ChildProcess> {
   const wire = `${name}-wire${site}`
   ip('netns', 'add', wire)
@@ -158,7 +168,7 @@ async function stretch(
     plain(space, device)
     plain(wire, end)
   }
-  const figures = [mbit * 1e6, rttMs / 2_000, loss, 0.2, slow].map(String)
+  const figures = [mbit * 1e6, rttMs / 2_000, loss, 0.2, slow, wall ? 1 : 0].map(String)
   const args = ['netns', 'exec', wire, 'perl', WIRE, 'core', 'site', ...figures]
   const child = spawn('ip', args, { stdio: ['ignore', 'pipe', 'inherit'] })
   const [said] = await Promise.race([once(child.stdout, 'data'), once(child, 'exit')])

@@ -15,6 +15,8 @@ export interface Shape {
   loss?: number
   /** Bits a second once it is made slow. */
   slow?: number
+  /** Of a site: from outside only answers come in. */
+  wall?: boolean
 }
 
 /**
@@ -131,7 +133,7 @@ async function stretch(
     ip('netns', 'exec', host, 'ethtool', '-K', eth, ...off)
     ip('netns', 'exec', wire, 'ethtool', '-K', side, ...off)
   }
-  const figures = [mbit * 1e6, rttMs / 2_000, loss, 0.2, slow].map(String)
+  const figures = [mbit * 1e6, rttMs / 2_000, loss, 0.2, slow, 0].map(String)
   const args = ['netns', 'exec', wire, 'perl', WIRE, ...sides, ...figures]
   const child = spawn('ip', args, { stdio: ['ignore', 'pipe', 'inherit'] })
   const [said] = await Promise.race([once(child.stdout, 'data'), once(child, 'exit')])

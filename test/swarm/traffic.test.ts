@@ -39,7 +39,7 @@ test('what is still to come, how fast, and what came from whom by what way', asy
 })
 
 test('addresses of home networks, and others', () => {
-  const path = (address: string): string => pathTo({ carrier: 'udx', address })
+  const path = (address: string): string => pathTo({ carrier: 'udx', relay: null, address })
   for (const address of [
     '127.0.0.1',
     '10.1.2.3',
@@ -53,5 +53,6 @@ test('addresses of home networks, and others', () => {
   for (const address of ['8.8.8.8', '172.32.0.1', '2001:db8::1', '']) {
     assert.equal(path(address), 'direct', address)
   }
-  assert.equal(pathTo({ carrier: 'local', address: '' }), 'here')
+  assert.equal(pathTo({ carrier: 'local', relay: null, address: '' }), 'here')
+  assert.equal(pathTo({ carrier: 'udx', relay: '', address: '10.1.2.3' }), 'relayed')
 })

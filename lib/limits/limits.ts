@@ -1,47 +1,22 @@
 import { readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { setTimeout } from 'node:timers/promises'
 import picomatch from 'picomatch'
 import { z } from 'zod'
-import { ParcelError } from './errors.js'
-import { writeFileAtomic } from './keys/at-rest.js'
-import { hasCode } from './paths.js'
-import { RateLimit } from './log/rate-limit.js'
+import { ParcelError } from '../errors.js'
+import { writeFileAtomic } from '../keys/at-rest.js'
+import { RateLimit } from '../log/rate-limit.js'
+import type { ParcelList } from '../parcel-list.js'
+import type { Parcel } from '../parcel/parcel.js'
+import { hasCode } from '../paths.js'
+import { Favour } from './favour.js'
 import { networkNames } from './networks.js'
-import type { Parcel } from './parcel/parcel.js'
-import type { ParcelList } from './parcel-list.js'
+import { isLimiting, limitRule, rate, ruleAt, type LimitRule } from './rule.js'
+import { WeakLink } from './weak-link.js'
 
 const FILE = 'limits'
-const DAY = 1_440
 /** How often it is looked which rule is that of the hour, and how the link is, ms. */
 const EVERY = 5_000
-/** So often in succession it was slow before it is held for weak. */
-const SLOW = 4
 const MOST_RULES = 64
-/** A weak link is tried again after so long, ms. */
-const WEAK_FOR = 600_000
-
-/** While the favoured host gets blocks, others get one byte for so many of its. */
-const SHARE = 8
-/** It gets none any more when it got none for so long, ms: a block takes its time on a slow line. */
-const QUIET = 2_000
-/** How often others look whether it is their turn, ms. */
-const LOOK = 25
-/** What others may get at once when it was their turn for long, bytes. */
-const MOST_CREDIT = 1_048_576
-
-/** How much may go over the network. null: as much as there is. */
-export interface LimitRule {
-  /** Minutes of the day by this machine's clock, from the first to before the second; null: at all other times. */
-  between: { from: number; to: number } | null
-  /** Bytes a second, to all hosts together and from them. */
-  up: number | null
-  down: number | null
-  /** To each one of them, and from it. */
-  peerUp: number | null
-  peerDown?: number | null | undefined
-}
-
 /** Why only records come, and what is asked for now: somebody said so, the network's name, or how slow it is. */
 export type Metered = 'by hand' | 'by its name' | 'by measure'
 
@@ -56,23 +31,17 @@ export interface LimitsInfo {
   weakBelow: number | null
   /** Names of parcels of which nothing else comes; null: of all. */
   paused: string[] | null
+  /** This host is to carry connections between hosts that reach it and not each other. */
+  relays: boolean
 }
 
-const rate = z.number().int().min(1).nullable()
-const minutes = z.number().int().min(0).max(DAY)
-export const limitRule = z.strictObject({
-  between: z.strictObject({ from: minutes, to: minutes }).nullable(),
-  up: rate,
-  down: rate,
-  peerUp: rate,
-  peerDown: rate.optional()
-})
 export const meteredOn = z.array(z.string().min(1).max(256)).max(64)
 const schema = z.strictObject({
   rules: z.array(limitRule).max(MOST_RULES),
   isMetered: z.boolean(),
   meteredOn: meteredOn.default([]),
   weakBelow: rate.default(null),
+  relays: z.boolean().default(false),
   isPaused: z.boolean(),
   /** Ids in hex. */
   paused: z.array(z.string()).max(10_000)
@@ -84,6 +53,7 @@ const NOTHING: State = {
   isMetered: false,
   meteredOn: [],
   weakBelow: null,
+  relays: false,
   isPaused: false,
   paused: []
 }
@@ -104,22 +74,17 @@ export class Limits {
   #timer: NodeJS.Timeout | undefined
   /** Whether the network that this host is in now costs by its name. */
   #isNamed = false
-  /** Until when the link is held for weak, by `performance.now`. */
-  #weakUntil = -Infinity
-  /** Whether something was awaited when it was looked last, and what has come since, bytes. */
-  #measured = { isAwaited: false, received: 0, at: performance.now() }
-  #slow = 0
-  /** A host, in hex, that blocks go to before all others, as long as it is to be so. */
-  #favoured: { host: string; isStill: () => boolean } | null = null
-  /** When it got one, by `performance.now`; what others may get meanwhile, bytes. */
-  #sentToFavoured = -Infinity
-  #credit = 0
-  #others: Promise<void> = Promise.resolve()
+  readonly #link = new WeakLink()
+  readonly #favour = new Favour((host) => this.isNear(host))
+  #isRelaying = false
+  #isClosed = false
   #saving: Promise<void> = Promise.resolve()
   /** Hosts that are folders here, in hex: nothing of what goes to them goes over the network. */
   isHere: (host: string) => boolean = () => false
   /** Hosts that are on a network that this one is in, in hex. */
   isNear: (host: string) => boolean = () => false
+  /** Called when this host is to relay from now on, or no more. */
+  onRelaying: (isOn: boolean) => void = () => {}
 
   private constructor(path: string, parcels: ParcelList, now: () => Date, state: State) {
     this.#path = path
@@ -160,6 +125,7 @@ export class Limits {
   }
 
   close(): void {
+    this.#isClosed = true
     clearInterval(this.#timer)
     // Whoever waits goes on, and finds that all is closed.
     const peers = [...this.#peers.values()].flatMap(({ up, down }) => [up, down])
@@ -167,7 +133,7 @@ export class Limits {
   }
 
   get info(): LimitsInfo {
-    const { rules, meteredOn, weakBelow, isPaused, paused } = this.#state
+    const { rules, meteredOn, weakBelow, isPaused, paused, relays } = this.#state
     const names = this.#parcels.all
       .filter(({ id }) => paused.includes(id.toString('hex')))
       .map(({ name }) => name)
@@ -178,7 +144,8 @@ export class Limits {
       metered,
       meteredOn: [...meteredOn],
       weakBelow,
-      paused: isPaused ? null : names
+      paused: isPaused ? null : names,
+      relays
     }
   }
 
@@ -187,11 +154,9 @@ export class Limits {
     const parsed = limitRule.parse(rule)
     const isSame = ({ between }: LimitRule): boolean =>
       JSON.stringify(between) === JSON.stringify(parsed.between)
-    const { up, down, peerUp, peerDown = null } = parsed
-    const isLimit = [up, down, peerUp, peerDown].some((each) => each !== null)
     await this.#save((state) => {
       const rules = state.rules.filter((each) => !isSame(each))
-      if (isLimit) rules.push(parsed)
+      if (isLimiting(parsed)) rules.push(parsed)
       if (rules.length <= MOST_RULES) return { rules }
       throw new ParcelError('USAGE', `at most ${MOST_RULES} times of the day can have limits`)
     })
@@ -215,8 +180,13 @@ export class Limits {
 
   /** A link that brings less than so many bytes a second when more is wanted is held for weak for a while. */
   async setWeakBelow(bytes: number | null): Promise<void> {
-    this.#weakUntil = -Infinity
+    this.#link.forget()
     await this.#save(() => ({ weakBelow: bytes }))
+  }
+
+  /** Carries connections between other hosts, but for while what goes over the network is limited here; or never. */
+  async setRelays(relays: boolean): Promise<void> {
+    await this.#save(() => ({ relays }))
   }
 
   /**
@@ -248,13 +218,7 @@ export class Limits {
   /** Runs what sends a block to a host, in hex, when that may go. */
   sending(host: string, send: () => Promise<void>): Promise<void> {
     if (this.isHere(host)) return send()
-    const inTurn = (): Promise<void> => this.#peer(host).up.run(() => this.up.run(send))
-    if (!this.#isFavouring(host)) return inTurn()
-    const turn = this.#others.then(async () => {
-      while (this.#isFavouring(host) && this.#credit <= 0) await setTimeout(LOOK)
-    })
-    this.#others = turn
-    return turn.then(inTurn)
+    return this.#favour.turn(host).then(() => this.#peer(host).up.run(() => this.up.run(send)))
   }
 
   /**
@@ -263,17 +227,7 @@ export class Limits {
    * @internal
    */
   favour(host: string, isStill: () => boolean): void {
-    this.#favoured = { host, isStill }
-    this.#credit = 0
-  }
-
-  /** Whether another host than this one gets blocks now, and is to get them first. */
-  #isFavouring(host: string): boolean {
-    const favoured = this.#favoured
-    if (favoured === null || favoured.host === host) return false
-    if (performance.now() - this.#sentToFavoured > QUIET) return false
-    // What goes over the network that both are in takes nothing away from who is not.
-    return this.isNear(favoured.host) || !this.isNear(host)
+    this.#favour.set(host, isStill)
   }
 
   /** So much went to and came from a host, in hex. */
@@ -281,25 +235,11 @@ export class Limits {
     if (this.isHere(host)) return
     this.down.spend(received)
     this.up.spend(sent)
-    if (sent > 0) this.#account(host, sent)
-    this.#measured.received += received
+    if (sent > 0) this.#favour.account(host, sent)
+    this.#link.spend(received)
     const { up, down } = this.#peer(host)
     up.spend(sent)
     down.spend(received)
-  }
-
-  #account(host: string, sent: number): void {
-    if (this.#favoured === null) return
-    if (this.#favoured.host !== host) {
-      // What went while it was not its turn is not made up for.
-      if (this.#isFavouring(host)) this.#credit = Math.max(this.#credit - sent, -MOST_CREDIT)
-      return
-    }
-    const now = performance.now()
-    if (now - this.#sentToFavoured > QUIET) this.#credit = 0
-    this.#sentToFavoured = now
-    this.#credit = Math.min(this.#credit + sent / SHARE, MOST_CREDIT)
-    if (!this.#favoured.isStill()) this.#favoured = null
   }
 
   /**
@@ -323,11 +263,12 @@ export class Limits {
   #metered(): Metered | null {
     if (this.#state.isMetered) return 'by hand'
     if (this.#isNamed) return 'by its name'
-    return performance.now() < this.#weakUntil ? 'by measure' : null
+    return this.#link.isWeak ? 'by measure' : null
   }
 
   #look(): void {
-    this.#measure()
+    const isAwaited = this.#parcels.all.some((parcel) => parcel.isAwaited)
+    this.#link.look(isAwaited, this.#state.weakBelow)
     this.#name().catch(() => {})
     this.#apply()
   }
@@ -338,35 +279,13 @@ export class Limits {
     this.#apply()
   }
 
-  /** How fast the link is shows only when more was wanted of it all the time. */
-  #measure(): void {
-    const { isAwaited: wasAwaited, received, at } = this.#measured
-    const [now, { weakBelow }] = [performance.now(), this.#state]
-    const isAwaited = this.#parcels.all.some((parcel) => parcel.isAwaited)
-    this.#measured = { isAwaited, received: 0, at: now }
-    const isSlow =
-      weakBelow !== null && wasAwaited && isAwaited && received / ((now - at) / 1_000) < weakBelow
-    this.#slow = isSlow ? this.#slow + 1 : 0
-    if (this.#slow < SLOW) return
-    this.#slow = 0
-    this.#weakUntil = now + WEAK_FOR
-  }
-
-  /** The one of the hour; null: there is none. */
+  /** That of the hour; null: there is none. */
   get #rule(): LimitRule | null {
-    const now = this.#now()
-    const minute = now.getHours() * 60 + now.getMinutes()
-    const isNow = ({ from, to }: { from: number; to: number }): boolean =>
-      from <= to ? minute >= from && minute < to : minute >= from || minute < to
-    const { rules } = this.#state
-    return (
-      rules.find(({ between }) => between !== null && isNow(between)) ??
-      rules.find(({ between }) => between === null) ??
-      null
-    )
+    return ruleAt(this.#state.rules, this.#now())
   }
 
   #apply(): void {
+    if (this.#isClosed) return
     const rule = this.#rule
     const wanted = [
       [this.up, rule?.up],
@@ -380,6 +299,14 @@ export class Limits {
       if (limit.rate !== now) limit.rate = now
     }
     for (const parcel of this.#parcels.all) this.heed(parcel)
+    if (this.#timer === undefined) return
+    // What is relayed passes by all limits.
+    const { relays, isPaused } = this.#state
+    const isLimited = rule !== null || isPaused || this.#metered() !== null
+    const isRelaying = relays && !isLimited
+    if (isRelaying === this.#isRelaying) return
+    this.#isRelaying = isRelaying
+    this.onRelaying(isRelaying)
   }
 
   /** One change after the other, each in force once it will be so after a restart too. */
