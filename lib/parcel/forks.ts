@@ -1,5 +1,6 @@
 import type { Answerer } from '../answerer.js'
 import { ParcelError } from '../errors.js'
+import type { ControlBody } from '../format/control-record.js'
 import { MAX_ASKED } from '../format/recipe.js'
 import type { SignedState } from '../format/signed-state.js'
 import type { CoreHead } from '../format/version.js'
@@ -45,6 +46,9 @@ interface Parts {
   exclusive: <T>(work: () => Promise<T>) => Promise<T>
 }
 
+/** What is said of a log that was written twice, without where all that was said stands once more. */
+type Forked = Omit<Extract<ControlBody, { type: 'forked' }>, 'repeated'>
+
 /** A log of this host of which another one holds a past that is not the one here. */
 interface OtherPast {
   log: Log
@@ -73,6 +77,7 @@ export class Forks {
   /** Versions that could not be copied out of a log, by both in hex: not tried again before the next start. */
   readonly #stuck = new Set<string>()
   #asking: Promise<unknown> = Promise.resolve()
+  #beginning: Promise<void> = Promise.resolve()
   #heeding: Promise<unknown> | null = null
   #isStale = false
   #askedAgain = -Infinity
@@ -88,6 +93,7 @@ export class Forks {
   async close(): Promise<void> {
     this.#closed.abort()
     await this.#asking.catch(() => {})
+    await this.#beginning.catch(() => {})
     await this.#heeding?.catch(() => {})
   }
 
@@ -194,18 +200,38 @@ export class Forks {
     return start
   }
 
-  /** Goes on in new logs, in which all that this host has said stands once more, and says which past counts. */
+  /**
+   * Goes on in new logs, in which all that this host has said stands once more, with what only the past that
+   * is here has; then says which past counts. Who has heard that can tell what this host does not have.
+   */
   #begin(found: readonly OtherPast[]): Promise<void> {
+    const begun = this.#beginning.then(async () => {
+      const forks = await this.#startAnew(found)
+      for (const { core, start } of forks) {
+        const log = this.#parts.set.get(core)
+        if (log?.kind !== 'data' || this.#isClosed) continue
+        // What cannot be copied stays where it is: others may have it.
+        await this.#rescue(log, start, () => true).catch((error: unknown) => this.#failed(error))
+      }
+      await this.#sayForks(forks)
+    })
+    this.#beginning = begun.catch(() => {})
+    return begun.then(() => this.heed())
+  }
+
+  async #startAnew(found: readonly OtherPast[]): Promise<Forked[]> {
     const { set, own, author, context, note, exclusive } = this.#parts
     return exclusive(async () => {
-      if (this.#isClosed) return
+      if (this.#isClosed) return []
       const { publicKey } = context.identity
       for (const { log } of found) this.#suspected.add(log.key.toString('hex'))
       // While the old logs can still be signed.
-      const signed = await Promise.all(
+      const forks = await Promise.all(
         found.map(async ({ log, head, start }) => {
           const signature = start === 0 ? null : await log.signatureAt(start)
-          return { core: log.key, head, start: signature === null ? 0 : start, signature }
+          const from =
+            signature === null ? { start: 0, signature: Buffer.alloc(0) } : { start, signature }
+          return { type: 'forked' as const, core: log.key, head, ...from }
         })
       )
       note('this store was put back to an earlier state and written to')
@@ -221,15 +247,32 @@ export class Forks {
       )
       await own.start([...records.values()])
       await author.repeat()
+      return forks
+    })
+  }
+
+  #sayForks(forks: readonly Forked[]): Promise<void> {
+    const { set, own, exclusive } = this.#parts
+    return exclusive(async () => {
+      if (this.#isClosed || forks.length === 0) return
       const repeated = await own.require().meta.head()
-      const none = Buffer.alloc(0)
-      await own.say(
-        signed.map(({ signature, ...fork }) => {
-          return { type: 'forked', ...fork, signature: signature ?? none, repeated }
-        })
-      )
+      await own.say(forks.map((fork) => ({ ...fork, repeated })))
       await set.refresh()
-    }).then(() => this.heed())
+    })
+  }
+
+  /** Copies what some versions that are whole here need of a log from a block on into a new log of this host. */
+  async #rescue(log: Log, start: number, isOurs: (known: Known) => boolean): Promise<void> {
+    const role = this.#parts.set.control.members.roles.get(this.#self)
+    if (role === undefined || !mayWrite(role)) return
+    const core = log.key.toString('hex')
+    const nameOf = ({ id }: Known): string => `${id.toString('hex')} ${core}`
+    const wanted = (): Known[] =>
+      this.#touched(log, start).filter((known) => isOurs(known) && !this.#stuck.has(nameOf(known)))
+    const quiet: Work = { report() {}, note() {}, signal: this.#closed.signal }
+    if (wanted().length === 0) return
+    await this.#parts.space.rescue(wanted, new Map([[core, start]]), quiet)
+    for (const known of wanted()) this.#stuck.add(nameOf(known))
   }
 
   async #heedAll(): Promise<void> {
@@ -288,7 +331,7 @@ export class Forks {
   }
 
   async #settle(log: Log, fork: Fork): Promise<void> {
-    const { set, own, space, keyring, exclusive } = this.#parts
+    const { set, own, keyring, exclusive } = this.#parts
     const core = log.key.toString('hex')
     // The home was put back to before it had noticed this.
     if (own.current?.logs.includes(log) === true) {
@@ -305,22 +348,10 @@ export class Forks {
       // There may be a past that its writer has never seen.
       if (!(await set.isSaidElsewhere(log, fork.start))) return
     } else {
-      const nameOf = ({ id }: Known): string => `${id.toString('hex')} ${core}`
-      const touched = (): Known[] => this.#touched(log, fork)
-      const role = set.control.members.roles.get(this.#self)
-      if (role !== undefined && mayWrite(role)) {
-        const isRescued = ({ version }: Known): boolean =>
-          fork.author === this.#self || version.author.toString('hex') !== fork.author
-        const wanted = (): Known[] =>
-          touched().filter((known) => isRescued(known) && !this.#stuck.has(nameOf(known)))
-        const quiet: Work = { report() {}, note() {}, signal: this.#closed.signal }
-        if (wanted().length > 0) {
-          await space.rescue(wanted, new Map([[core, fork.start]]), quiet)
-          for (const known of wanted()) this.#stuck.add(nameOf(known))
-        }
-      }
-      // Others are about to say where those are now.
-      if (touched().length > 0) return
+      // What its author had of this past is elsewhere by now: the rest nobody else may have.
+      await this.#rescue(log, fork.start, ({ id }) => this.#isOnlyIn(id, log, fork.start))
+      // They are elsewhere, and are still to come.
+      if (this.#touched(log, fork.start).length > 0) return
     }
     await exclusive(async () => {
       if (this.#isClosed || this.#parts.isLent()) return
@@ -332,16 +363,19 @@ export class Forks {
   }
 
   /** Versions that are whole here, and would not be without what only this past of a log has. */
-  #touched(log: Log, { start }: Fork): Known[] {
+  #touched(log: Log, start: number): Known[] {
     const { history } = this.#parts.set
-    const isIn = ({ heads }: Placement): boolean =>
-      heads.some(({ key, length }) => key.equals(log.key) && length > start)
     return history.list().filter(({ id }) => {
       const whole = history
         .placements(id)
         .filter(({ heads }) => this.#parts.availability.hasCores(heads))
-      return whole.length > 0 && whole.every(isIn)
+      return whole.length > 0 && whole.every((placement) => isIn(placement, log, start))
     })
+  }
+
+  /** Whether a version is said to be nowhere but in this past of a log. */
+  #isOnlyIn(id: Buffer, log: Log, start: number): boolean {
+    return this.#parts.set.history.placements(id).every((placement) => isIn(placement, log, start))
   }
 
   /** Notes which states that versions name are not of the past that is here. */
@@ -361,4 +395,9 @@ export class Forks {
     }
     set.strays = strays
   }
+}
+
+/** Whether a version of which that is a place needs a log from a block on. */
+function isIn({ heads }: Placement, log: Log, start: number): boolean {
+  return heads.some(({ key, length }) => key.equals(log.key) && length > start)
 }

@@ -64,11 +64,14 @@ export class History {
   readonly #stands = new Map<string, Set<string>>()
   readonly #counts: Counts
   readonly #standing: Standing
+  readonly #isStray: (head: CoreHead) => boolean
   readonly #versions = new Map<string, Known>()
   /** By version and host that said so; only its author's word is asked for. */
   readonly #places = new Map<string, At<Places>[]>()
   /** By version and host, like the places. */
   readonly #moved = new Map<string, At<Moved>[]>()
+  /** By version, hosts that have moved it, in hex. */
+  readonly #movers = new Map<string, Set<string>>()
   /** By version and host, like the places. */
   readonly #traces = new Map<string, At<Trace>[]>()
   #heads: Known[] | null = null
@@ -82,11 +85,23 @@ export class History {
 
   constructor(
     parcel: Buffer,
-    counts: Counts = () => true,
-    standing: Standing = () => 0,
-    lease: () => Lease | null = () => null,
-    self = ''
+    {
+      counts = () => true,
+      standing = () => 0,
+      isStray = () => false,
+      lease = () => null,
+      self = ''
+    }: {
+      counts?: Counts
+      standing?: Standing
+      /** Whether a state is of a past of a log that does not count: what was in it is there no more. */
+      isStray?: (head: CoreHead) => boolean
+      lease?: () => Lease | null
+      /** In hex. */
+      self?: string
+    } = {}
   ) {
+    this.#isStray = isStray
     this.#lease = lease
     this.#self = self
     this.#parcel = parcel
@@ -155,7 +170,10 @@ export class History {
 
   /** What a host says of where a version is now, whoever made it. */
   addMoved(moved: Moved, host: Buffer, where: Where = NOWHERE): void {
-    put(this.#moved, placesKey(moved.places.version, host), { value: moved, ...where })
+    const { version } = moved.places
+    put(this.#moved, placesKey(version, host), { value: moved, ...where })
+    const movers = this.#movers.get(version.toString('hex')) ?? new Set()
+    this.#movers.set(version.toString('hex'), movers.add(host.toString('hex')))
   }
 
   /** What a host says that a resume of a version wants first. */
@@ -183,7 +201,8 @@ export class History {
 
   /**
    * Where a version is, in words that count: what this host has moved, what its author has, and where it
-   * was made. What others say of it leads nobody: they could say anything.
+   * was made. What others say of it leads nobody, who could say anything, but for a version that is in none
+   * of these places any more: there is nothing to be led away from.
    */
   placements(id: Buffer): Placement[] {
     const version = this.get(id)?.version
@@ -197,7 +216,12 @@ export class History {
     const isGood = places !== null && areOf(version, places)
     const original = isGood ? [{ places, heads: version.cores, host: author }] : []
     const own = this.#self === author || this.#self === '' ? [] : moved(this.#self)
-    return [...own, ...moved(author), ...original]
+    const found = [...own, ...moved(author), ...original]
+    if (found.length === 0 || !found.every(({ heads }) => heads.some(this.#isStray))) return found
+    const others = [...(this.#movers.get(id.toString('hex')) ?? [])].filter(
+      (host) => host !== author && host !== this.#self
+    )
+    return [...found, ...others.flatMap(moved)]
   }
 
   /** The best of them; null when nobody has said where a version is. */

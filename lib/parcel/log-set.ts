@@ -201,6 +201,11 @@ export class LogSet {
     return true
   }
 
+  /** Whether a state of a log is not of the past that counts. */
+  isStray(head: CoreHead): boolean {
+    return this.strays.size > 0 && this.strays.has(stateName(head))
+  }
+
   nameOf(host: string): string {
     return this.hostNames.get(host) ?? host.slice(0, 8)
   }

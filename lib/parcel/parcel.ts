@@ -96,15 +96,15 @@ export class Parcel {
     this.#context = context
     this.id = Buffer.from(state.parcel, 'hex')
     this.control = new Control(this.id, state.inviter)
-    this.history = new History(
-      this.id,
+    this.history = new History(this.id, {
       // Its own count for itself also while it does not know, again, that it is a member.
-      (author, ...where) =>
+      counts: (author, ...where) =>
         this.control.countsVersion(author, ...where) || (author === this.#self && this.#isUnknown),
-      (heads) => this.availability.standing(heads),
-      () => this.control.lease,
-      this.#self
-    )
+      standing: (heads) => this.availability.standing(heads),
+      isStray: (head) => this.#set.isStray(head),
+      lease: () => this.control.lease,
+      self: this.#self
+    })
     this.keyring = new Keyring(this.id, epochKeysOf(state))
     for (const record of announcementsOf(state)) this.control.add(record)
     const { id: parcel, control, history, keyring } = this

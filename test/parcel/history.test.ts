@@ -153,13 +153,12 @@ test('where a version is, its author says and this host; nobody else', () => {
   })
   const head = (fill: number) => ({ ...data, key: Buffer.alloc(32, fill) })
   const standing = { best: 4 }
-  const history = new History(
-    PARCEL,
-    () => true,
-    (heads) => (heads.every(({ key }) => key[0] === standing.best) ? 2 : 0),
-    () => null,
-    self.publicKey.toString('hex')
-  )
+  const strays = new Set<number | undefined>()
+  const history = new History(PARCEL, {
+    standing: (heads) => (heads.every(({ key }) => key[0] === standing.best) ? 2 : 0),
+    isStray: ({ key }) => strays.has(key[0]),
+    self: self.publicKey.toString('hex')
+  })
   add(history, signed)
   const named = (): number | undefined => history.coresOf(signed.id)[0]?.key[0]
   history.addMoved({ places: places(head(6).key), heads: [head(6)] }, other.publicKey)
@@ -178,4 +177,10 @@ test('where a version is, its author says and this host; nobody else', () => {
     standing.best = best
     assert.equal(named(), found)
   }
+  // It is nowhere any more where it was said to be by whoever has a say.
+  for (const fill of [4, 7, 8]) strays.add(fill)
+  standing.best = 6
+  assert.equal(named(), 6)
+  strays.delete(7)
+  assert.notEqual(named(), 6)
 })
