@@ -116,6 +116,12 @@ export class ParcelMachine {
     return { screen }
   }
 
+  /** Starts what `run` will need, so that it need not wait for that; `isServed`: its memory is. */
+  prepare({ isServed }: { isServed: boolean }): void {
+    const isMounted = isServed && driverNamed(this.#parcel.driver).needsServer
+    this.process.prepare({ by: isMounted ? namespaceOf() : [], hasImages: isMounted })
+  }
+
   /** Says in a folder that files of a version are not in it, because they are served. */
   static async mark(path: string, version: string, files: readonly string[]): Promise<void> {
     await writeMarker(overlaysIn(path), { version, files: [...files] })

@@ -62,12 +62,14 @@ export async function resume(
       work
     )
   }
+  const isRunning = driver.statePaths.length > 0 && start
   work.report({ step: 'asking', done: 0, total: 0, unit: 'blocks' })
   // From the first block on: what is wanted for the start goes before all that is not; unless
   // memory is, and most of what comes is wanted.
   const isLazy = !prefetch || roles.length === driver.imageRoles.length
   const stopHolding = policy === 'demand' && isLazy ? parcel.lending.hold() : () => {}
   let release = (): void => {}
+  if (isRunning) machine.prepare({ isServed: roles.includes('memory') })
   try {
     const heard = offline ? new Set<string>() : await hear(parcel, { swarm, timeout }, work)
     const force = options.force === true ? 'absent' : 'never'
@@ -104,7 +106,6 @@ export async function resume(
       await parcel.availability.fetch(wanted, { timeout }, work)
       await parcel.checkOut(wanted, path, how, work)
     }
-    const isRunning = driver.statePaths.length > 0 && start
     const screen = isRunning ? (await machine.run({ prefetch })).screen : null
     const others = [...parcel.trusted()]
     const names = (hosts: string[]): string[] => hosts.map((host) => parcel.hostName(host))
@@ -125,6 +126,7 @@ export async function resume(
       )
     }
   } finally {
+    machine.process.unprepare()
     release()
     stopHolding()
   }

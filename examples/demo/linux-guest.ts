@@ -39,6 +39,7 @@ const MODULES = [
  *   notes       → `notes <all lines of /disk/notes, on one line>`
  *   marker TEXT → keeps TEXT in RAM; with or without it: `marker <what is kept>`
  *   fill N      → N MiB of random bytes into RAM: `filled N`
+ *   spin N      → counts to N: `spun <hundredths of a second by its own clock>`
  *   off         → switches the machine off
  */
 const INIT = `#!/bin/sh
@@ -72,6 +73,11 @@ while read -r command rest; do
     notes) echo notes $(cat /disk/notes) ;;
     marker) [ -z "$rest" ] || echo "$rest" > /ram/marker; echo "marker $(cat /ram/marker)" ;;
     fill) dd if=/dev/urandom of=/ram/fill bs=1M count=$rest 2> /dev/null; echo "filled $rest" ;;
+    spin)
+      read -r from idle < /proc/uptime
+      i=0; while [ $i -lt $rest ]; do i=$((i + 1)); done
+      read -r up idle < /proc/uptime
+      echo "spun $(((\${up%.*} - \${from%.*}) * 100 + 1\${up#*.} - 1\${from#*.}))" ;;
     off) poweroff -f ;;
     *) echo "unknown $command" ;;
   esac

@@ -1,9 +1,9 @@
-import { spawn, type ChildProcess } from 'node:child_process'
+import type { ChildProcess } from 'node:child_process'
 import { mkdir } from 'node:fs/promises'
-import { fileURLToPath } from 'node:url'
 import { z } from 'zod'
 import { ParcelError } from '../errors.js'
 import { fusermounted } from './fusermount.js'
+import { launchImages } from './launch.js'
 
 export const itemsAddress = z.strictObject({
   socket: z.string(),
@@ -89,11 +89,6 @@ export const request = z.object({
 })
 type Verb = z.infer<typeof request>['verb']
 
-/** Requests that block, on the FUSE device and on disks, take threads; packs are opened on them too. */
-const THREADS = 16
-/** Images are in buffers outside of it; it holds maps and requests. */
-const HEAP_MIB = 256
-
 /** An image server as its parent sees it. It ends with its parent. */
 export class ImageProcess {
   /** Settles when it has ended; the text says why, null when it was asked to or unmounted. */
@@ -127,29 +122,21 @@ export class ImageProcess {
     child.on('message', (message) => this.#onMessage(message))
   }
 
-  /** Starts it and waits until it serves. Throws what it could not do. */
-  static async start(spec: ImageSpec): Promise<ImageProcess> {
-    const program = fileURLToPath(new URL('./image-server.js', import.meta.url))
-    const flags = [`--max-old-space-size=${HEAP_MIB}`, '--max-semi-space-size=8']
+  /** Starts it, or takes a `prepared` one, and waits until it serves. Throws what it could not do. */
+  static async start(spec: ImageSpec, prepared: ChildProcess | null = null): Promise<ImageProcess> {
     if (spec.mount !== null) {
       await mkdir(spec.mount, { recursive: true }).catch((error: unknown) => {
         throw new ParcelError('FAILED', `cannot mount at ${spec.mount}: it is no folder`, error)
       })
     }
     const isPlainUser = process.platform === 'linux' && process.getuid?.() !== 0
-    const node = [...flags, program, JSON.stringify(spec)]
-    const [command, ...args]: [string, ...string[]] =
-      isPlainUser && spec.mount !== null
-        ? [...fusermounted(spec.mount), process.execPath, ...node]
-        : [process.execPath, ...node]
-    const child = spawn(command, args, {
-      cwd: '/',
-      // In a session of its own: a Ctrl-C in our terminal is ours to deal with.
-      detached: true,
-      env: { ...process.env, UV_THREADPOOL_SIZE: String(THREADS) },
-      stdio: ['ignore', 'ignore', 'inherit', 'ipc']
-    })
+    const by = isPlainUser && spec.mount !== null ? fusermounted(spec.mount) : []
+    // What is mounted for it must be before it starts.
+    const isUsable = by.length === 0 && prepared?.connected === true
+    if (!isUsable && prepared?.connected === true) prepared.disconnect()
+    const child = isUsable ? prepared : launchImages(by, JSON.stringify(spec))
     const server = new ImageProcess(child)
+    if (isUsable) child.send(spec, () => {})
     const first = await new Promise<unknown>((resolve) => {
       child.once('message', resolve)
       void server.exited.then(resolve)

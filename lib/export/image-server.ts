@@ -7,6 +7,7 @@ import { mountFuse, unmountUnserved, type Mounted } from './fuse-mount.js'
 import { request, spec as specSchema, type Ready, type ServerStatus } from './image-process.js'
 import { ImageSet } from './image-set.js'
 import { ItemClient } from './item-client.js'
+import { LATER } from './launch.js'
 import { NbdServer } from './nbd.js'
 import { PatientVolume } from './patient-volume.js'
 import type { Volume } from '../image/volume.js'
@@ -148,7 +149,8 @@ class ImageServer {
 
 async function main(): Promise<void> {
   let server: ImageServer
-  const spec = specSchema.parse(JSON.parse(process.argv[2] ?? ''))
+  const [, , argument = ''] = process.argv
+  const spec = specSchema.parse(argument === LATER ? await whatToServe() : JSON.parse(argument))
   const { mount } = spec
   try {
     server = await ImageServer.start(spec)
@@ -174,6 +176,14 @@ async function main(): Promise<void> {
   await server.end()
   if (server.isHeld) process.kill(process.pid, 'SIGKILL')
   process.exit(0)
+}
+
+/** What the parent sends first; when it has gone before, there is nothing to do. */
+function whatToServe(): Promise<unknown> {
+  return new Promise((resolve) => {
+    process.once('message', resolve)
+    process.once('disconnect', () => process.exit(0))
+  })
 }
 
 async function answer(

@@ -1,10 +1,8 @@
+import type { ChildProcess } from 'node:child_process'
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { ImageProcess, itemsAddress, type ServerStatus } from '../export/image-process.js'
-import { ImageSet } from '../export/image-set.js'
-import { ItemClient } from '../export/item-client.js'
-import { WorkingSet } from '../export/working-set.js'
 import type { ServedImages } from './machine-folder.js'
 
 /** Which files of a machine are served, out of which version. */
@@ -37,19 +35,23 @@ export interface MachineImages {
 /** By a process of their own, as files and as block devices: for a monitor that is another program. */
 export async function serveImages(
   { isMounted, ...spec }: ImagesSpec,
-  runDir: string
+  runDir: string,
+  prepared: ChildProcess | null
 ): Promise<MachineImages> {
   const mount = isMounted ? join(runDir, MOUNT) : null
   if (mount !== null) await mkdir(mount, { recursive: true, mode: 0o700 })
-  const server = await ImageProcess.start({
-    ...spec,
-    mount,
-    nbd: { socket: join(runDir, NBD_SOCKET) },
-    // A guest wants its pages in no order.
-    readahead: 0,
-    isReadOnly: false,
-    isPatient: true
-  })
+  const server = await ImageProcess.start(
+    {
+      ...spec,
+      mount,
+      nbd: { socket: join(runDir, NBD_SOCKET) },
+      // A guest wants its pages in no order.
+      readahead: 0,
+      isReadOnly: false,
+      isPatient: true
+    },
+    prepared
+  )
   const files = new Set(spec.files)
   return {
     // The monitor runs in that folder: a long path would not fit into a socket's name.
@@ -65,53 +67,5 @@ export async function serveImages(
     flush: () => server.flush(),
     abandon: () => server.abandon(),
     end: () => server.end()
-  }
-}
-
-/** In this process: for a monitor that is in it, too. */
-export async function openImages(spec: ImagesSpec): Promise<MachineImages> {
-  const items = await ItemClient.connect(spec.items)
-  const files = new Set(spec.files)
-  const workingSet = new WorkingSet(items.known)
-  const set = await ImageSet.open(
-    { id: spec.items.version, version: items.version, places: items.places, source: items },
-    {
-      overlays: spec.overlays,
-      files: spec.files,
-      onTouch: (path, chunk, pages) => workingSet.touch(path, chunk, pages)
-    }
-  )
-  let settle: (reason: string | null) => void = () => {}
-  const exited = new Promise<string | null>((resolve) => (settle = resolve))
-  return {
-    served: {
-      files,
-      mount: null,
-      nbd: null,
-      look: async () => {
-        throw new Error('the images are in this process')
-      },
-      volume: (path) => set.volumes.get(path) ?? null
-    },
-    exited,
-    async status() {
-      const { asked, waiting } = items
-      const { used, covered, known } = workingSet
-      const { dirtyBytes, isDirty } = set
-      return { asked, waiting, dirtyBytes, isDirty, used, covered, known, clients: 0, troubles: [] }
-    },
-    async flush() {
-      await set.flush()
-      await workingSet.save(spec.overlays)
-    },
-    async abandon() {
-      items.close()
-    },
-    async end() {
-      await set.flush().catch(() => {})
-      items.close()
-      await set.close()
-      settle(null)
-    }
   }
 }

@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process'
+import { spawn, type ChildProcess } from 'node:child_process'
 import { mkdir, readFile, rm } from 'node:fs/promises'
 import type { Socket } from 'node:net'
 import { join } from 'node:path'
@@ -9,9 +9,10 @@ import { ParcelError } from '../errors.js'
 import { jsonLines } from '../lines.js'
 import { connectTo } from '../local-socket.js'
 import { serverStatus } from '../export/image-process.js'
+import { LATER } from '../export/launch.js'
 import type { Facts } from './driver.js'
 import type { ImagesSpec } from './machine-images.js'
-import { LAST_WORDS, SOCKET } from './run-dir.js'
+import { LAST_WORDS, SOCKET, WITH_IMAGES } from './run-dir.js'
 
 const failureSchema = z.object({ code: z.string(), message: z.string() })
 const startedSchema = z.object({ screen: z.string().nullable() })
@@ -30,9 +31,29 @@ export type MachineStatus = z.infer<typeof statusSchema>
 /** A running machine as seen from another process, by its folder for sockets. */
 export class MachineProcess {
   readonly #runDir: string
+  /** A supervisor that waits to be told what to run, and by what programs it was started. */
+  #prepared: { child: ChildProcess; by: readonly string[] } | null = null
 
   constructor(runDir: string) {
     this.#runDir = runDir
+  }
+
+  /**
+   * Starts a supervisor that `start` then need not wait for; `hasImages`: a process that serves images too. It
+   * ends with this process, or by `unprepare`, as long as it runs nothing.
+   */
+  prepare({ by, hasImages }: { by: readonly string[]; hasImages: boolean }): void {
+    if (this.#prepared !== null) return
+    const child = launch(by, [LATER, this.#runDir, ...(hasImages ? [WITH_IMAGES] : [])])
+    // That it could not be started, or has ended, is noticed when it is wanted.
+    child.on('error', () => {})
+    child.stdin?.on('error', () => {})
+    this.#prepared = { child, by }
+  }
+
+  unprepare(): void {
+    this.#prepared?.child.stdin?.end()
+    this.#prepared = null
   }
 
   /** Starts a supervisor, detached, and waits until the guest runs. Throws VMM_FAILED, BAD_MACHINE. */
@@ -48,13 +69,17 @@ export class MachineProcess {
     await mkdir(this.#runDir, { recursive: true, mode: 0o700 })
     await rm(join(this.#runDir, LAST_WORDS), { force: true })
     const argument = JSON.stringify({ ...rest, runDir: this.#runDir })
-    const program = fileURLToPath(new URL('./supervisor.js', import.meta.url))
-    const [command, ...args] = [...by, process.execPath, program, argument]
-    const child = spawn(command, args, {
-      detached: true,
-      cwd: '/',
-      stdio: ['ignore', 'ignore', 'ignore', 'pipe']
-    })
+    const prepared = this.#prepared
+    const isUsable =
+      prepared !== null &&
+      prepared.by.join(' ') === by.join(' ') &&
+      prepared.child.pid !== undefined &&
+      prepared.child.exitCode === null
+    const child = isUsable ? prepared.child : launch(by, [argument])
+    if (isUsable) {
+      this.#prepared = null
+      child.stdin?.end(`${argument}\n`)
+    } else this.unprepare()
     child.unref()
     const ready = child.stdio[3]
     if (!isReadable(ready)) throw new Error('asked for a pipe')
@@ -165,6 +190,17 @@ export class MachineProcess {
       throw ParcelError.from(error, 'cannot reach the machine')
     }
   }
+}
+
+/** Starts a supervisor, by programs that must come before it, such as one that makes a mount namespace. */
+function launch(by: readonly string[], args: readonly string[]): ChildProcess {
+  const program = fileURLToPath(new URL('./supervisor.js', import.meta.url))
+  const [command, ...rest] = [...by, process.execPath, program, ...args]
+  return spawn(command ?? process.execPath, rest, {
+    detached: true,
+    cwd: '/',
+    stdio: [args[0] === LATER ? 'pipe' : 'ignore', 'ignore', 'ignore', 'pipe']
+  })
 }
 
 class Session {

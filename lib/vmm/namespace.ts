@@ -24,11 +24,15 @@ export function noFuse(): string | null {
   return null
 }
 
-/** Why no namespace can be made here, in the system's words; null when it can. */
+let isMade = false
+
+/** Why no namespace can be made here, in the system's words; null when it can, or could since the start. */
 export async function noNamespace(): Promise<string | null> {
+  if (isMade) return null
   const [program, ...args] = [...namespaceOf(), 'true']
   try {
     await run(program, args, { timeout: 10_000 })
+    isMade = true
     return null
   } catch (error) {
     const text = error instanceof Error ? error.message : String(error)

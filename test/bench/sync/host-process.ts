@@ -1,4 +1,7 @@
 // A host of the sync bench, on its site: host-process.js HOME BOOTSTRAP
+import { once } from 'node:events'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import { buildGuest } from '../../../examples/demo/linux-guest.js'
@@ -8,6 +11,7 @@ import { Image } from '../../../lib/image/image.js'
 import { Overlay } from '../../../lib/image/overlay.js'
 import { TreeLookup } from '../../../lib/image/tree-lookup.js'
 import { Host } from '../../../lib/index.js'
+import { qemu } from '../../../lib/vmm/qemu.js'
 import { serve } from '../across/end.js'
 
 const NAME = 'work'
@@ -31,6 +35,16 @@ async function wait(
     if (version !== undefined && isEnough(version)) return (performance.now() - began) / 1_000
     await setTimeout(20)
   }
+}
+
+/** Types something on the guest's console, until it has answered. */
+async function ask(command: string, answer: RegExp): Promise<void> {
+  const console = await host().attach(NAME)
+  let text = ''
+  console.on('data', (part: Buffer) => (text += part.toString('latin1')))
+  console.write(`${command}\n`)
+  while (!answer.test(text)) await once(console, 'data')
+  console.destroy()
 }
 
 async function memoryOf(client: ItemClient): Promise<Image> {
@@ -81,18 +95,39 @@ serve(
       return peers.map(({ name, received, sent }) => ({ name, received, sent }))
     },
     /** A Linux guest that has filled some of its memory; returns its version. */
-    async machine(path = '', mib = '') {
-      await buildGuest(path, { memory: '128M', diskMiB: 32, marker: 'bench' })
+    async machine(path = '', mib = '', memory = '128M') {
+      await buildGuest(path, { memory, diskMiB: 32, marker: 'bench' })
       await host().add(path, { name: NAME, vm: 'qemu' })
       await host().run(NAME)
-      const console = await host().attach(NAME)
-      let text = ''
-      console.on('data', (part: Buffer) => (text += part.toString('latin1')))
-      while (!text.includes('tick')) await setTimeout(100)
-      console.write(`fill ${mib}\n`)
-      while (!text.includes(`filled ${mib}`)) await setTimeout(100)
-      console.destroy()
+      await ask('uptime', /^tick/m)
+      await ask(`fill ${mib}`, new RegExp(`^filled ${mib}`, 'm'))
       return (await host().suspend(NAME)).version.id
+    },
+    /** Has the guest that runs here fill some of its memory anew. */
+    async fill(mib = '') {
+      const token = `now${Math.random().toString(36).slice(2)}`
+      await ask(
+        `marker ${token}\nfill ${mib}`,
+        new RegExp(`^marker ${token}[^]*^filled ${mib}`, 'm')
+      )
+    },
+    /**
+     * Seconds that QEMU alone takes to start a version's machine, without a supervisor, from plain files that
+     * were just written.
+     */
+    async vmm(to = '', version = '') {
+      await host().versions.restore(NAME, { to, version })
+      const runDir = await mkdtemp(join(tmpdir(), 'hp-'))
+      try {
+        const began = performance.now()
+        const machine = await qemu.start(await qemu.describe(to), { resume: true, runDir })
+        const seconds = (performance.now() - began) / 1_000
+        await machine.end()
+        return seconds
+      } finally {
+        await rm(runDir, { recursive: true })
+        await rm(to, { recursive: true })
+      }
     },
     /** Lets nothing come that is not asked for. */
     unhoard: async () => host().retention.setHoard(NAME, { versions: 'none', files: [] }),

@@ -141,6 +141,44 @@ async function day(setting: Setting): Promise<Figure[]> {
   ]
 }
 
+/** The same day with a machine. */
+async function machine(setting: Setting): Promise<Figure[]> {
+  const [home, office] = [await setting.host(0, 0, 'home'), await setting.host(1, 0, 'office')]
+  let id = String(await home.call('machine', setting.path('machine'), '50', '256M'))
+  await office.call('join', String(await home.call('invite')))
+  await office.call('has', id)
+  const before = setting.sites.crossed(1)
+  const beyond: number[] = []
+  let [found, stored, here, there] = [0, 0, home, office]
+  for (let n = 0; n < 8; n++) {
+    const came = await Promise.race([
+      there.call('has', id).then(() => true),
+      setTimeout(600_000, false, { ref: false })
+    ])
+    if (came) found++
+    const alone = Number(await there.call('vmm', setting.path('plain'), id))
+    const resumed = await there.call('resume', setting.path(`at-${n}`), id)
+    const { seconds } = z.object({ seconds: z.number() }).parse(resumed)
+    beyond.push(seconds - alone)
+    say(`hand-off ${n + 1}: resumed in ${seconds.toFixed(2)} s, QEMU alone ${alone.toFixed(2)} s`)
+    await there.call('fill', '50')
+    const version = await suspend(there)
+    stored += version.stored
+    id = version.id
+    ;[here, there] = [there, here]
+  }
+  await there.call('has', id)
+  const wire = (setting.sites.crossed(1) - before) / stored
+  const soon = beyond.filter((seconds) => seconds < 0.5).length
+  const median = beyond.toSorted((a, b) => a - b)[4] ?? NaN
+  return [
+    figure('resumes that found everything there, of 8', found, '', found >= 7, '≥ 7'),
+    figure('resumes under 0.5 s beyond QEMU alone, of 8', soon, '', soon >= 7, '≥ 7'),
+    figure('median of what a resume takes beyond it', median, 's', median < 0.5, '< 0.5'),
+    figure('bytes on the wire ÷ new bytes', wire, '', wire <= 1.15, '≤ 1.15')
+  ]
+}
+
 /** Away for 200 versions, then back on a line of 10 Mb/s. */
 async function away(setting: Setting): Promise<Figure[]> {
   const [desk, laptop] = [await setting.host(0, 0, 'desk'), await setting.host(1, 0, 'laptop')]
@@ -320,6 +358,7 @@ async function idle(setting: Setting): Promise<Figure[]> {
 
 const PARTS: Record<string, { sites: Site[]; run: (setting: Setting) => Promise<Figure[]> }> = {
   day: { sites: [site(1, LAN), site(1, LINE)], run: day },
+  machine: { sites: [site(1, LAN), site(1, LINE)], run: machine },
   away: { sites: [site(1, LAN), site(1, LINE)], run: away },
   together: { sites: [site(1, LAN), site(3, LINE)], run: together },
   lossy: { sites: [site(1, LAN), site(1, { ...LINE, loss: 0.2 })], run: lossy },
