@@ -160,7 +160,7 @@ export class Host {
     this.#swarm = new Swarm(home.identity.keyPair, bootstrap, addresses)
     limits.isHere = (host) => this.#swarm.isHere(host)
     limits.isNear = (host) => this.#swarm.isNear(host)
-    limits.onRelaying = (isOn) => void this.#swarm.relay(isOn)
+    limits.onRelaying = (isOn) => this.#swarm.relay(isOn)
     this.nextSite = new NextSite({
       self: home.identity.publicKey.toString('hex'),
       parcels,
@@ -792,7 +792,7 @@ export class Host {
       ...peer,
       name: parcel.hostName(peer.host),
       path: pathTo(peer),
-      relayName: peer.relay === null || peer.relay === '' ? null : parcel.hostName(peer.relay),
+      relayName: peer.relay === null ? null : parcel.hostName(peer.relay),
       ...traffic.rates(id, peer.host),
       ...traffic.total(id, peer.host)
     }))

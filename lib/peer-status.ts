@@ -6,7 +6,7 @@ export interface PeerStatus {
   address: string
   /** What the logs go over; `local`: it is a folder that this host serves itself. */
   carrier: 'tcp' | 'udx' | 'local'
-  /** The host that carries what goes between, in hex; '' when it is not known which; null: none does. */
+  /** The host that carries what goes between, in hex; null: none does. */
   relay: string | null
   software: string | null
   refusal: string | null
@@ -18,7 +18,7 @@ export interface PeerInfo extends PeerStatus {
   /** What it calls itself. */
   name: string
   path: PeerPath
-  /** What the host that relays calls itself, when that is known. */
+  /** What the host that relays calls itself; null: none does. */
   relayName: string | null
   /** Bytes a second, now. */
   down: number

@@ -67,10 +67,9 @@ export function missingText(parcel: ParcelInfo): string {
   return `${blocks} blocks (${bytes(size)}) still to come, ${left}`
 }
 
-function wayTo({ path, carrier, relay, relayName }: ParcelInfo['peers'][number]): string {
+function wayTo({ path, carrier, relayName }: ParcelInfo['peers'][number]): string {
   if (path === 'here') return 'a folder here'
-  if (relay === null) return `${path}, ${carrier}`
-  return relayName === null ? path : `${path} by ${relayName}`
+  return relayName === null ? `${path}, ${carrier}` : `${path} by ${relayName}`
 }
 
 /** A line for each other member: by what way it is connected, and what goes over that. */

@@ -72,8 +72,8 @@ export class Limits {
   readonly #now: () => Date
   readonly #state: State
   #timer: NodeJS.Timeout | undefined
-  /** Whether the network that this host is in now costs by its name. */
-  #isNamed = false
+  /** Whether the network that this host is in now costs by its name; null: that is not known yet. */
+  #isNamed: boolean | null = null
   readonly #link = new WeakLink()
   readonly #favour = new Favour((host) => this.isNear(host))
   #isRelaying = false
@@ -84,7 +84,7 @@ export class Limits {
   /** Hosts that are on a network that this one is in, in hex. */
   isNear: (host: string) => boolean = () => false
   /** Called when this host is to relay from now on, or no more. */
-  onRelaying: (isOn: boolean) => void = () => {}
+  onRelaying: (isOn: boolean) => Promise<void> = async () => {}
 
   private constructor(path: string, parcels: ParcelList, now: () => Date, state: State) {
     this.#path = path
@@ -262,7 +262,7 @@ export class Limits {
 
   #metered(): Metered | null {
     if (this.#state.isMetered) return 'by hand'
-    if (this.#isNamed) return 'by its name'
+    if (this.#isNamed === true) return 'by its name'
     return this.#link.isWeak ? 'by measure' : null
   }
 
@@ -301,12 +301,16 @@ export class Limits {
     for (const parcel of this.#parcels.all) this.heed(parcel)
     if (this.#timer === undefined) return
     // What is relayed passes by all limits.
-    const { relays, isPaused } = this.#state
-    const isLimited = rule !== null || isPaused || this.#metered() !== null
+    const { relays, isPaused, meteredOn } = this.#state
+    const isUnknown = meteredOn.length > 0 && this.#isNamed === null
+    const isLimited = rule !== null || isPaused || isUnknown || this.#metered() !== null
     const isRelaying = relays && !isLimited
     if (isRelaying === this.#isRelaying) return
     this.#isRelaying = isRelaying
-    this.onRelaying(isRelaying)
+    this.onRelaying(isRelaying).catch(() => {
+      // At the next look it is tried again.
+      this.#isRelaying = !isRelaying
+    })
   }
 
   /** One change after the other, each in force once it will be so after a restart too. */

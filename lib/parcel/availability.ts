@@ -42,6 +42,11 @@ export class Availability {
     return placement !== null && (this.hasCores(placement.heads) || this.#hoard.isWhole(known))
   }
 
+  /** Whether all blocks that a version needs of logs in these states are here. */
+  hasBlocksIn(known: Known, heads: readonly CoreHead[]): boolean {
+    return this.hasCores(heads) || this.#hoard.isWholeIn(known, heads)
+  }
+
   /** Whether logs that are here have these states, as far as that can be told. */
   async areFitting(heads: readonly CoreHead[]): Promise<boolean> {
     const fits = await Promise.all(heads.map((head) => this.#fits(head)))

@@ -206,20 +206,21 @@ export class Forks {
    */
   #begin(found: readonly OtherPast[]): Promise<void> {
     const begun = this.#beginning.then(async () => {
-      const forks = await this.#startAnew(found)
+      const forks = await this.#repeat(found)
       for (const { core, start } of forks) {
         const log = this.#parts.set.get(core)
         if (log?.kind !== 'data' || this.#isClosed) continue
         // What cannot be copied stays where it is: others may have it.
         await this.#rescue(log, start, () => true).catch((error: unknown) => this.#failed(error))
       }
+      // Also when this host is about to end: the rest is saved at the next start.
       await this.#sayForks(forks)
     })
     this.#beginning = begun.catch(() => {})
     return begun.then(() => this.heed())
   }
 
-  async #startAnew(found: readonly OtherPast[]): Promise<Forked[]> {
+  async #repeat(found: readonly OtherPast[]): Promise<Forked[]> {
     const { set, own, author, context, note, exclusive } = this.#parts
     return exclusive(async () => {
       if (this.#isClosed) return []
@@ -234,6 +235,12 @@ export class Forks {
           return { type: 'forked' as const, core: log.key, head, ...from }
         })
       )
+      const isCurrent = found.some(({ log }) => own.current?.logs.includes(log) === true)
+      // It was begun before, and this host ended in the middle.
+      if (!isCurrent && own.current !== null) {
+        await author.repeat()
+        return forks
+      }
       note('this store was put back to an earlier state and written to')
       const kept = set
         .logs()
@@ -254,7 +261,7 @@ export class Forks {
   #sayForks(forks: readonly Forked[]): Promise<void> {
     const { set, own, exclusive } = this.#parts
     return exclusive(async () => {
-      if (this.#isClosed || forks.length === 0) return
+      if (forks.length === 0) return
       const repeated = await own.require().meta.head()
       await own.say(forks.map((fork) => ({ ...fork, repeated })))
       await set.refresh()
@@ -365,10 +372,10 @@ export class Forks {
   /** Versions that are whole here, and would not be without what only this past of a log has. */
   #touched(log: Log, start: number): Known[] {
     const { history } = this.#parts.set
-    return history.list().filter(({ id }) => {
+    return history.list().filter((known) => {
       const whole = history
-        .placements(id)
-        .filter(({ heads }) => this.#parts.availability.hasCores(heads))
+        .placements(known.id)
+        .filter(({ heads }) => this.#parts.availability.hasBlocksIn(known, heads))
       return whole.length > 0 && whole.every((placement) => isIn(placement, log, start))
     })
   }
@@ -379,14 +386,18 @@ export class Forks {
   }
 
   /** Notes which states that versions name are not of the past that is here. */
-  async #findStrays(log: Log, { start }: Fork): Promise<void> {
+  async #findStrays(log: Log, { start, head: end }: Fork): Promise<void> {
     const { set } = this.#parts
     const strays = new Set(set.strays)
     for (const { id } of set.history.all()) {
       for (const { heads } of set.history.placements(id)) {
         for (const head of heads) {
-          if (!head.key.equals(log.key) || head.length <= start || head.length > log.length)
+          if (!head.key.equals(log.key) || head.length <= start) continue
+          if (head.length > log.length) {
+            // The past that counts is here and is not that long, or not yet: then it is looked at again.
+            if (log.length >= end.length) strays.add(stateName(head))
             continue
+          }
           const here = await log.head(head.length).catch(() => null)
           if (here?.treeHash.equals(head.treeHash) === true) strays.delete(stateName(head))
           else if (here !== null) strays.add(stateName(head))

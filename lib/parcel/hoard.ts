@@ -117,6 +117,16 @@ export class Hoard {
     return this.#keptOf(id) !== null
   }
 
+  /** Whether it is so by these states of logs. */
+  isWholeIn({ id }: Known, heads: readonly CoreHead[]): boolean {
+    const kept = this.#keptOf(id)
+    return (
+      kept !== null &&
+      kept.heads.length === heads.length &&
+      kept.heads.every((head) => heads.some((each) => stateName(each) === stateName(head)))
+    )
+  }
+
   /** What a receipt of such a version says; null: it is not known to be here. */
   heldOf({ id }: Known): HeldCore[] | null {
     const kept = this.#keptOf(id)

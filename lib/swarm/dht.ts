@@ -1,5 +1,5 @@
 import { setTimeout } from 'node:timers/promises'
-import DHT, { type DhtOptions } from 'hyperdht'
+import DHT from 'hyperdht'
 import type NoiseSecretStream from '@hyperswarm/secret-stream'
 import type Hyperswarm from 'hyperswarm'
 import type { KeyPair } from '../keys/identity.js'
@@ -28,13 +28,18 @@ export function parseBootstrap(text: string): Node[] {
 /** A node of the DHT that knows which of its connections go through a relay. */
 export class DhtNode extends DHT {
   readonly #toRelays = new Set<NoiseSecretStream>()
+  /**
+   * As whom a relay is dialled, by its key. Who connects names the relay, and could name anybody: to whom it
+   * does not know a host is nobody.
+   */
+  asWhom: (relay: Buffer) => KeyPair = () => DHT.keyPair()
 
   override connect(
     publicKey: Buffer,
     options?: Parameters<DHT['connect']>[1]
   ): ReturnType<DHT['connect']> {
-    const stream = super.connect(publicKey, options)
-    // All that hyperdht dials by itself are relays: hosts are dialled with their key pair.
+    // All that hyperdht dials by itself are relays: hosts are dialled with a key pair.
+    const stream = super.connect(publicKey, options ?? { keyPair: this.asWhom(publicKey) })
     if (options === undefined) {
       this.#toRelays.add(stream)
       stream.once('close', () => this.#toRelays.delete(stream))
@@ -57,18 +62,10 @@ export class DhtNode extends DHT {
   }
 }
 
-/**
- * A DHT node for a host. With a bootstrap on loopback it stays on loopback; null is the public DHT.
- * `keyPair`: by what relays know it.
- */
-export function createNode(bootstrap: Node[] | null, keyPair?: KeyPair): DhtNode {
-  const options: DhtOptions = keyPair === undefined ? {} : { keyPair }
-  if (bootstrap === null) return new DhtNode(options)
-  return new DhtNode({
-    ...options,
-    bootstrap,
-    ...(isLocal(bootstrap) && { host: '127.0.0.1' })
-  })
+/** A DHT node for a host. With a bootstrap on loopback it stays on loopback; null is the public DHT. */
+export function createNode(bootstrap: Node[] | null): DhtNode {
+  if (bootstrap === null) return new DhtNode({})
+  return new DhtNode({ bootstrap, ...(isLocal(bootstrap) && { host: '127.0.0.1' }) })
 }
 
 /**

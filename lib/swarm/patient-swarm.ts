@@ -7,9 +7,9 @@ const GRACE = 2_000
 const ATTEMPTS = 2
 
 /**
- * Hyperswarm, but for two cases. Hyperswarm takes to a relay after errors that say that no NAT was passed;
- * a firewall that lets nothing pass says nothing, so here it is also after some dials in vain, and only
- * through a relay that may serve both. And when two hosts dial each other at the same time both keep the
+ * Hyperswarm, but for two cases. A host that some dials in vain did not reach is dialled through a relay
+ * too, one that may serve both; hyperswarm's own relaying begins after errors that say that no NAT was
+ * passed, which a firewall does not, and from then on it tries every second. And when two hosts dial each other at the same time both keep the
  * connection that the one with the greater key dialled. Hyperswarm refuses the other one at once,
  * also when our own dial goes to where that host was before it moved or crashed, or to where nothing
  * passes, and takes many seconds to fail. Here the other one waits beside it until it is known what
@@ -25,7 +25,7 @@ export class PatientSwarm extends Hyperswarm {
     relayTo = () => null,
     ...options
   }: SwarmOptions & { relayTo?: (host: Buffer) => Buffer | null }) {
-    super({ ...options, relayThrough: () => null })
+    super(options)
     this.#relayTo = relayTo
   }
 
@@ -36,11 +36,11 @@ export class PatientSwarm extends Hyperswarm {
     this.#dialled = null
   }
 
-  override _maybeRelayConnection(isForced?: boolean): Buffer | null {
+  override _maybeRelayConnection(): Buffer | null {
     const peer = this.#dialled
     // Who dials us says through whom.
     if (peer === null) return null
-    return isForced === true || peer.attempts >= ATTEMPTS ? this.#relayTo(peer.publicKey) : null
+    return peer.attempts >= ATTEMPTS ? this.#relayTo(peer.publicKey) : null
   }
 
   override _handleServerConnection(connection: Connection): void {

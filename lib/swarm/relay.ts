@@ -49,20 +49,18 @@ class Relay {
 
   /** Ends what is carried for hosts that are trusted no more. */
   review(): void {
-    for (const [session, host] of this.#sessions) {
-      if (this.#isTrusted(host)) continue
-      session.stream.destroy()
-      session.destroy()
-    }
+    for (const [session, host] of this.#sessions) if (!this.#isTrusted(host)) end(session)
   }
 
   async stop(): Promise<void> {
-    for (const session of this.#sessions.keys()) {
-      session.stream.destroy()
-      session.destroy()
-    }
+    for (const session of this.#sessions.keys()) end(session)
     await this.#server.close()
   }
+}
+
+function end(session: Session): void {
+  session.stream.destroy()
+  session.destroy()
 }
 
 /** Whether this host relays for others, and through whom it reaches those that it does not reach. */
@@ -70,6 +68,8 @@ export class Relays {
   readonly #dht: DhtNode
   readonly #isTrusted: (host: string) => boolean
   #own: Relay | null = null
+  #starting: Relay | null = null
+  #isWanted = false
   #changing: Promise<void> = Promise.resolve()
   /** By host, in hex. */
   readonly #others = new Map<string, Buffer>()
@@ -86,17 +86,38 @@ export class Relays {
     return this.#own?.key ?? Buffer.alloc(0)
   }
 
-  /** Relays for others, or no more. */
-  async set(isOn: boolean): Promise<void> {
-    this.#changing = this.#changing.then(async () => {
-      if (isOn === (this.#own !== null)) return
-      const before = this.#own
-      this.#own = isOn ? new Relay(this.#dht, this.#isTrusted) : null
-      await before?.stop()
-      await this.#own?.start()
-      for (const message of this.#told.values()) message.send(this.key)
-    })
-    await this.#changing
+  /** Relays for others, or no more. Throws when it cannot be announced. */
+  set(isOn: boolean): Promise<void> {
+    this.#isWanted = isOn
+    // Where nobody answers announcing takes seconds, and what was wanted then may not be any more.
+    if (!isOn) this.#starting?.stop().catch(() => {})
+    const run = this.#changing.then(() => this.#change())
+    this.#changing = run.catch(() => {})
+    return run
+  }
+
+  async #change(): Promise<void> {
+    if (this.#isWanted === (this.#own !== null)) return
+    const before = this.#own
+    this.#own = null
+    if (this.#isWanted) await this.#start()
+    for (const message of this.#told.values()) message.send(this.key)
+    await before?.stop()
+  }
+
+  async #start(): Promise<void> {
+    const relay = new Relay(this.#dht, this.#isTrusted)
+    this.#starting = relay
+    try {
+      await relay.start()
+      if (this.#isWanted) this.#own = relay
+      else await relay.stop()
+    } catch (error) {
+      await relay.stop().catch(() => {})
+      if (this.#isWanted) throw error
+    } finally {
+      this.#starting = null
+    }
   }
 
   review(): void {
@@ -110,7 +131,13 @@ export class Relays {
       handshake: raw,
       messages: [{ encoding: raw, onmessage: (key) => this.#learn(link.host, key) }],
       onopen: (key) => this.#learn(link.host, key),
-      onclose: () => this.#told.delete(link)
+      onclose: () => {
+        this.#told.delete(link)
+        // At its next start it has another one.
+        if (![...this.#told.keys()].some(({ host }) => host === link.host)) {
+          this.#others.delete(link.host)
+        }
+      }
     })
     const [message] = channel?.messages ?? []
     if (channel === null || message === undefined) return
@@ -124,16 +151,28 @@ export class Relays {
     return keys[Math.floor(Math.random() * keys.length)] ?? null
   }
 
-  /** The host, in hex, through which a connection goes; '' when it is not known which; null: through none. */
-  of({ connection: { rawStream } }: Link): string | null {
+  /** The host, in hex, through which a connection goes; null: through none. */
+  of({ host, connection: { rawStream } }: Link): string | null {
     const key = this.#dht.relayOf(rawStream)
-    if (key === null) return null
+    const relay = key === null ? null : this.#hostOf(key)
+    // Its own connections come from the same place as what it relays.
+    return relay === host ? null : relay
+  }
+
+  /** Whether a key is that of a relay which a connected host has said to be its. */
+  knows(key: Buffer): boolean {
+    return this.#hostOf(key) !== null
+  }
+
+  #hostOf(key: Buffer): string | null {
     for (const [host, each] of this.#others) if (each.equals(key)) return host
-    return ''
+    return null
   }
 
   #learn(host: string, key: Buffer): void {
-    if (key.length === KEY_BYTES) this.#others.set(host, key)
+    // A host itself is no relay: to be dialled as one would end the connection that there is with it.
+    const isRelay = key.length === KEY_BYTES && !this.#isTrusted(key.toString('hex'))
+    if (isRelay) this.#others.set(host, key)
     else this.#others.delete(host)
   }
 }

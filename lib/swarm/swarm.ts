@@ -1,5 +1,6 @@
 import { setTimeout } from 'node:timers/promises'
 import type NoiseSecretStream from '@hyperswarm/secret-stream'
+import DHT from 'hyperdht'
 import type { Connection, Discovery } from 'hyperswarm'
 import Protomux from 'protomux'
 import { pathTo, type PeerStatus } from '../peer-status.js'
@@ -68,8 +69,9 @@ export class Swarm {
   constructor(keyPair: KeyPair, bootstrap: Node[] | null, addresses: Addresses) {
     this.#keyPair = keyPair
     this.#addresses = addresses
-    const dht = createNode(bootstrap, keyPair)
+    const dht = createNode(bootstrap)
     this.#relays = new Relays(dht, (host) => this.#isTrusted(host))
+    dht.asWhom = (relay) => (this.#relays.knows(relay) ? keyPair : DHT.keyPair())
     this.#swarm = new PatientSwarm({
       keyPair,
       dht,
@@ -161,6 +163,7 @@ export class Swarm {
     this.#shared.delete(parcel.id.toString('hex'))
     shared.stopListening()
     for (const channel of shared.channels.values()) channel.close()
+    this.#relays.review()
     await Promise.all([...shared.discoveries.values()].map((discovery) => discovery.destroy()))
   }
 
@@ -220,7 +223,7 @@ export class Swarm {
     for (const { connection, isLocal } of this.#links.values()) if (isLocal) connection.destroy()
     if (this.#tcp.port > 0) this.#addresses.port = this.#tcp.port
     await this.#tcp.close()
-    await this.#relays.set(false)
+    await this.#relays.set(false).catch(() => {})
     await this.#swarm.destroy()
     await this.#addresses.close()
   }
@@ -265,6 +268,7 @@ export class Swarm {
       if (parcel.trusted().has(host)) parcel.problem(host, `${what}: its connection was ended`)
     }
     this.#links.get(host)?.connection.destroy()
+    this.#relays.review()
   }
 
   #isTrusted(host: string): boolean {

@@ -8,8 +8,6 @@ declare module 'hyperdht' {
     port?: number
     ephemeral?: boolean
     firewalled?: boolean
-    /** Of connections that are dialled without one. */
-    keyPair?: { publicKey: Buffer; secretKey: Buffer }
   }
 
   export interface Server {

@@ -34,8 +34,6 @@ declare module 'hyperswarm' {
     dht: DHT
     firewall?: (remotePublicKey: Buffer) => boolean
     backoffs?: number[]
-    /** The key of a relay; null: none. */
-    relayThrough?: (isForced?: boolean) => Buffer | null
   }
 
   export default class Hyperswarm extends EventEmitter {
@@ -58,7 +56,7 @@ declare module 'hyperswarm' {
     /** Somebody has dialled us. */
     protected _handleServerConnection(connection: Connection): void
     protected _connect(peer: PeerInfo, isQueued: boolean): void
-    /** Called while a host is dialled, and without an argument when a host has dialled. */
-    protected _maybeRelayConnection(isForced?: boolean): Buffer | null
+    /** Called while a host is dialled, and when one has dialled. */
+    protected _maybeRelayConnection(): Buffer | null
   }
 }

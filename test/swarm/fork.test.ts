@@ -180,40 +180,53 @@ test('a third host that took the wrong past for the log comes round, with what i
   for (const name of ['laptop', 'desk', 'office']) await hosts.areTrue(name)
 })
 
-test('what its own writer has no more of the wrong past is saved by who has it', async (t) => {
-  const hosts = await Hosts.start(t, ['desk', 'office'])
-  await hosts.areWhole(['desk', 'office'])
-  for (const name of ['office', 'laptop']) await hosts.net.stop(name)
-  const putBack = await hosts.copy('laptop')
-  await hosts.net.open('laptop')
-  await hosts.suspend('laptop', 'kept')
-  await hosts.areWhole(['desk'])
-  for (const name of ['desk', 'laptop']) await hosts.net.stop(name)
-  await putBack()
-  await hosts.net.open('laptop')
-  await hosts.suspend('laptop', 'lost', { offline: true })
-  const other = [...hosts.made.keys()].at(-1) ?? ''
-  await hosts.net.open('office')
-  const isThere = async (): Promise<true | null> =>
-    (await hosts.host('office').log('p')).some(({ id, isHere }) => id === other && isHere) || null
-  await eventually(isThere, 'the other past in the office')
-  for (const name of ['office', 'laptop']) await hosts.net.stop(name)
-  await inParcel(hosts.net.home('laptop'), 'p', async (parcel) => {
-    const data = parcel.logs().find((log) => log.isOwn && log.kind === 'data')
-    assert.ok(data)
-    await data.forget(data.length - 2)
+for (const [lost, what] of [
+  [1, 'all of its log'],
+  [3, 'all of its log'],
+  [3, 'nothing older']
+] as const) {
+  test(`what its own writer has no more of the wrong past, ${lost} long, is saved by who has it and ${what}`, async (t) => {
+    const hosts = await Hosts.start(t, ['desk', 'office'])
+    await hosts.areWhole(['desk', 'office'])
+    for (const name of ['office', 'laptop']) await hosts.net.stop(name)
+    const putBack = await hosts.copy('laptop')
+    await hosts.net.open('laptop')
+    await hosts.suspend('laptop', 'kept')
+    await hosts.areWhole(['desk'])
+    for (const name of ['desk', 'laptop']) await hosts.net.stop(name)
+    await putBack()
+    await hosts.net.open('laptop')
+    for (let n = 0; n < lost; n++) await hosts.suspend('laptop', `lost-${n}`, { offline: true })
+    const other = [...hosts.made.keys()].at(-1) ?? ''
+    await hosts.net.open('office')
+    const isThere = async (): Promise<true | null> =>
+      (await hosts.host('office').log('p')).some(({ id, isHere }) => id === other && isHere) || null
+    await eventually(isThere, 'the other past in the office')
+    const all = (await hosts.host('laptop').log('p')).map(({ id }) => id)
+    if (what === 'all of its log') {
+      await eventually(async () => {
+        const here = (await hosts.host('office').log('p')).filter(({ isHere }) => isHere)
+        return all.every((id) => here.some((each) => each.id === id)) || null
+      }, 'all of the other past')
+    }
+    for (const name of ['office', 'laptop']) await hosts.net.stop(name)
+    await inParcel(hosts.net.home('laptop'), 'p', async (parcel) => {
+      const data = parcel.logs().find((log) => log.isOwn && log.kind === 'data')
+      assert.ok(data)
+      await data.forget(data.length - 2)
+    })
+    await hosts.net.open('laptop')
+    assert.equal((await hosts.host('laptop').log('p'))[0]?.isHere, false)
+    await hosts.net.open('desk')
+    await eventually(async () => {
+      const all = await hosts.host('laptop').log('p')
+      return all.filter(({ isHere }) => isHere).length === lost + 1 || null
+    }, 'what the desk has')
+    await hosts.net.open('office')
+    await hosts.areWhole(['laptop', 'desk', 'office'])
+    for (const name of ['laptop', 'desk', 'office']) await hosts.areTrue(name)
   })
-  await hosts.net.open('laptop')
-  assert.equal((await hosts.host('laptop').log('p'))[0]?.isHere, false)
-  await hosts.net.open('desk')
-  await eventually(async () => {
-    const all = await hosts.host('laptop').log('p')
-    return all.filter(({ isHere }) => isHere).length === 2 || null
-  }, 'what the desk has')
-  await hosts.net.open('office')
-  await hosts.areWhole(['laptop', 'desk', 'office'])
-  for (const name of ['laptop', 'desk', 'office']) await hosts.areTrue(name)
-})
+}
 
 test('three pasts of one home: what only a third host has stays there, whoever else agrees on what', async (t) => {
   const hosts = await Hosts.start(t, ['desk', 'office'])
