@@ -73,17 +73,16 @@ export class DaemonClient {
     const { signal = this.#signal } = options
     const how: Asking<Item<V>> = { ...options, onItem }
     if (signal !== undefined) how.signal = signal
-    await this.#ensure()
     const deadline = Date.now() + START_LIMIT
     for (let tries = 1; ; tries++) {
       try {
+        await this.#ensure()
         return await this.#ask<Result<V>>(verb, parameters, how)
       } catch (error) {
         // It ended of idleness between our two looks at it, or opens its store anew, and has not begun.
         if (!(error instanceof NotBegun)) throw error
         if (error.isSoon ? Date.now() > deadline : tries >= MOST_TRIES) throw error
         if (tries > 1) await setTimeout(100, undefined, signal === undefined ? {} : { signal })
-        await this.#ensure()
       }
     }
   }
