@@ -115,8 +115,11 @@ export class Forks {
   /** A peer shows, or pretends to have, another past of a log. */
   suspect(log: Log): void {
     const now = performance.now()
-    if (this.#parts.set.writerOf(log.key) !== this.#self) {
-      this.#suspected.add(log.key.toString('hex'))
+    const core = log.key.toString('hex')
+    const { set } = this.#parts
+    // Of its own one it may have said so before it ended, and then it is to be taken back like any other.
+    if (set.writerOf(log.key) !== this.#self || set.control.forks(core, this.#self).length > 0) {
+      this.#suspected.add(core)
       this.heed()
       return
     }

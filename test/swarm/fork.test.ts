@@ -4,6 +4,7 @@ import { cp, mkdir, readdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
 import { setTimeout } from 'node:timers/promises'
+import { ItemClient } from '../../lib/export/item-client.js'
 import { openHome, type Host } from '../../lib/index.js'
 import { encodeSigned, signControl } from '../../lib/parcel/control.js'
 import { inParcel } from '../parcel/parcels.js'
@@ -127,6 +128,32 @@ for (const [kept, lost] of [
     assert.equal((await hosts.host('laptop').status('p')).rollbacks.length, 1)
   })
 }
+
+test('a host that ends once it has said which past counts takes its own logs back at the next start', async (t) => {
+  const hosts = await Hosts.start(t, ['desk'])
+  await hosts.areWhole(['desk'])
+  await hosts.net.stop('laptop')
+  const putBack = await hosts.copy('laptop')
+  await hosts.net.open('laptop')
+  for (let n = 0; n < 3; n++) await hosts.suspend('laptop', `kept-${n}`)
+  await hosts.areWhole(['desk'])
+  for (const name of ['laptop', 'desk']) await hosts.net.stop(name)
+  await putBack()
+  await hosts.net.open('laptop')
+  await hosts.suspend('laptop', 'lost', { offline: true })
+  // As long as somebody reads a version nothing is taken back.
+  const { items } = await hosts.host('laptop').open('p')
+  const reader = await ItemClient.connect({ ...items, prefetch: false })
+  await hosts.net.open('desk')
+  await hosts.areWhole(['desk'])
+  await setTimeout(1_000)
+  assert.equal((await hosts.host('laptop').status('p')).rollbacks.length, 1)
+  await hosts.net.stop('laptop')
+  reader.close()
+  await hosts.net.open('laptop')
+  await hosts.areWhole(['laptop', 'desk'])
+  await hosts.areTrue('laptop')
+})
 
 test('a home put back hears of what it lost before its first version, and goes on from there', async (t) => {
   const hosts = await Hosts.start(t, ['desk'])
