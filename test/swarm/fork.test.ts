@@ -91,6 +91,30 @@ class Hosts {
   }
 }
 
+/**
+ * A laptop that was put back, of whose first past the desk, which is off, has a version, and of whose second one
+ * the office has the last of so many; `other` is that one.
+ */
+async function wrongPast(t: TestContext, lost: number): Promise<{ hosts: Hosts; other: string }> {
+  const hosts = await Hosts.start(t, ['desk', 'office'])
+  await hosts.areWhole(['desk', 'office'])
+  for (const name of ['office', 'laptop']) await hosts.net.stop(name)
+  const putBack = await hosts.copy('laptop')
+  await hosts.net.open('laptop')
+  await hosts.suspend('laptop', 'kept')
+  await hosts.areWhole(['desk'])
+  for (const name of ['desk', 'laptop']) await hosts.net.stop(name)
+  await putBack()
+  await hosts.net.open('laptop')
+  for (let n = 0; n < lost; n++) await hosts.suspend('laptop', `lost-${n}`, { offline: true })
+  const other = [...hosts.made.keys()].at(-1) ?? ''
+  await hosts.net.open('office')
+  const isThere = async (): Promise<true | null> =>
+    (await hosts.host('office').log('p')).some(({ id, isHere }) => id === other && isHere) || null
+  await eventually(isThere, 'the other past in the office')
+  return { hosts, other }
+}
+
 for (const [kept, lost] of [
   [1, 1],
   [3, 1],
@@ -175,22 +199,7 @@ test('a home put back hears of what it lost before its first version, and goes o
 })
 
 test('a third host that took the wrong past for the log comes round, with what it made of it', async (t) => {
-  const hosts = await Hosts.start(t, ['desk', 'office'])
-  await hosts.areWhole(['desk', 'office'])
-  for (const name of ['office', 'laptop']) await hosts.net.stop(name)
-  const putBack = await hosts.copy('laptop')
-  await hosts.net.open('laptop')
-  await hosts.suspend('laptop', 'kept')
-  await hosts.areWhole(['desk'])
-  for (const name of ['desk', 'laptop']) await hosts.net.stop(name)
-  await putBack()
-  await hosts.net.open('laptop')
-  await hosts.suspend('laptop', 'lost', { offline: true })
-  const other = [...hosts.made.keys()].at(-1) ?? ''
-  await hosts.net.open('office')
-  const isThere = async (): Promise<true | null> =>
-    (await hosts.host('office').log('p')).some(({ id, isHere }) => id === other && isHere) || null
-  await eventually(isThere, 'the other past in the office')
+  const { hosts, other } = await wrongPast(t, 1)
   await rm(hosts.folder('office'), { recursive: true })
   await hosts.host('office').resume('p', { to: hosts.folder('office'), version: other })
   await hosts.suspend('office', 'of-the-office', { offline: true })
@@ -213,22 +222,7 @@ for (const [lost, what] of [
   [3, 'nothing older']
 ] as const) {
   test(`what its own writer has no more of the wrong past, ${lost} long, is saved by who has it and ${what}`, async (t) => {
-    const hosts = await Hosts.start(t, ['desk', 'office'])
-    await hosts.areWhole(['desk', 'office'])
-    for (const name of ['office', 'laptop']) await hosts.net.stop(name)
-    const putBack = await hosts.copy('laptop')
-    await hosts.net.open('laptop')
-    await hosts.suspend('laptop', 'kept')
-    await hosts.areWhole(['desk'])
-    for (const name of ['desk', 'laptop']) await hosts.net.stop(name)
-    await putBack()
-    await hosts.net.open('laptop')
-    for (let n = 0; n < lost; n++) await hosts.suspend('laptop', `lost-${n}`, { offline: true })
-    const other = [...hosts.made.keys()].at(-1) ?? ''
-    await hosts.net.open('office')
-    const isThere = async (): Promise<true | null> =>
-      (await hosts.host('office').log('p')).some(({ id, isHere }) => id === other && isHere) || null
-    await eventually(isThere, 'the other past in the office')
+    const { hosts } = await wrongPast(t, lost)
     const all = (await hosts.host('laptop').log('p')).map(({ id }) => id)
     if (what === 'all of its log') {
       await eventually(async () => {
