@@ -62,6 +62,7 @@ export class Log {
   #appending: Promise<unknown> = Promise.resolve()
   /** Length that this process has appended to or found at the start. */
   #ownLength: number
+  #isContinuedElsewhere = false
   #waiting = 0
   /** Ascending, apart from each other. */
   #dropped: readonly BlockRange[] = []
@@ -123,9 +124,15 @@ export class Log {
     return this.#keyPair !== null
   }
 
-  /** Whether the log has blocks that came from peers although only this host writes it. */
+  /** Whether others have blocks of it that this host did not append, although only it writes it: for good. */
   get isContinuedElsewhere(): boolean {
-    return this.#core.length > this.#ownLength
+    this.#isContinuedElsewhere ||= this.#core.length > this.#ownLength
+    return this.#isContinuedElsewhere
+  }
+
+  /** Somebody has proved to have more of it. From now on nothing is appended. */
+  noteContinuedElsewhere(): void {
+    this.#isContinuedElsewhere = true
   }
 
   /** Blocks from the first on without a gap, but for dropped ones. */
@@ -170,12 +177,19 @@ export class Log {
 
   async #appendBlocks(blocks: Buffer[]): Promise<void> {
     if (this.#keyPair === null) throw new ParcelError('FAILED', "another host's log is read-only")
-    this.#ownLength = this.#core.length + blocks.length
-    try {
-      await this.#core.append(blocks, { keyPair: this.#keyPair })
-    } catch (error) {
-      throw await this.#explain(error)
-    }
+    // Another past of it would begin here.
+    if (this.isContinuedElsewhere) throw continuedElsewhere()
+    const length = this.#core.length + blocks.length
+    this.#ownLength = length
+    const made = await this.#core
+      .append(blocks, { keyPair: this.#keyPair })
+      .catch(async (error: unknown) => {
+        throw await this.#explain(error)
+      })
+    if (made.length === length) return
+    // Blocks came in between: these are sealed for other places than theirs.
+    this.noteContinuedElsewhere()
+    throw continuedElsewhere()
   }
 
   /** The key that `appendSealed` takes blocks under. */
@@ -619,6 +633,11 @@ function merge(ranges: readonly BlockRange[]): BlockRange[] {
     else merged.push({ start, end })
   }
   return merged
+}
+
+/** What fails that would be appended to a log of which others have more; whoever wanted it can do it again. */
+export function continuedElsewhere(): ParcelError {
+  return new ParcelError('FAILED', 'this host goes on in new logs meanwhile: do it again')
 }
 
 /** Nobody waits for a block any more. */

@@ -79,15 +79,20 @@ export class Author {
     request: CommitRequest,
     work: Work
   ): Promise<{ version: Known; skipped: Skipped[]; fetched: number }> {
+    return this.#inNewLogs(() => this.#commit(request, work))
+  }
+
+  /** Does it again where others have shown meanwhile that they have more of this host's logs. */
+  async #inNewLogs<T>(work: () => Promise<T>): Promise<T> {
+    const { own, exclusive } = this.#parts
     for (;;) {
-      const { logs } = this.#parts.own.require()
+      const { logs } = own.require()
       try {
-        return await this.#commit(request, work)
+        return await exclusive(work)
       } catch (error) {
         if (!logs.some((log) => log.isContinuedElsewhere)) throw error
-        // Others have shown meanwhile that they have more of these logs: this host is about to go on in new ones.
-        await this.#parts.exclusive(async () => {})
-        if (this.#parts.own.require().logs.some((log) => logs.includes(log))) throw error
+        await exclusive(async () => {})
+        if (own.require().logs.some((log) => logs.includes(log))) throw error
       }
     }
   }
@@ -168,42 +173,39 @@ export class Author {
     return path === null ? (images?.version ?? null) : this.#parts.folder.base
   }
 
-  #commit(
+  async #commit(
     request: CommitRequest,
     work: Work
   ): Promise<{ version: Known; skipped: Skipped[]; fetched: number }> {
-    const { parcel, context, set, own, folder, faults, requireWriter, exclusive, onMade } =
-      this.#parts
+    const { parcel, context, set, own, folder, faults, requireWriter, onMade } = this.#parts
     const { path } = request
-    return exclusive(async () => {
-      requireWriter()
-      const { version, places, skipped, stamps, trace, fetched } = await storeVersion(request, {
-        parcel,
-        driver: this.#parts.driver(),
-        base: this.#baseOf(request),
-        set,
-        data: own.require().data,
-        context,
-        faults,
-        leaseEpoch: this.#parts.leaseEpoch(),
-        onFailure: (error, from, ended) => this.#abandon(error, from, ended),
-        work
-      })
-      const signed = signVersion(context.identity, version)
-      const id = signed.id.toString('hex')
-      // The record is the commit point. Should we die right after it, the next start finds it by this.
-      if (path !== null) await folder.begin('commit', id, path)
-      await this.#append([{ signed, places, heads: version.cores, trace }])
-      if (path !== null) {
-        await folder.settle(id, path)
-        await this.keepStamps(stamps, signed.id)
-      } else {
-        await own.saveMarks()
-      }
-      const known = await this.#readBack(signed)
-      await onMade(known)
-      return { version: known, skipped, fetched }
+    requireWriter()
+    const { version, places, skipped, stamps, trace, fetched } = await storeVersion(request, {
+      parcel,
+      driver: this.#parts.driver(),
+      base: this.#baseOf(request),
+      set,
+      data: own.require().data,
+      context,
+      faults,
+      leaseEpoch: this.#parts.leaseEpoch(),
+      onFailure: (error, from, ended) => this.#abandon(error, from, ended),
+      work
     })
+    const signed = signVersion(context.identity, version)
+    const id = signed.id.toString('hex')
+    // The record is the commit point. Should we die right after it, the next start finds it by this.
+    if (path !== null) await folder.begin('commit', id, path)
+    await this.#append([{ signed, places, heads: version.cores, trace }])
+    if (path !== null) {
+      await folder.settle(id, path)
+      await this.keepStamps(stamps, signed.id)
+    } else {
+      await own.saveMarks()
+    }
+    const known = await this.#readBack(signed)
+    await onMade(known)
+    return { version: known, skipped, fetched }
   }
 
   /**
@@ -211,8 +213,8 @@ export class Author {
    * be here. Throws UNREACHABLE when they are not.
    */
   takeOver(wanted: readonly TakeOver[]): Promise<Known[]> {
-    const { context, set, own, requireWriter, exclusive, onMade } = this.#parts
-    return exclusive(async () => {
+    const { context, set, own, requireWriter, onMade } = this.#parts
+    return this.#inNewLogs(async () => {
       requireWriter()
       this.#parts.requireLease()
       const { history } = set
@@ -283,8 +285,8 @@ export class Author {
 
   /** Gives a name to a version, or takes it away, on every host. */
   tag(name: string, version: Buffer | null): Promise<void> {
-    const { context, set, own, requireWriter, exclusive } = this.#parts
-    return exclusive(async () => {
+    const { context, set, own, requireWriter } = this.#parts
+    return this.#inNewLogs(async () => {
       requireWriter()
       const tag = set.history.tags.next(name, version)
       await own.require().meta.append([[encodeMetaRecord({ type: 'tag', tag })]])

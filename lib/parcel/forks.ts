@@ -35,7 +35,7 @@ interface Parts {
   availability: Availability
   answerers: () => readonly Answerer[]
   /** This host has others' word that it was put back to an earlier state. */
-  onRollback: (why: string) => void
+  onRollback: () => void
   /** Notes that this host goes on in new logs. */
   note: (why: string) => void
   /** Whether somebody reads a version here, by places as they are. */
@@ -166,7 +166,8 @@ export class Forks {
         if (state === null || set.get(log.key) !== log) continue
         const other = await this.#compare(log, length, state)
         if (other === 'ahead' && own.current?.logs.includes(log) === true) {
-          this.#parts.onRollback('others have more of its logs than this store')
+          log.noteContinuedElsewhere()
+          this.#parts.onRollback()
         } else if (other !== null && other !== 'ahead') found.push(other)
       }
     }
@@ -238,13 +239,6 @@ export class Forks {
           return { type: 'forked' as const, core: log.key, head, ...from }
         })
       )
-      const isCurrent = found.some(({ log }) => own.current?.logs.includes(log) === true)
-      // It was begun before, and this host ended in the middle.
-      if (!isCurrent && own.current !== null) {
-        await author.repeat()
-        return forks
-      }
-      note('this store was put back to an earlier state and written to')
       const kept = set
         .logs()
         .filter((log) => log.kind === 'control' && set.writerOf(log.key) === this.#self)
@@ -255,7 +249,17 @@ export class Forks {
           record
         ])
       )
-      await own.start([...records.values()])
+      const isCurrent = found.some(({ log }) => own.current?.logs.includes(log) === true)
+      if (isCurrent || own.current === null) {
+        note('this store was put back to an earlier state and written to')
+        await own.start([...records.values()])
+      } else {
+        // It goes on in others already: since it began this and ended in the middle, or for another log.
+        const said = new Set(
+          set.control.recordsIn(own.current.control.key).map((record) => set.control.idOf(record))
+        )
+        for (const [id, record] of records) if (!said.has(id)) await own.repeat(record)
+      }
       await author.repeat()
       return forks
     })

@@ -123,12 +123,14 @@ export class Incarnation {
     }))
   }
 
-  /** Whether the logs still have what the marks say. */
+  /** Whether the logs still have what the marks say, and what follows is this host's own. */
   async fits(marks: LocalState['marks']): Promise<boolean> {
     for (const { core, length, treeHash } of marks) {
       const log = this.logs.find(({ key }) => key.toString('hex') === core)
       if (log === undefined || log.length < length) return false
       if ((await log.head(length)).treeHash.toString('hex') !== treeHash) return false
+      // Others had more of it, and this host ended before it went on elsewhere.
+      if (log.missing(length, log.length, 1).length > 0) return false
     }
     return true
   }

@@ -56,7 +56,7 @@ interface Callbacks {
   /** A log of another host has no gap. */
   onWhole: (log: Log) => void
   /** One of our own logs has blocks that this store did not append: it was rolled back. */
-  onRollback: (why: string) => void
+  onRollback: () => void
   /** A peer has, or pretends to have, another past of a log. */
   onOtherPast: (log: Log) => void
 }
@@ -518,9 +518,7 @@ export class LogSet {
     log.shareWithNeighbours(identity.publicKey.toString('hex'), isNear)
     const stops = [
       log.onAppend(() => {
-        if (!isMirrored && log.isContinuedElsewhere) {
-          onRollback('this store was put back to an earlier state')
-        }
+        if (!isMirrored && log.isContinuedElsewhere) onRollback()
         this.refresh().catch((error: unknown) => this.#failed(error))
       }),
       log.onConflict(() => onOtherPast(log)),

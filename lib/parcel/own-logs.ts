@@ -13,7 +13,7 @@ import {
 import type { SignedRecord } from '../format/wire.js'
 import { keyPairFrom, randomBytes } from '../keys/identity.js'
 import type { Keyring } from '../keys/keyring.js'
-import type { Log } from '../log/log.js'
+import { continuedElsewhere, type Log } from '../log/log.js'
 import { NS } from '../keys/namespaces.js'
 import type { ParcelContext } from './context.js'
 import { encodeSigned } from './control.js'
@@ -165,7 +165,7 @@ export class OwnLogs {
   async requireSameLogs(log: Log): Promise<void> {
     const header = decodeCoreHeader(await log.read(0))
     if (header.incarnation.toString('hex') === this.require().seeds.id) return
-    throw new ParcelError('FAILED', 'this host went on in new logs meanwhile: do it again')
+    throw continuedElsewhere()
   }
 
   /**

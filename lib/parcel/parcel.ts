@@ -37,7 +37,7 @@ import { Lending } from './lending.js'
 import { LeaseKeeper } from './lease-keeper.js'
 import { LogSet } from './log-set.js'
 import { MissingRecords } from './missing-records.js'
-import { OwnLogs } from './own-logs.js'
+import { OwnLogs, PUT_BACK } from './own-logs.js'
 import { OwnRecords } from './own-records.js'
 import type { Side } from './diff.js'
 import type { Loss } from './lost.js'
@@ -89,7 +89,6 @@ export class Parcel {
   #busy: Promise<unknown> = Promise.resolve()
   /** Hosts whose disks the user has plugged in here, in hex: who has let them in may not be known yet. */
   readonly #guests = new Set<string>()
-  #isRollingBack = false
   #isClosed = false
 
   private constructor(context: ParcelContext, state: LocalState) {
@@ -119,7 +118,7 @@ export class Parcel {
       onMembers: () => this.#heedMembers(),
       onWhole: (log) => this.#mirrored(log),
       onMissing: (log, blocks) => this.synthesis.fill(log, blocks),
-      onRollback: (why) => this.#rolledBack(why),
+      onRollback: () => this.#rolledBack(),
       onOtherPast: (log) => this.forks.suspect(log),
       isLetGo: (core) => this.space.isLetGo(core),
       carriesTo: () => this.#saved.value.carriesTo,
@@ -180,7 +179,7 @@ export class Parcel {
       self: this.#self,
       answerers: () => this.synthesis.answerers(),
       requireWriter: () => this.requireWriter(),
-      isUnsure: () => this.isLost || this.rollbacks.length > 0 || this.#isRollingBack,
+      isUnsure: () => this.isLost || this.rollbacks.length > 0,
       exclusive: (work) => this.#exclusive(work)
     })
     this.space = new Space({
@@ -207,7 +206,7 @@ export class Parcel {
       keyring,
       availability: this.availability,
       answerers: () => this.synthesis.answerers(),
-      onRollback: (why) => this.#rolledBack(why),
+      onRollback: () => this.#rolledBack(),
       onUnsettled: () => {
         this.hoard.heed()
         this.#changed()
@@ -722,7 +721,7 @@ export class Parcel {
 
   /** One thing at a time appends to this host's logs or changes its folder. */
   #exclusive<T>(work: () => Promise<T>): Promise<T> {
-    const run = this.#busy.then(work)
+    const run = this.#busy.then(() => this.#leaveLogsOfOthers()).then(work)
     this.#busy = run.catch(() => {})
     return run
   }
@@ -774,13 +773,18 @@ export class Parcel {
     await this.folder.recover()
   }
 
-  #rolledBack(why: string): void {
-    if (this.#isRollingBack || this.#isClosed) return
-    this.#isRollingBack = true
-    this.#noteRollback(why)
-    this.#exclusive(() => this.#own.start([]))
-      .catch((error: unknown) => this.#set.problem('', ParcelError.from(error).message))
-      .finally(() => (this.#isRollingBack = false))
+  #rolledBack(): void {
+    this.#exclusive(async () => {}).catch((error: unknown) => {
+      if (!this.#isClosed) this.#set.problem('', ParcelError.from(error).message)
+    })
+  }
+
+  /** Goes on in new logs where others have more of this host's own. */
+  async #leaveLogsOfOthers(): Promise<void> {
+    const { current } = this.#own
+    if (this.#isClosed || current?.logs.some((log) => log.isContinuedElsewhere) !== true) return
+    this.#noteRollback(PUT_BACK)
+    await this.#own.start([])
   }
 
   #noteRollback(why: string): void {
@@ -813,13 +817,13 @@ export class Parcel {
    * whether all of it is here; of one that is all our own, vaults learn by it, and it can wait.
    */
   async #signFor(known: Known): Promise<void> {
-    if (!this.#isOurs(known)) {
-      await this.#issueReceipts()
-      return
-    }
-    this.#exclusive(() => this.#issueReceipts()).catch((error: unknown) => {
+    const isOurs = this.#isOurs(known)
+    const signed = isOurs ? this.#exclusive(() => this.#issueReceipts()) : this.#issueReceipts()
+    // The version is made: a receipt that cannot be given is no reason to say that it is not.
+    const settled = signed.catch((error: unknown) => {
       if (!this.#isClosed) this.#set.problem('', ParcelError.from(error).message)
     })
+    if (!isOurs) await settled
   }
 
   async #issueReceipts(): Promise<void> {

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
+import { cp, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import Corestore from 'corestore'
@@ -9,7 +10,7 @@ import { ENVELOPE_BYTES } from '../../lib/format/limits.js'
 import { pad } from '../../lib/format/padding.js'
 import { Store } from '../../lib/log/store.js'
 import { scratch } from '../support/scratch.js'
-import { aKeyPair, aKeyring, aLog, openStore } from './stores.js'
+import { aKeyPair, aKeyring, aLog, connect, openStore } from './stores.js'
 
 test('bodies of any size and number of parts come back, and a reopened store goes on', async (t) => {
   const dir = join(await scratch(t), 'store')
@@ -132,4 +133,39 @@ test('head names the state at a length, now and after reopening', async (t) => {
   const again = await openStore(t, dir)
   const reopened = await again.own('data', keyPair, aKeyring())
   assert.deepEqual(await Promise.all([1, 5, 10].map((length) => reopened.head(length))), heads)
+})
+
+test('nothing is appended to a log of which a peer has more than its writer', async (t) => {
+  const { dir, store, log, keyPair } = await aLog(t, 'meta')
+  const isData = (path: string): boolean => !path.endsWith('/CORESTORE')
+  await store.flush()
+  await store.close()
+  const copy = join(await scratch(t), 'copy')
+  await cp(dir, copy, { recursive: true, filter: isData })
+
+  const written = await openStore(t, dir)
+  const before = await written.own('meta', keyPair, aKeyring())
+  await before.append([[Buffer.from('one')], [Buffer.from('two')]])
+  const peer = await openStore(t, join(await scratch(t), 'peer'))
+  const mirror = await peer.mirror('meta', log.key, aKeyring())
+  const cut = connect(t, [before], [mirror])
+  const isThere = new AbortController()
+  for (const index of [0, 1, 2]) await mirror.read(index, { wait: isThere.signal })
+  cut()
+  await written.flush()
+  await written.close()
+
+  for (const name of await readdir(dir)) {
+    if (name !== 'CORESTORE') await rm(join(dir, name), { recursive: true })
+  }
+  await cp(copy, dir, { recursive: true })
+  const putBack = await openStore(t, dir)
+  const again = await putBack.own('meta', keyPair, aKeyring())
+  assert.deepEqual([again.length, again.isContinuedElsewhere], [1, false])
+  const grown = new Promise<void>((resolve) => again.onAppend(resolve))
+  connect(t, [again], [mirror])
+  await grown
+  assert.deepEqual([again.length, again.isContinuedElsewhere], [3, true])
+  await assert.rejects(again.append([[Buffer.from('other')]]), { code: 'FAILED' })
+  assert.deepEqual([again.length, mirror.length], [3, 3])
 })

@@ -2,31 +2,14 @@ import assert from 'node:assert/strict'
 import { randomBytes, randomInt } from 'node:crypto'
 import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
-import NoiseSecretStream from '@hyperswarm/secret-stream'
 import type { Log } from '../../lib/log/log.js'
 import { Mirror } from '../../lib/log/mirror.js'
 import { eventually } from '../support/hosts.js'
 import { onEnd } from '../support/on-end.js'
 import { scratch } from '../support/scratch.js'
-import { aKeyring, aLog, openStore } from './stores.js'
+import { aKeyring, aLog, connect, openStore } from './stores.js'
 
 const LIMIT = { timeout: 20_000 }
-
-/** Connects two ends of logs by encrypted streams in this process. Returns how to cut them. */
-function connect(t: TestContext, from: readonly Log[], to: readonly Log[]): () => void {
-  const a = new NoiseSecretStream(true)
-  const b = new NoiseSecretStream(false)
-  a.rawStream.pipe(b.rawStream).pipe(a.rawStream)
-  for (const stream of [a, b]) stream.on('error', () => {})
-  for (const log of from) log.replicate(a)
-  for (const log of to) log.replicate(b)
-  const cut = (): void => {
-    a.destroy()
-    b.destroy()
-  }
-  onEnd(t, cut)
-  return cut
-}
 
 /** Appends `count` blocks that say which they are. */
 async function write(log: Log, count: number, bytes = 2_000): Promise<void> {

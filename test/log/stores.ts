@@ -1,5 +1,6 @@
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
+import NoiseSecretStream from '@hyperswarm/secret-stream'
 import { WorkerPool } from '../../lib/chunk/worker-pool.js'
 import type { CoreKind } from '../../lib/format/core-header.js'
 import { keyPairFrom, randomBytes, type KeyPair } from '../../lib/keys/identity.js'
@@ -66,4 +67,20 @@ export async function packs(t: TestContext) {
   }
   const reader = (): PackReader => new PackReader(new CoreTable([log.key]), async () => log)
   return { store, log, index, pool, writer, reader }
+}
+
+/** Connects two ends of logs by encrypted streams in this process. Returns how to cut them. */
+export function connect(t: TestContext, from: readonly Log[], to: readonly Log[]): () => void {
+  const a = new NoiseSecretStream(true)
+  const b = new NoiseSecretStream(false)
+  a.rawStream.pipe(b.rawStream).pipe(a.rawStream)
+  for (const stream of [a, b]) stream.on('error', () => {})
+  for (const log of from) log.replicate(a)
+  for (const log of to) log.replicate(b)
+  const cut = (): void => {
+    a.destroy()
+    b.destroy()
+  }
+  onEnd(t, cut)
+  return cut
 }

@@ -217,3 +217,32 @@ test('a host that has lost the record by which it is a member makes versions all
   parcel.history.judge()
   assert.ok(parcel.history.get(version.id))
 })
+
+test('others show in the middle of a suspend that they have more of these logs: it is made in new ones', async (t) => {
+  const test = await TestParcel.create(t)
+  const first = await make(test, 'one')
+  const old = test.parcel.logs()
+  for (const kind of ['meta', 'data'] as const) {
+    let isShown = false
+    const report = (): void => {
+      const own = test.parcel.logs().findLast((log) => log.kind === kind)
+      if (!isShown) own?.noteContinuedElsewhere()
+      isShown = true
+    }
+    await writeFile(join(test.folder, kind), randomBytes(300_000))
+    const known = await test.commit({ report })
+    const made = { known, files: await snapshot(test.folder) }
+    assert.ok(isShown)
+    for (const log of old) assert.ok(!known.version.cores.at(-1)?.key.equals(log.key))
+    old.push(...test.parcel.logs())
+    await comesBack(test, made)
+  }
+  assert.equal(test.parcel.rollbacks.length, 2)
+  // What only appends records goes on in new ones too.
+  for (const log of test.parcel.logs()) if (log.kind === 'meta') log.noteContinuedElsewhere()
+  await test.parcel.author.tag('name', first.known.id)
+  assert.equal(test.parcel.rollbacks.length, 3)
+  await test.reopen()
+  assert.ok(test.parcel.history.tags.get('name')?.equals(first.known.id))
+  await comesBack(test, first)
+})
