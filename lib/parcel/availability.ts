@@ -4,9 +4,9 @@ import type { HeldCore } from '../format/control-record.js'
 import type { CoreHead } from '../format/version.js'
 import type { Log } from '../log/log.js'
 import type { Work } from '../progress.js'
-import type { Known } from './history.js'
+import { stateName, type Known } from './history.js'
 import type { Hoard } from './hoard.js'
-import { stateName, type LogSet } from './log-set.js'
+import type { LogSet } from './log-set.js'
 import { covers, isPartOf } from './receipts.js'
 
 const POLL = 25
@@ -69,7 +69,7 @@ export class Availability {
 
   /** Whether all blocks of cores, up to these lengths, are on this host. */
   hasCores(cores: readonly CoreHead[]): boolean {
-    const { strays } = this.#set
+    const { strays } = this.#set.history
     const isDoubtful = strays.size > 0 || this.#misfits.size > 0
     return cores.every((head) => {
       const { key, length } = head

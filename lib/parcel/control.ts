@@ -51,6 +51,14 @@ export interface Receipt {
   cores: readonly HeldCore[]
 }
 
+interface HeardReceipt {
+  receipt: Signed
+  /** Its author, in hex. */
+  host: string
+  /** The `control` cores in which its author has it, in hex. */
+  cores: Set<string>
+}
+
 export interface Drop {
   /** Of its record. */
   id: Buffer
@@ -86,12 +94,12 @@ export class Control {
   readonly #records = new Map<string, Signed>()
   readonly #membership: Membership
   readonly #counts = new Map<string, number>()
-  /** Receipts by version, each with the `control` core in which its author has it, in hex. */
   /** Who has signed for a core, in hex. */
   readonly #signers = new Map<string, Set<string>>()
   /** By version and host, in hex: the last record of the host that says that it is without. */
   readonly #letGo = new Map<string, Map<string, number>>()
-  readonly #receipts = new Map<string, Map<string, { receipt: Signed; cores: Set<string> }>>()
+  /** By version, in hex, then by record. */
+  readonly #receipts = new Map<string, Map<string, HeardReceipt>>()
   /** By host, in hex. */
   readonly #current = new Map<string, Current>()
   /** By core, in hex. */
@@ -343,15 +351,16 @@ export class Control {
 
   /**
    * What members have signed that they hold durably of a version. A host that goes on in new logs has
-   * lost something: what it signed before does not count until it has signed it again.
+   * lost something: what it signed before does not count until it has signed it again. `by`: of one host
+   * alone, in hex.
    */
-  receipts(version: Buffer): Receipt[] {
+  receipts(version: Buffer, by: string | null = null): Receipt[] {
     const { roles } = this.members
     const found: Receipt[] = []
     const key = version.toString('hex')
-    for (const { receipt, cores } of this.#receipts.get(key)?.values() ?? []) {
-      const { body, author } = receipt.record
-      const host = author.toString('hex')
+    for (const { receipt, host, cores } of this.#receipts.get(key)?.values() ?? []) {
+      if (by !== null && by !== host) continue
+      const { body } = receipt.record
       const current = this.#current.get(host)?.core
       if (body.type !== 'receipt' || !roles.has(host)) continue
       if (current === undefined || !cores.has(current)) continue
@@ -380,7 +389,7 @@ export class Control {
   /** Whether a host, in hex, has said that it is without a version, and has not signed for it since. */
   hasLetGo(version: Buffer, host: string): boolean {
     const isSaid = this.#letGo.get(version.toString('hex'))?.has(host) === true
-    return isSaid && !this.receipts(version).some((receipt) => receipt.host === host)
+    return isSaid && this.receipts(version, host).length === 0
   }
 
   /** Versions of which somebody holds something, as far as is known. */
@@ -425,19 +434,19 @@ export class Control {
   #addReceipt(receipt: Signed, version: Buffer, core: Buffer | null): void {
     if (core === null) return
     const key = version.toString('hex')
-    const all =
-      this.#receipts.get(key) ?? new Map<string, { receipt: Signed; cores: Set<string> }>()
+    const all = this.#receipts.get(key) ?? new Map<string, HeardReceipt>()
     this.#receipts.set(key, all)
     const id = receipt.id.toString('hex')
-    const known = all.get(id) ?? { receipt, cores: new Set<string>() }
+    const { body, author } = receipt.record
+    const host = author.toString('hex')
+    const known = all.get(id) ?? { receipt, host, cores: new Set<string>() }
     all.set(id, known)
     known.cores.add(core.toString('hex'))
-    const { body, author } = receipt.record
     if (body.type !== 'receipt') return
     for (const { head } of body.cores) {
       const name = head.key.toString('hex')
       const signers = this.#signers.get(name) ?? new Set()
-      this.#signers.set(name, signers.add(author.toString('hex')))
+      this.#signers.set(name, signers.add(host))
     }
   }
 

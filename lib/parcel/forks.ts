@@ -12,8 +12,8 @@ import type { Author } from './author.js'
 import type { Availability } from './availability.js'
 import type { ParcelContext } from './context.js'
 import { mayWrite, type Fork } from './control.js'
-import type { Known, Placement } from './history.js'
-import { stateName, type LogSet } from './log-set.js'
+import { stateName, type Known, type Placement } from './history.js'
+import type { LogSet } from './log-set.js'
 import type { OwnLogs } from './own-logs.js'
 import type { Space } from './space.js'
 
@@ -395,7 +395,7 @@ export class Forks {
   /** Notes which states that versions name are not of the past that is here. */
   async #findStrays(log: Log, { start, head: end }: Fork): Promise<void> {
     const { set } = this.#parts
-    const strays = new Set(set.strays)
+    const strays = new Set(set.history.strays)
     for (const { id } of set.history.all()) {
       for (const { heads } of set.history.placements(id)) {
         for (const head of heads) {
@@ -411,7 +411,7 @@ export class Forks {
         }
       }
     }
-    set.strays = strays
+    set.history.strays = strays
   }
 }
 

@@ -64,7 +64,6 @@ export class History {
   readonly #stands = new Map<string, Set<string>>()
   readonly #counts: Counts
   readonly #standing: Standing
-  readonly #isStray: (head: CoreHead) => boolean
   readonly #versions = new Map<string, Known>()
   /** By version and host that said so; only its author's word is asked for. */
   readonly #places = new Map<string, At<Places>[]>()
@@ -74,6 +73,9 @@ export class History {
   readonly #movers = new Map<string, Set<string>>()
   /** By version and host, like the places. */
   readonly #traces = new Map<string, At<Trace>[]>()
+  /** What follows from all that by version, as long as nothing changes. */
+  readonly #placements = new Map<string, readonly Placement[]>()
+  #strays: ReadonlySet<string> = new Set()
   #heads: Known[] | null = null
   #headsUnder: Lease | null = null
   readonly #lease: () => Lease | null
@@ -88,20 +90,16 @@ export class History {
     {
       counts = () => true,
       standing = () => 0,
-      isStray = () => false,
       lease = () => null,
       self = ''
     }: {
       counts?: Counts
       standing?: Standing
-      /** Whether a state is of a past of a log that does not count: what was in it is there no more. */
-      isStray?: (head: CoreHead) => boolean
       lease?: () => Lease | null
       /** In hex. */
       self?: string
     } = {}
   ) {
-    this.#isStray = isStray
     this.#lease = lease
     this.#self = self
     this.#parcel = parcel
@@ -142,9 +140,22 @@ export class History {
     return [...cores].some((each) => each !== core.toString('hex'))
   }
 
+  /** States of logs, as `stateName` has them, of pasts that do not count: what was in them is there no more. */
+  get strays(): ReadonlySet<string> {
+    return this.#strays
+  }
+
+  set strays(strays: ReadonlySet<string>) {
+    const before = this.#strays
+    if (strays.size === before.size && [...strays].every((name) => before.has(name))) return
+    this.#strays = strays
+    this.#placements.clear()
+  }
+
   /** Looks anew which versions count: who may write has changed. */
   judge(): void {
     this.#versions.clear()
+    this.#placements.clear()
     this.#children.clear()
     this.#heads = null
     this.tags.judge()
@@ -165,12 +176,14 @@ export class History {
 
   /** What a host says of where a version is; later places replace earlier ones. */
   addPlaces(places: Places, host: Buffer, where: Where = NOWHERE): void {
+    this.#placements.delete(places.version.toString('hex'))
     put(this.#places, placesKey(places.version, host), { value: places, ...where })
   }
 
   /** What a host says of where a version is now, whoever made it. */
   addMoved(moved: Moved, host: Buffer, where: Where = NOWHERE): void {
     const { version } = moved.places
+    this.#placements.delete(version.toString('hex'))
     put(this.#moved, placesKey(version, host), { value: moved, ...where })
     const movers = this.#movers.get(version.toString('hex')) ?? new Set()
     this.#movers.set(version.toString('hex'), movers.add(host.toString('hex')))
@@ -204,9 +217,18 @@ export class History {
    * was made. What others say of it leads nobody, who could say anything, but for a version that is in none
    * of these places any more: there is nothing to be led away from.
    */
-  placements(id: Buffer): Placement[] {
-    const version = this.get(id)?.version
+  placements(id: Buffer): readonly Placement[] {
+    const name = id.toString('hex')
+    const known = this.#placements.get(name)
+    if (known !== undefined) return known
+    const version = this.#versions.get(name)?.version
     if (version === undefined) return []
+    const found = this.#findPlacements(id, version)
+    this.#placements.set(name, found)
+    return found
+  }
+
+  #findPlacements(id: Buffer, version: Version): Placement[] {
     const author = version.author.toString('hex')
     const moved = (host: string): Placement[] => {
       const found = this.#newest(this.#moved, id, Buffer.from(host, 'hex'))
@@ -217,7 +239,9 @@ export class History {
     const original = isGood ? [{ places, heads: version.cores, host: author }] : []
     const own = this.#self === author || this.#self === '' ? [] : moved(this.#self)
     const found = [...own, ...moved(author), ...original]
-    if (found.length === 0 || !found.every(({ heads }) => heads.some(this.#isStray))) return found
+    const isLost = ({ heads }: Placement): boolean =>
+      heads.some((head) => this.#strays.has(stateName(head)))
+    if (this.#strays.size === 0 || found.length === 0 || !found.every(isLost)) return found
     const others = [...(this.#movers.get(id.toString('hex')) ?? [])].filter(
       (host) => host !== author && host !== this.#self
     )
@@ -503,6 +527,11 @@ export function versionId(bytes: Buffer): Buffer {
 /** By which it is seen that an author has said anew where a version is. */
 export function placesHash(places: Places): Buffer {
   return keyedHash(NS.version, encodeMetaRecord({ type: 'places', places }))
+}
+
+/** By which a state of a log is known. */
+export function stateName({ key, length, treeHash }: CoreHead): string {
+  return `${key.toString('hex')} ${length} ${treeHash.toString('hex')}`
 }
 
 /** Whether places name no other logs than the version does. */

@@ -5,8 +5,8 @@ import type { CoreHead } from '../format/version.js'
 import { printable } from '../format/file-table.js'
 import { CoreTable } from '../log/core-table.js'
 import { blocksOf, type BlockAt } from './blocks-of.js'
-import type { History, Known, Placement } from './history.js'
-import { stateName, type LogSet } from './log-set.js'
+import { stateName, type History, type Known, type Placement } from './history.js'
+import type { LogSet } from './log-set.js'
 import { matcher } from './patterns.js'
 import type { SavedState } from './saved-state.js'
 import { packsOf } from './version-packs.js'
@@ -257,12 +257,13 @@ export class Hoard {
     const { history, set } = this.#parts
     const placement = history.placement(known.id)
     if (placement === null) return true
-    const isSettled = this.#settled.get(known.id.toString('hex')) === statesOf(placement)
-    if ((isSettled && !this.#awaited.has(known)) || this.isWhole(known)) return true
-    return placement.heads.every(({ key, length }) => {
+    const isHere = placement.heads.every(({ key, length }) => {
       const log = set.get(key)
-      return log !== null && log.length >= length && log.has(0, length)
+      return log !== null && log.length >= length && log.has(log.contiguousLength, length)
     })
+    if (isHere || this.isWhole(known)) return true
+    const settled = this.#settled.get(known.id.toString('hex'))
+    return settled === statesOf(placement) && !this.#awaited.has(known)
   }
 
   /**

@@ -2,7 +2,6 @@ import { ParcelError } from '../errors.js'
 import { decodeCoreHeader, type CoreKind } from '../format/core-header.js'
 import { printable } from '../format/file-table.js'
 import { decodeMetaRecord, type Running } from '../format/meta-record.js'
-import type { CoreHead } from '../format/version.js'
 import type { Keyring } from '../keys/keyring.js'
 import type { Log } from '../log/log.js'
 import { Mirror } from '../log/mirror.js'
@@ -82,8 +81,6 @@ export class LogSet {
   readonly running = new Map<string, Running>()
   /** The last version record that this software is too old to read; null when there is none. */
   newerFormat: ParcelError | null = null
-  /** States of logs that are not of the past that counts, as `stateName` has them. */
-  strays: ReadonlySet<string> = new Set()
   /** How many wait for a log that is not known here. */
   missingLogs = 0
   /** When a block last came from a peer, by `performance.now`. */
@@ -199,11 +196,6 @@ export class LogSet {
       }
     }
     return true
-  }
-
-  /** Whether a state of a log is not of the past that counts. */
-  isStray(head: CoreHead): boolean {
-    return this.strays.size > 0 && this.strays.has(stateName(head))
   }
 
   nameOf(host: string): string {
@@ -697,9 +689,4 @@ export class LogSet {
 
 function rivalName(key: Buffer, kind: CoreKind): string {
   return `${key.toString('hex')} ${kind}`
-}
-
-/** By which a state of a log is known. */
-export function stateName({ key, length, treeHash }: CoreHead): string {
-  return `${key.toString('hex')} ${length} ${treeHash.toString('hex')}`
 }

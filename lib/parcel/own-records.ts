@@ -96,8 +96,8 @@ export class OwnRecords {
   async takeBackReceipts(): Promise<void> {
     const { set, own } = this.#parts
     await this.#say(async () => {
-      const versions = [...set.control.receiptVersions()].filter((version) =>
-        set.control.receipts(version).some(({ host }) => host === this.#self)
+      const versions = [...set.control.receiptVersions()].filter(
+        (version) => set.control.receipts(version, this.#self).length > 0
       )
       if (versions.length === 0) return
       await own.say(versions.map((version) => ({ type: 'pin', version, pinned: false })))

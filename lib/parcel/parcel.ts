@@ -100,7 +100,6 @@ export class Parcel {
       counts: (author, ...where) =>
         this.control.countsVersion(author, ...where) || (author === this.#self && this.#isUnknown),
       standing: (heads) => this.availability.standing(heads),
-      isStray: (head) => this.#set.isStray(head),
       lease: () => this.control.lease,
       self: this.#self
     })

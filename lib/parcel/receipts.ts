@@ -31,7 +31,7 @@ export async function dueReceipts(
   const due: ControlBody[] = []
   for (const { version, cores } of isBlind ? others(set) : known(set)) {
     if (isLeaving(version)) continue
-    const own = set.control.receipts(version).filter(({ host }) => host === self)
+    const own = set.control.receipts(version, self)
     if (own.some((receipt) => covers(receipt.cores, cores))) continue
     if (availability.hasCores(cores)) {
       if (!(await hasHeads(set, cores))) continue
