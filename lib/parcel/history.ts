@@ -76,6 +76,8 @@ export class History {
   /** What follows from all that by version, as long as nothing changes. */
   readonly #placements = new Map<string, readonly Placement[]>()
   #strays: ReadonlySet<string> = new Set()
+  /** Changes with the versions and with what is said of where they are. */
+  revision = 0
   #heads: Known[] | null = null
   #headsUnder: Lease | null = null
   readonly #lease: () => Lease | null
@@ -150,12 +152,14 @@ export class History {
     if (strays.size === before.size && [...strays].every((name) => before.has(name))) return
     this.#strays = strays
     this.#placements.clear()
+    this.revision++
   }
 
   /** Looks anew which versions count: who may write has changed. */
   judge(): void {
     this.#versions.clear()
     this.#placements.clear()
+    this.revision++
     this.#children.clear()
     this.#heads = null
     this.tags.judge()
@@ -166,6 +170,7 @@ export class History {
 
   #add(name: string, known: Known): void {
     if (this.#versions.has(name)) return
+    this.revision++
     this.#versions.set(name, known)
     this.#heads = null
     for (const parent of known.version.parents) {
@@ -176,17 +181,22 @@ export class History {
 
   /** What a host says of where a version is; later places replace earlier ones. */
   addPlaces(places: Places, host: Buffer, where: Where = NOWHERE): void {
-    this.#placements.delete(places.version.toString('hex'))
+    this.#misplace(places.version)
     put(this.#places, placesKey(places.version, host), { value: places, ...where })
   }
 
   /** What a host says of where a version is now, whoever made it. */
   addMoved(moved: Moved, host: Buffer, where: Where = NOWHERE): void {
     const { version } = moved.places
-    this.#placements.delete(version.toString('hex'))
+    this.#misplace(version)
     put(this.#moved, placesKey(version, host), { value: moved, ...where })
     const movers = this.#movers.get(version.toString('hex')) ?? new Set()
     this.#movers.set(version.toString('hex'), movers.add(host.toString('hex')))
+  }
+
+  #misplace(version: Buffer): void {
+    this.#placements.delete(version.toString('hex'))
+    this.revision++
   }
 
   /** What a host says that a resume of a version wants first. */

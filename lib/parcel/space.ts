@@ -2,6 +2,7 @@ import type { Answerer } from '../answerer.js'
 import { ParcelError } from '../errors.js'
 import type { ControlBody } from '../format/control-record.js'
 import type { Question } from '../format/recipe.js'
+import type { CoreHead } from '../format/version.js'
 import type { Keyring } from '../keys/keyring.js'
 import type { Log } from '../log/log.js'
 import type { Work } from '../progress.js'
@@ -183,20 +184,29 @@ export class Space {
   /** Fetches again what a version needs that nobody has forgotten: somebody has gone on from it elsewhere. */
   async heed(): Promise<void> {
     const { saved, set, exclusive } = this.#parts
-    if (saved.value.letGo.length === 0 || this.#looked === set.history.size) return
-    this.#looked = set.history.size
+    if (saved.value.letGo.length === 0 || this.#looked === set.history.revision) return
+    this.#looked = set.history.revision
     await exclusive(async () => {
       const forgotten = new Set(saved.value.forgotten)
-      const letGo = new Set(saved.value.letGo)
+      const back = new Set<string>()
       for (const known of set.history.all()) {
         if (forgotten.has(known.id.toString('hex'))) continue
-        const placements = set.history.placements(known.id)
-        const isWithout = placements.every(({ heads }) =>
-          heads.some(({ key }) => letGo.has(key.toString('hex')))
-        )
-        if (placements.length > 0 && isWithout) await this.#recall(known)
+        const places = set.history.placements(known.id).map(({ heads }) => heads)
+        if (!places.every((heads) => heads.some((head) => this.#isGone(head)))) continue
+        for (const { key } of places.flat()) back.add(key.toString('hex'))
       }
+      await this.#bringBack(back)
     })
+  }
+
+  /** Whether a log does not come by itself: it was let go, or this host has lost its own words of it. */
+  #isGone({ key, length }: CoreHead): boolean {
+    const { set, saved } = this.#parts
+    const core = key.toString('hex')
+    if (saved.value.letGo.includes(core)) return true
+    const log = set.get(key)
+    const isOwn = set.writerOf(key) === this.#self
+    return isOwn && log !== null && (log.length < length || !log.has(0, length))
   }
 
   /** A vault: is without logs, in hex, that no host needs any more. */
