@@ -15,7 +15,7 @@ export {
 } from './choices.js'
 export { DaemonClient, type CallOptions, type ClientOptions } from './daemon/client.js'
 export type { DaemonStatus } from './daemon/protocol.js'
-export type { EventType, HostEvent } from './events.js'
+export type { EventType, HostEvent } from './host/events.js'
 export { ERROR_CODES, ParcelError, type ErrorCode } from './errors.js'
 export { ROLES, type MemberRole } from './format/control-record.js'
 export { homeDir } from './home-dir.js'

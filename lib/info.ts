@@ -1,9 +1,9 @@
 import type { CheckpointPolicy, Consistency, Policy, Scan } from './choices.js'
 import type { ImageSpec } from './export/image-process.js'
 import type { MemberRole } from './format/control-record.js'
-import type { LeaseOrigin } from './parcel/leases.js'
-import type { DirtyMap } from './parcel/scan.js'
-import type { Skipped } from './parcel/walk.js'
+import type { LeaseOrigin } from './parcel/members/leases.js'
+import type { DirtyMap } from './parcel/commit/scan.js'
+import type { Skipped } from './parcel/commit/walk.js'
 import type { PeerInfo } from './peer-status.js'
 
 /** Where an image server finds a version, and keeps what is written to it. */

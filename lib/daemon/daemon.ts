@@ -1,7 +1,7 @@
 import { setTimeout } from 'node:timers/promises'
 import { ParcelError } from '../errors.js'
 import { Host, type HostOptions } from '../host.js'
-import { Vaults } from '../vaults.js'
+import { Vaults } from '../host/vaults.js'
 import { DaemonServer } from './server.js'
 
 export interface DaemonOptions extends HostOptions {

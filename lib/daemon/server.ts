@@ -7,7 +7,7 @@ import type { Host } from '../host.js'
 import type { TaskEvent } from '../progress.js'
 import { listenOn } from '../local-socket.js'
 import { SOFTWARE } from '../software.js'
-import type { Vaults } from '../vaults.js'
+import type { Vaults } from '../host/vaults.js'
 import { CALL_HEADER, SOCKET, type DaemonStatus } from './protocol.js'
 import { isVerb, verbs, type VerbContext } from './verbs.js'
 

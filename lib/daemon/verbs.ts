@@ -2,14 +2,14 @@ import { z } from 'zod'
 import { CONSISTENCIES, isHoardedVersions, POLICIES, SCANS } from '../choices.js'
 import { ParcelError } from '../errors.js'
 import { ROLES } from '../format/control-record.js'
-import type { HostEvent } from '../events.js'
+import type { HostEvent } from '../host/events.js'
 import type { Host } from '../host.js'
 import { meteredOn } from '../limits/limits.js'
 import { limitRule } from '../limits/rule.js'
 import type { FileInfo, LossInfo, ResumeOptions, VersionInfo } from '../info.js'
 import type { Change } from '../parcel/diff.js'
 import type { Task, TaskEvent } from '../progress.js'
-import type { Vaults } from '../vaults.js'
+import type { Vaults } from '../host/vaults.js'
 
 /** What a verb may do besides returning its result. */
 export interface VerbContext {

@@ -2,10 +2,10 @@ import type { LeaseAnswer, Question, Recipe } from '../format/recipe.js'
 import type { RemoteSuspendState } from '../format/remote-suspend.js'
 import type { SignedState } from '../format/signed-state.js'
 import type { SignedRecord } from '../format/wire.js'
-import type { LeaseKeeper } from './lease-keeper.js'
-import type { LogSet } from './log-set.js'
-import { itemsFor, recipesFor } from './recipes.js'
-import type { Space } from './space.js'
+import type { LeaseKeeper } from './members/lease-keeper.js'
+import type { LogSet } from './logs/log-set.js'
+import { itemsFor, recipesFor } from './fetch/recipes.js'
+import type { Space } from './space/space.js'
 
 /** Records in one answer, bytes; one alone may be larger. */
 const MOST_RECORDS = 1_048_576

@@ -5,8 +5,8 @@ import type { CoreHead } from '../format/version.js'
 import type { Log } from '../log/log.js'
 import type { Work } from '../progress.js'
 import { stateName, type Known } from './history.js'
-import type { Hoard } from './hoard.js'
-import type { LogSet } from './log-set.js'
+import type { Hoard } from './fetch/hoard.js'
+import type { LogSet } from './logs/log-set.js'
 import { covers, isPartOf } from './receipts.js'
 
 const POLL = 25

@@ -5,7 +5,7 @@ import type { Quota } from '../log/quota.js'
 import type { RateLimit } from '../log/rate-limit.js'
 import type { Store } from '../log/store.js'
 import type { Traffic } from '../traffic.js'
-import type { Lookaside } from './lookaside.js'
+import type { Lookaside } from './fetch/lookaside.js'
 
 /** What a host lends to each of its parcels. */
 export interface ParcelContext {

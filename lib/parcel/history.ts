@@ -11,7 +11,7 @@ import { keyedHash } from '../keys/hash.js'
 import { verifySignature, type Identity } from '../keys/identity.js'
 import { NS } from '../keys/namespaces.js'
 import { isIdPrefix, isLabel } from '../names.js'
-import type { Lease } from './leases.js'
+import type { Lease } from './members/leases.js'
 import { Tags } from './tags.js'
 
 export interface Known {

@@ -2,8 +2,8 @@ import { nullIfElsewhere } from '../errors.js'
 import type { ControlBody, HeldCore } from '../format/control-record.js'
 import type { CoreHead } from '../format/version.js'
 import type { Availability } from './availability.js'
-import { mayWrite } from './control.js'
-import type { LogSet } from './log-set.js'
+import { mayWrite } from './members/control.js'
+import type { LogSet } from './logs/log-set.js'
 
 /** So many claims of one host, for one version, are followed by a vault: the last ones. */
 const MOST_CLAIMED = 2

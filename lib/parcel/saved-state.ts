@@ -1,5 +1,5 @@
 import type { ParcelContext } from './context.js'
-import type { Control } from './control.js'
+import type { Control } from './members/control.js'
 import { announcementText, saveState, type LocalState } from './local-state.js'
 
 /** Announcements kept to find logs with; the rest are read again from the logs themselves. */

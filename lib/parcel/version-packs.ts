@@ -5,7 +5,7 @@ import type { Log } from '../log/log.js'
 import { PackReader } from '../log/pack-reader.js'
 import { contents } from '../image/contents.js'
 import type { Known } from './history.js'
-import type { LogSet } from './log-set.js'
+import type { LogSet } from './logs/log-set.js'
 
 const POLL = 50
 

@@ -1,8 +1,8 @@
 import { ParcelError } from '../errors.js'
 import type { History, Known } from './history.js'
 import type { LocalState } from './local-state.js'
-import { isHalfWritten, recoverFolder } from './materialise.js'
-import type { OwnLogs } from './own-logs.js'
+import { isHalfWritten, recoverFolder } from './checkout/materialise.js'
+import type { OwnLogs } from './logs/own-logs.js'
 import type { SavedState } from './saved-state.js'
 
 /**

@@ -3,9 +3,9 @@ import { randomBytes } from 'node:crypto'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { blocksOf, type BlockAt } from '../../lib/parcel/blocks-of.js'
-import { FaultSource } from '../../lib/parcel/faults.js'
-import { blockName } from '../../lib/parcel/trace.js'
+import { blocksOf, type BlockAt } from '../../lib/parcel/fetch/blocks-of.js'
+import { FaultSource } from '../../lib/parcel/fetch/faults.js'
+import { blockName } from '../../lib/parcel/commit/trace.js'
 import { TestParcel } from './parcels.js'
 
 const SIZES = { config: 2_000, disk: 3_000_000, memory: 700_000, other: 1_500_000 }

@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import * as fc from 'fast-check'
 import type { ControlBody, MemberRole } from '../../lib/format/control-record.js'
 import { Identity } from '../../lib/keys/identity.js'
-import { Control, signControl, signGenesis, type Signed } from '../../lib/parcel/control.js'
+import { Control, signControl, signGenesis, type Signed } from '../../lib/parcel/members/control.js'
 
 const HOSTS = Array.from({ length: 5 }, () => Identity.create())
 const [OWNER = Identity.create()] = HOSTS

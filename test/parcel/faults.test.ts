@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { FaultSource } from '../../lib/parcel/faults.js'
+import { FaultSource } from '../../lib/parcel/fetch/faults.js'
 import { TestParcel } from './parcels.js'
 
 test('a commit waits for a block of another host, but not for ever', async (t) => {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import * as fc from 'fast-check'
 import type { MemberRole } from '../../lib/format/control-record.js'
-import { electorate, leasesOf, type Claim, type Lease } from '../../lib/parcel/leases.js'
+import { electorate, leasesOf, type Claim, type Lease } from '../../lib/parcel/members/leases.js'
 
 const HOSTS = ['aa', 'bb', 'cc', 'dd'].map((name) => name.repeat(32))
 const [A = '', B = '', C = '', D = ''] = HOSTS

@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto'
 import { test } from 'node:test'
 import { chunkId, pageHash } from '../../lib/chunk/id.js'
 import { encodePackHeader } from '../../lib/format/pack.js'
-import type { Supply } from '../../lib/parcel/faults.js'
+import type { Supply } from '../../lib/parcel/fetch/faults.js'
 import { eventually } from '../support/hosts.js'
 import { TestParcel } from './parcels.js'
 

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import type { ControlBody, MemberRole } from '../../lib/format/control-record.js'
 import { Identity } from '../../lib/keys/identity.js'
-import { Control, signControl, signGenesis, type Signed } from '../../lib/parcel/control.js'
-import type { Members } from '../../lib/parcel/membership.js'
+import { Control, signControl, signGenesis, type Signed } from '../../lib/parcel/members/control.js'
+import type { Members } from '../../lib/parcel/members/membership.js'
 import { randomFrom, type Random } from '../support/random.js'
 
 interface WorldHost {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { ControlBody } from '../../lib/format/control-record.js'
 import { Identity } from '../../lib/keys/identity.js'
-import { Control, signControl, signGenesis, type Signed } from '../../lib/parcel/control.js'
+import { Control, signControl, signGenesis, type Signed } from '../../lib/parcel/members/control.js'
 import { outcomeOf } from './membership-world.js'
 
 const SEEDS = 12

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import type { MemberRole } from '../../lib/format/control-record.js'
 import { Identity } from '../../lib/keys/identity.js'
-import { signControl } from '../../lib/parcel/control.js'
+import { signControl } from '../../lib/parcel/members/control.js'
 import { TestParcel } from './parcels.js'
 
 test('a vault and a stranger get no recipe and no item, who may read gets both', async (t) => {

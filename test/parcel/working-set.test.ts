@@ -12,9 +12,9 @@ import { Image } from '../../lib/image/image.js'
 import type { ItemSource } from '../../lib/image/items.js'
 import { Overlay, overlayPath } from '../../lib/image/overlay.js'
 import { TreeLookup } from '../../lib/image/tree-lookup.js'
-import { FaultSource } from '../../lib/parcel/faults.js'
+import { FaultSource } from '../../lib/parcel/fetch/faults.js'
 import type { Known } from '../../lib/parcel/history.js'
-import { blockName } from '../../lib/parcel/trace.js'
+import { blockName } from '../../lib/parcel/commit/trace.js'
 import { TestParcel } from './parcels.js'
 
 const CHUNKS = 12

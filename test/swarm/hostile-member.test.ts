@@ -6,7 +6,7 @@ import { test } from 'node:test'
 import type { CoreKind } from '../../lib/format/core-header.js'
 import { encodeMetaRecord, type Places } from '../../lib/format/meta-record.js'
 import { openHome } from '../../lib/index.js'
-import { encodeSigned, signControl } from '../../lib/parcel/control.js'
+import { encodeSigned, signControl } from '../../lib/parcel/members/control.js'
 import { inParcel } from '../parcel/parcels.js'
 import { eventually, TestHosts } from '../support/hosts.js'
 

@@ -2,11 +2,11 @@ import assert from 'node:assert/strict'
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { hostFacts, obstacles } from '../../lib/host-facts.js'
+import { hostFacts, obstacles } from '../../lib/host/host-facts.js'
 import { encodeFacts } from '../../lib/format/meta-record.js'
 import { Identity } from '../../lib/keys/identity.js'
 import { NS } from '../../lib/keys/namespaces.js'
-import { SaidByHosts } from '../../lib/parcel/said-by-hosts.js'
+import { SaidByHosts } from '../../lib/parcel/logs/said-by-hosts.js'
 import { eventually, TestHosts } from '../support/hosts.js'
 
 test('members show what each host is', async (t) => {

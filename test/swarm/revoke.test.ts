@@ -6,7 +6,7 @@ import { test, type TestContext } from 'node:test'
 import { setTimeout } from 'node:timers/promises'
 import type { Host, MemberRole } from '../../lib/index.js'
 import { openHome } from '../../lib/index.js'
-import { encodeSigned, signControl } from '../../lib/parcel/control.js'
+import { encodeSigned, signControl } from '../../lib/parcel/members/control.js'
 import { inParcel } from '../parcel/parcels.js'
 import { eventually, TestHosts } from '../support/hosts.js'
 

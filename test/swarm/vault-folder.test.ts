@@ -4,7 +4,7 @@ import { cp, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
 import type { Host } from '../../lib/index.js'
-import { Vaults } from '../../lib/vaults.js'
+import { Vaults } from '../../lib/host/vaults.js'
 import { eventually, TestHosts } from '../support/hosts.js'
 import { onEnd } from '../support/on-end.js'
 

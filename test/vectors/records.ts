@@ -28,7 +28,7 @@ import {
   type RecoveryAnswer
 } from '../../lib/format/recovery.js'
 import { NS } from '../../lib/keys/namespaces.js'
-import { signGenesis } from '../../lib/parcel/control.js'
+import { signGenesis } from '../../lib/parcel/members/control.js'
 import { signVersion } from '../../lib/parcel/history.js'
 import { count, plain, type VectorFile } from './vector.js'
 

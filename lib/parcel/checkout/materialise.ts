@@ -1,0 +1,289 @@
+import { execFile } from 'node:child_process'
+import {
+  chmod,
+  lstat,
+  lutimes,
+  mkdir,
+  rename,
+  rm,
+  rmdir,
+  statfs,
+  symlink,
+  utimes
+} from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
+import { setTimeout } from 'node:timers/promises'
+import { promisify } from 'node:util'
+import { ParcelError } from '../../errors.js'
+import type { FileEntry } from '../../format/file-table.js'
+import { CHUNK_SIZE, chunkLength } from '../../format/limits.js'
+import { leaves } from '../../image/tree-reader.js'
+import { makeDurable } from '../../keys/at-rest.js'
+import { hasCode } from '../../paths.js'
+import { OrderedWindow } from '../../ordered-window.js'
+import type { Work } from '../../progress.js'
+import type { Content } from '../../image/contents.js'
+import { FileStamps, systemTime, type FileStamp } from '../commit/file-stamps.js'
+import { walk } from '../commit/walk.js'
+import { seconds, writeFile, type WriteFileOptions } from './write-file.js'
+
+const SMALL_AT_ONCE = 16
+/** Bytes of files that are not synced one by one when most of a version is served. */
+const LITTLE = 8 * 1_048_576
+
+export interface MaterialiseOptions extends Omit<WriteFileOptions, 'onBytes'> {
+  /** The version's contents, twice: to measure, then to write. */
+  contents: () => AsyncIterable<Content>
+  /** Files that are left out: they are served to whoever wants them. */
+  isElsewhere?: (entry: FileEntry) => boolean
+  /** Adds to the new folder what is of no version. */
+  complete?: (dir: string) => Promise<void>
+  work: Work
+  /** The last chance to refuse: everything is written, nothing replaced. */
+  beforeSwap: () => Promise<void>
+  /** Nothing is replaced: throws CONFLICT when there is anything in `dir` at the end. */
+  isNew?: boolean
+}
+
+/** What is being written by this process: two would write over each other. */
+const underWay = new Set<string>()
+
+/**
+ * Writes a version into `dir`, whole or not at all: it is built beside `dir` under another name,
+ * synced, and takes its place by a rename. What was in `dir` before is gone only after that.
+ * Returns the stamps of its files.
+ */
+export async function materialise(dir: string, options: MaterialiseOptions): Promise<FileStamps> {
+  const partial = partialOf(dir)
+  if (underWay.has(partial)) {
+    throw new ParcelError('CONFLICT', `${dir} is being written: wait until that is done`)
+  }
+  underWay.add(partial)
+  try {
+    return await write(dir, partial, options)
+  } finally {
+    underWay.delete(partial)
+  }
+}
+
+async function write(
+  dir: string,
+  partial: string,
+  options: MaterialiseOptions
+): Promise<FileStamps> {
+  const previous = previousOf(dir)
+  try {
+    await mkdir(dirname(dir), { recursive: true })
+    const total = await measure(options, dirname(dir))
+    await removeTree(partial)
+    await mkdir(partial)
+    await keepMode(dir, partial)
+    const stamps = await writeContents(partial, total, options)
+    await options.complete?.(partial)
+    // Of what is mostly elsewhere there is little to lose, and somebody waits for it.
+    if (options.isElsewhere === undefined || total > LITTLE) await syncFiles(partial)
+    const { signal } = options.work
+    await setTimeout(stamps.untilSettled(systemTime()), undefined, { signal })
+    stamps.keepSettled(systemTime())
+    await options.beforeSwap()
+    if (options.isNew === true) await removeEmpty(dir)
+    const hadPrevious = options.isNew !== true && (await moveAside(dir, previous))
+    try {
+      await rename(partial, dir)
+    } catch (error) {
+      if (hadPrevious) await rename(previous, dir)
+      throw error
+    }
+    await makeDurable(dirname(dir))
+    await removeTree(previous)
+    return stamps
+  } catch (error) {
+    await removeTree(partial).catch(() => {})
+    throw ParcelError.from(error, `cannot write ${dir}`)
+  }
+}
+
+/**
+ * Makes a folder where there is none, or an empty one: it appears when `build` has filled another one
+ * beside it, synced, or not at all. Throws CONFLICT when something is put there meanwhile.
+ */
+export async function buildNew<T>(dir: string, build: (partial: string) => Promise<T>): Promise<T> {
+  const partial = partialOf(dir)
+  if (underWay.has(partial)) {
+    throw new ParcelError('CONFLICT', `${dir} is being written: wait until that is done`)
+  }
+  underWay.add(partial)
+  try {
+    await mkdir(dirname(dir), { recursive: true })
+    await removeTree(partial)
+    await mkdir(partial)
+    const built = await build(partial)
+    await syncFiles(partial)
+    await removeEmpty(dir)
+    await rename(partial, dir)
+    await makeDurable(dirname(dir))
+    return built
+  } catch (error) {
+    await removeTree(partial).catch(() => {})
+    throw ParcelError.from(error, `cannot write ${dir}`)
+  } finally {
+    underWay.delete(partial)
+  }
+}
+
+/** Whether a crash left a folder that was not swapped in. */
+export async function isHalfWritten(dir: string): Promise<boolean> {
+  return exists(partialOf(dir))
+}
+
+/** Clears up after a crash in the middle of `materialise`: the folder is the old one or the new one. */
+export async function recoverFolder(dir: string): Promise<void> {
+  if (await exists(dir)) await removeTree(previousOf(dir))
+  else await rename(previousOf(dir), dir).catch(() => {})
+}
+
+function partialOf(dir: string): string {
+  return join(dirname(dir), `.${basename(dir)}.hyperparcel-partial`)
+}
+
+function previousOf(dir: string): string {
+  return join(dirname(dir), `.${basename(dir)}.hyperparcel-previous`)
+}
+
+/** The folder's own mode is the user's affair: no version has it. */
+async function keepMode(dir: string, partial: string): Promise<void> {
+  const stats = await lstat(dir).catch(() => null)
+  if (stats?.isDirectory() === true) await chmod(partial, (stats.mode & 0o7777) | 0o700)
+}
+
+async function exists(path: string): Promise<boolean> {
+  return lstat(path).then(
+    () => true,
+    () => false
+  )
+}
+
+async function writeContents(
+  root: string,
+  total: number,
+  options: MaterialiseOptions
+): Promise<FileStamps> {
+  const { work } = options
+  const stamps = new FileStamps()
+  const folders: { path: Buffer; entry: FileEntry }[] = []
+  let done = 0
+  const onBytes = (count: number): void => {
+    done += count
+    work.report({ step: 'writing', done, total: Math.max(total, done), unit: 'bytes' })
+  }
+  const files = new OrderedWindow<FileStamp>(SMALL_AT_ONCE, async (stamp) => stamps.push(stamp))
+  const links: { path: Buffer; entry: FileEntry & { type: 'symlink' } }[] = []
+  for await (const content of options.contents()) {
+    work.signal.throwIfAborted()
+    const { entry } = content
+    const path = Buffer.concat([Buffer.from(`${root}/`), entry.path])
+    if (entry.type === 'folder') {
+      await mkdir(path, { mode: 0o700 })
+      folders.push({ path, entry })
+    } else if (entry.type === 'symlink') {
+      links.push({ path, entry })
+    } else if (options.isElsewhere?.(entry) === true) {
+      await files.end()
+      stamps.push(null)
+    } else {
+      const written = writeFile(path, entry, content.place, { ...options, onBytes })
+      await files.push(written, entry.size > CHUNK_SIZE)
+    }
+  }
+  await files.end()
+  // Symlinks come last, so that nothing is ever written through one.
+  for (const { path, entry } of links) {
+    await symlink(entry.target, path)
+    await lutimes(path, seconds(entry.mtime), seconds(entry.mtime))
+  }
+  for (const { path, entry } of folders.toReversed()) {
+    await chmod(path, entry.mode)
+    await utimes(path, seconds(entry.mtime), seconds(entry.mtime))
+  }
+  return stamps
+}
+
+/**
+ * Bytes that will be written. Throws DISK_FULL as soon as they are more than there is room for in
+ * `parent`: a small hostile table can describe petabytes.
+ */
+async function measure(
+  { contents, work, source, isElsewhere = () => false }: MaterialiseOptions,
+  parent: string
+): Promise<number> {
+  const { bavail, bsize } = await statfs(parent)
+  const free = bavail * bsize
+  let total = 0
+  const add = (bytes: number): void => {
+    work.signal.throwIfAborted()
+    total += bytes
+    if (total <= free) return
+    const [needed, here] = [Math.ceil(total / 1_048_576), Math.floor(free / 1_048_576)]
+    throw new ParcelError(
+      'DISK_FULL',
+      `not enough space in ${parent}: this version needs ${needed} MiB or more, ${here} are free`
+    )
+  }
+  for await (const { entry, place } of contents()) {
+    if (entry.type !== 'file' || isElsewhere(entry)) continue
+    if (entry.size <= CHUNK_SIZE) {
+      add(entry.root === null ? 0 : entry.size)
+      continue
+    }
+    for await (const leaf of leaves(source, { size: entry.size, root: entry.root, place })) {
+      for (const [i, one] of (leaf.entries ?? []).entries()) {
+        if (one.entry.kind !== 'hole') add(chunkLength(entry.size, leaf.first + i))
+      }
+    }
+  }
+  return total
+}
+
+/** Throws CONFLICT for a folder with something in it. */
+async function removeEmpty(dir: string): Promise<void> {
+  try {
+    await rmdir(dir)
+  } catch (error) {
+    if (hasCode(error, 'ENOENT')) return
+    if (!hasCode(error, 'ENOTEMPTY', 'EEXIST', 'ENOTDIR')) throw error
+    throw new ParcelError('CONFLICT', `${dir} is not empty any more: choose another folder`)
+  }
+}
+
+/** Moves what is at `dir` out of the way; false when nothing was there. */
+async function moveAside(dir: string, previous: string): Promise<boolean> {
+  await removeTree(previous)
+  try {
+    await rename(dir, previous)
+    return true
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return false
+    throw error
+  }
+}
+
+/** Removes a folder, even one whose subfolders may not be written to. */
+async function removeTree(path: string): Promise<void> {
+  try {
+    await rm(path, { recursive: true, force: true })
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? error.code : ''
+    if (code !== 'EACCES' && code !== 'EPERM') throw error
+    await chmod(path, 0o700)
+    for await (const { absolute, stats } of walk(path, () => {})) {
+      if (stats.isDirectory()) await chmod(absolute, 0o700)
+    }
+    await rm(path, { recursive: true, force: true })
+  }
+}
+
+/** Makes everything below a folder durable at once: a sync of each of many files takes minutes. */
+async function syncFiles(path: string): Promise<void> {
+  const args = process.platform === 'linux' ? ['-f', path] : []
+  await promisify(execFile)('sync', args)
+}

@@ -1,0 +1,62 @@
+import { ParcelError } from '../../errors.js'
+import type { FileEntry } from '../../format/file-table.js'
+import { printable } from '../../format/file-table.js'
+import { walk, type Skipped } from './walk.js'
+
+/** Check-outs set mtimes through a double: they come back within this many ns. */
+export const MTIME_TOLERANCE = 2_000n
+
+/**
+ * Throws CONFLICT if a folder has something that its version has not: a file added, gone, or
+ * written to since (by type, size and mtime). `contents` null: the folder was never suspended.
+ */
+export async function requireNoChanges(
+  root: string,
+  contents: AsyncIterable<{ entry: FileEntry }> | null,
+  {
+    name,
+    isState,
+    served
+  }: {
+    name: string
+    isState: (path: string) => boolean
+    /** Files that need not be there. */
+    served: ReadonlySet<string>
+  }
+): Promise<void> {
+  const stored = new Map<string, FileEntry>()
+  for await (const { entry } of contents ?? []) {
+    stored.set(entry.path.toString('latin1'), entry)
+  }
+  const skipped: Skipped[] = []
+  for await (const { path, stats } of walk(root, (what) => void skipped.push(what))) {
+    const text = path.toString('latin1')
+    const entry = stored.get(text)
+    stored.delete(text)
+    if (isState(text)) continue
+    if (entry === undefined) throw changed(name, path, 'is new')
+    if (entry.type === 'folder') {
+      if (!stats.isDirectory()) throw changed(name, path, 'is no folder any more')
+      continue
+    }
+    const age = stats.mtimeNs - entry.mtime
+    const isSameTime = age < MTIME_TOLERANCE && age > -MTIME_TOLERANCE
+    const isSameSize = entry.type === 'symlink' || BigInt(entry.size) === stats.size
+    const isSameType = entry.type === 'symlink' ? stats.isSymbolicLink() : stats.isFile()
+    if (!isSameTime || !isSameSize || !isSameType) throw changed(name, path, 'was changed')
+  }
+  const [lost] = skipped
+  if (lost !== undefined) throw changed(name, Buffer.from(lost.path), 'could not be stored')
+  for (const [text, entry] of stored) {
+    if (isState(text) || served.has(entry.path.toString())) continue
+    throw changed(name, entry.path, 'was removed')
+  }
+}
+
+function changed(name: string, path: Buffer, what: string): ParcelError {
+  return new ParcelError(
+    'CONFLICT',
+    `${printable(path)} ${what} since the last suspend: 'hyperparcel suspend ${name}' first, ` +
+      'or --force to lose it'
+  )
+}

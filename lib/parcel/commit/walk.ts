@@ -1,0 +1,77 @@
+import { lstat, readdir } from 'node:fs/promises'
+import type { BigIntStats } from 'node:fs'
+import { printable } from '../../format/file-table.js'
+import { MAX_PATH_BYTES } from '../../format/limits.js'
+
+/** Something that was left out of a version, and why. */
+export interface Skipped {
+  path: string
+  why: string
+}
+
+export interface Found {
+  /** Raw bytes, relative to the root of the walk. */
+  path: Buffer
+  absolute: Buffer
+  stats: BigIntStats
+}
+
+const SLASH = Buffer.from('/')
+
+/**
+ * Every file, folder and symlink below `root`, in the order of a file table; nothing is followed.
+ * What cannot go into a parcel, or cannot be read, is handed to `skip` and the walk goes on.
+ */
+export async function* walk(root: string, skip: (skipped: Skipped) => void): AsyncGenerator<Found> {
+  yield* below(Buffer.from(root), Buffer.alloc(0), skip)
+}
+
+async function* below(
+  folder: Buffer,
+  prefix: Buffer,
+  skip: (skipped: Skipped) => void
+): AsyncGenerator<Found> {
+  const names = await readdir(folder, { encoding: 'buffer' })
+  names.sort((a, b) => Buffer.compare(a, b))
+  for (const name of names) {
+    const path = prefix.byteLength === 0 ? name : Buffer.concat([prefix, SLASH, name])
+    const absolute = Buffer.concat([folder, SLASH, name])
+    if (path.byteLength > MAX_PATH_BYTES) {
+      skip({ path: printable(path), why: 'its path is longer than 4096 bytes' })
+      continue
+    }
+    let stats: BigIntStats
+    try {
+      stats = await lstat(absolute, { bigint: true })
+    } catch (error) {
+      skip({ path: printable(path), why: reason(error) })
+      continue
+    }
+    if (!stats.isFile() && !stats.isDirectory() && !stats.isSymbolicLink()) {
+      skip({ path: printable(path), why: 'not a file, folder or symlink' })
+      continue
+    }
+    yield { path, absolute, stats }
+    if (!stats.isDirectory()) continue
+    try {
+      yield* below(absolute, path, skip)
+    } catch (error) {
+      if (!isAccessError(error)) throw error
+      skip({ path: printable(path), why: reason(error) })
+    }
+  }
+}
+
+/** A file's error in a few words. */
+export function reason(error: unknown): string {
+  const code = error instanceof Error && 'code' in error ? error.code : ''
+  if (code === 'EACCES' || code === 'EPERM') return 'no permission to read it'
+  if (code === 'ENOENT' || code === 'ENOTDIR') return 'it vanished'
+  return error instanceof Error ? error.message : String(error)
+}
+
+/** Whether an error is about one file, so that the others can still be read. */
+export function isAccessError(error: unknown): boolean {
+  const code = error instanceof Error && 'code' in error ? error.code : ''
+  return ['EACCES', 'EPERM', 'ENOENT', 'ENOTDIR', 'ELOOP', 'EIO'].includes(String(code))
+}
