@@ -7,7 +7,7 @@ import type { Work } from '../progress.js'
 import { stateName, type Known } from './history.js'
 import type { Hoard } from './fetch/hoard.js'
 import type { LogSet } from './logs/log-set.js'
-import { covers, isPartOf } from './receipts.js'
+import { covers, isPartOf } from './due-receipts.js'
 
 const POLL = 25
 
@@ -151,14 +151,14 @@ export class Availability {
     const holders = new Set<string>()
     const wholes = this.#set.history.placements(id).map(({ heads }) => heads)
     if (wholes.length === 0) wholes.push(version.cores)
-    for (const { host, cores } of this.#set.control.receipts(id)) {
+    for (const { host, cores } of this.#set.control.receipts.of(id)) {
       if (wholes.some((heads) => covers(cores, heads) || isPartOf(cores, heads))) holders.add(host)
     }
     const author = version.author.toString('hex')
     // In the logs that it writes now: of earlier ones it may have lost something.
     const current = this.#set.control.currentData(author)
     const isCurrent = ({ key }: CoreHead): boolean => current.has(key.toString('hex'))
-    const hasLetGo = this.#set.control.hasLetGo(id, author)
+    const hasLetGo = this.#set.control.receipts.isLetGo(id, author)
     if (!hasLetGo && wholes.some((heads) => heads.every(isCurrent))) holders.add(author)
     return holders
   }

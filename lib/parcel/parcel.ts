@@ -100,7 +100,7 @@ export class Parcel {
       counts: (author, ...where) =>
         this.control.countsVersion(author, ...where) || (author === this.#self && this.#isUnknown),
       standing: (heads) => this.availability.standing(heads),
-      lease: () => this.control.lease,
+      lease: () => this.control.leases.current,
       self: this.#self
     })
     this.keyring = new Keyring(this.id, epochKeysOf(state))

@@ -38,8 +38,8 @@ function facts(records: readonly Signed[]) {
   return {
     members: [...control.members.roles].map((pair) => pair.join(' ')).toSorted(),
     heads: hex(control.parents(64)),
-    holders: control
-      .receipts(Buffer.alloc(32, 3))
+    holders: control.receipts
+      .of(Buffer.alloc(32, 3))
       .map(({ host }) => host)
       .toSorted(),
     cores: hex(control.incarnations().map(({ incarnation }) => incarnation.control)),
@@ -222,11 +222,11 @@ test('who says that it is without a version is no holder any more, until it sign
   const say = (body: ControlBody, sequence: number): void => {
     control.add(sign(OWNER, body, [GENESIS.id], sequence), Buffer.alloc(32, 1))
   }
-  const holds = (): boolean => control.receipts(version).some(({ host }) => host === self)
+  const holds = (): boolean => control.receipts.of(version).some(({ host }) => host === self)
   say({ type: 'receipt', version, cores: [] }, 5)
-  assert.deepEqual([holds(), control.hasLetGo(version, self)], [true, false])
+  assert.deepEqual([holds(), control.receipts.isLetGo(version, self)], [true, false])
   say({ type: 'pin', version, pinned: false }, 6)
-  assert.deepEqual([holds(), control.hasLetGo(version, self)], [false, true])
+  assert.deepEqual([holds(), control.receipts.isLetGo(version, self)], [false, true])
   say({ type: 'receipt', version, cores: [] }, 7)
-  assert.deepEqual([holds(), control.hasLetGo(version, self)], [true, false])
+  assert.deepEqual([holds(), control.receipts.isLetGo(version, self)], [true, false])
 })

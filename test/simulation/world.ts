@@ -317,7 +317,7 @@ export class World {
       ...named('head', history.heads()),
       ...[...control.members.roles].map(([host, role]) => `${role} ${host.slice(0, 8)}`),
       ...history.tags.list().map(({ name, version }) => `${name} ${version.toString('hex', 0, 4)}`),
-      `lease ${JSON.stringify(control.lease)}`
+      `lease ${JSON.stringify(control.leases.current)}`
     ]
   }
 

@@ -7,9 +7,11 @@ import type { Log } from '../../log/log.js'
 import { Mirror } from '../../log/mirror.js'
 import { Pace } from '../../log/pace.js'
 import type { ParcelContext } from '../context.js'
-import { decodeSigned, mayWrite, type Control, type FormerData } from '../members/control.js'
+import { decodeSigned, type Control, type FormerData } from '../members/control.js'
 import type { Members } from '../members/membership.js'
+import { Drops } from './drops.js'
 import { kept } from './kept.js'
+import type { OpenLog } from './open-log.js'
 import { SaidByHosts } from './said-by-hosts.js'
 import { versionId, type History } from '../history.js'
 
@@ -18,26 +20,6 @@ const MAX_INCARNATIONS = 256
 const MAX_PROBLEMS = 100
 /** Records of new versions come within this after the first that is heard of their blocks, ms. */
 const SETTLING = 150
-
-interface OpenLog {
-  log: Log
-  /** Who writes it, in hex: who announced it, then who its header names. */
-  host: string
-  /** The next block to read records from. */
-  cursor: number
-  /** Blocks before it of which the key is not here: it may come. */
-  locked: number[]
-  /** Its header is what it should be. */
-  isProven: boolean
-  /** Its header names a host that has not said that it is its own: nothing of it counts. */
-  claims: string | null
-  /** How many of its writer's `drop` records have been heeded. */
-  drops: number
-  /** It is our own, and what it lacks is fetched. */
-  isMended: boolean
-  mirror: Mirror | null
-  stop: () => void
-}
 
 interface Callbacks {
   /** This host, a vault, need not keep these `data` logs, in hex. */
@@ -96,10 +78,7 @@ export class LogSet {
   #refreshing: Promise<void> | null = null
   #isStale = false
   #isFilling = false
-  /** `data` logs, in hex, and who says that nobody has to have them: for who keeps what it cannot read. */
-  readonly #abandoned = new Map<string, Set<string>>()
-  /** A vault on its way: up to which length of `data` logs, in hex, the hosts that it goes to have all. */
-  readonly #carried = new Map<string, number>()
+  readonly #drops: Drops
   #unlockedWith = 0
   /** As they were when versions were judged. */
   #members: Members | null = null
@@ -120,6 +99,15 @@ export class LogSet {
     this.#context = context
     this.#callbacks = callbacks
     this.pace = new Pace(context.down)
+    this.#drops = new Drops({
+      control: options.control,
+      isBlind: options.keyring.isBlind,
+      isHeaderRead: (open) => this.#isHeaderRead(open),
+      carriesTo: callbacks.carriesTo,
+      onAbandoned: callbacks.onAbandoned,
+      reclaim: () => context.store.reclaim(),
+      problem: (host, text) => this.problem(host, text)
+    })
   }
 
   get(key: Buffer): Log | null {
@@ -308,7 +296,7 @@ export class LogSet {
         grew = this.#settleRivals() || grew
         grew = this.#heedMembers() || grew
         grew = (await this.#openAnnounced()) || grew
-        await this.#heedDrops()
+        if (await this.#drops.heed(this.#logs)) this.#isStale = true
         if (!grew) continue
         this.#isStale = true
         this.#callbacks.onChange()
@@ -380,107 +368,8 @@ export class LogSet {
       .filter(({ key }) => !this.#logs.has(key.toString('hex')))
       .filter(({ key }) => !this.#callbacks.isLetGo(key.toString('hex')))
     if (closed.length === 0) return []
-    const named = this.#keyring.isBlind ? this.control.coresInReceipts() : this.history.cores()
+    const named = this.#keyring.isBlind ? this.control.receipts.cores() : this.history.cores()
     return closed.filter(({ key }) => named.has(key.toString('hex')))
-  }
-
-  /** What a host's control log says of its data logs, and of nobody else's. */
-  async #heedDrops(): Promise<void> {
-    // A vault keeps nothing for itself: what the writer does not need it does not keep.
-    const isBlind = this.#keyring.isBlind
-    const isCleared = isBlind ? { isCleared: true } : {}
-    let cleared = 0
-    for (const [key, open] of this.#logs) {
-      if (open.log.kind !== 'data' || open.claims !== null) continue
-      const drops = this.control.drops(key)
-      if (open.drops === drops.length) continue
-      if (!(isBlind ? this.#isOnlyWriter(open) : await this.#isHeaderRead(open))) continue
-      for (; open.drops < drops.length; open.drops++) {
-        const drop = drops[open.drops]
-        if (drop === undefined || !this.control.countsDrop(drop)) continue
-        // Of a whole log each host knows itself what it needs; for who does not, see `#heedAbandoned`.
-        const isAll = drop.ranges.some(({ start }) => start === 0)
-        if (isAll && isBlind) {
-          const authors = this.#abandoned.get(key) ?? new Set()
-          this.#abandoned.set(key, authors.add(drop.author))
-        }
-        if (isAll || drop.author !== open.host) continue
-        cleared += await open.log.drop(drop.ranges, isCleared)
-      }
-    }
-    if (isBlind) cleared += await this.#heedCarried()
-    if (isBlind && cleared > 0) await this.#context.store.reclaim()
-    this.#heedAbandoned()
-  }
-
-  /** Clears what the hosts to which this vault goes have signed for, all of them. How many blocks that were. */
-  async #heedCarried(): Promise<number> {
-    const to = this.#callbacks.carriesTo()
-    let cleared = 0
-    if (to.length === 0 && this.#carried.size === 0) return 0
-    const signed = this.control.signedLengths()
-    for (const [core, { log, host }] of this.#logs) {
-      if (log.kind !== 'data') continue
-      const lengthAt = (each: string): number =>
-        each === host ? log.length : (signed.get(each)?.get(core) ?? 0)
-      const length = to.length === 0 ? 0 : Math.min(log.length, ...to.map(lengthAt))
-      const before = this.#carried.get(core) ?? 0
-      this.#carried.set(core, length)
-      if (length < before) {
-        // One of them has lost it, or there is another one. What its writer dropped is looked up again.
-        log.undrop()
-        const open = this.#logs.get(core)
-        if (open !== undefined) open.drops = 0
-        this.#isStale = true
-      }
-      // The first block says whose log it is.
-      if (length > 1) cleared += await log.drop([{ start: 1, end: length }], { isCleared: true })
-    }
-    if (to.length === 0) this.#carried.clear()
-    return cleared
-  }
-
-  /** Hosts that have said that a `data` log is their own. */
-  #announcers(core: Buffer): Buffer[] {
-    const now = this.control
-      .incarnations()
-      .flatMap(({ host, incarnation }) =>
-        incarnation.data.some((key) => key.equals(core)) ? [host] : []
-      )
-    const before = this.control
-      .formerData()
-      .flatMap(({ host, key }) => (key.equals(core) ? [host] : []))
-    return [...now, ...before]
-  }
-
-  /**
-   * Logs that nobody has to have: its writer says so, and everybody who makes versions and has ever signed
-   * for it. Who has signed and says nothing may have let go of it since because it is here.
-   */
-  #heedAbandoned(): void {
-    const gone = new Set<string>()
-    for (const [core, authors] of this.#abandoned) {
-      const open = this.#logs.get(core)
-      if (open === undefined || !authors.has(open.host)) continue
-      const { roles } = this.control.members
-      const isWanted = [...this.control.signersOf(core)].some((host) => {
-        const role = roles.get(host)
-        return role !== undefined && mayWrite(role) && !authors.has(host)
-      })
-      if (!isWanted) gone.add(core)
-    }
-    if (gone.size > 0) this.#callbacks.onAbandoned(gone)
-  }
-
-  /** For who cannot read a log: whether nobody but one host says that it is its own. */
-  #isOnlyWriter(open: OpenLog): boolean {
-    const { key } = open.log
-    const isOthers = this.#announcers(key).some((host) => host.toString('hex') !== open.host)
-    if (!isOthers) return true
-    this.problem(open.host, 'two hosts say that a log is theirs: nothing of it is dropped')
-    if (open.drops > 0) open.log.undrop()
-    open.drops = 0
-    return false
   }
 
   /** Whether it is known from a data log itself who writes it. */
@@ -639,7 +528,7 @@ export class LogSet {
     const { key, kind } = open.log
     const isSaid =
       kind === 'data'
-        ? this.#announcers(key).some((by) => by.equals(header.host))
+        ? this.control.announcersOf(key).some((by) => by.equals(header.host))
         : this.control
             .incarnations()
             .some(

@@ -4,7 +4,7 @@ import type { Availability } from '../availability.js'
 import type { ParcelContext } from '../context.js'
 import type { LogSet } from './log-set.js'
 import type { OwnLogs } from './own-logs.js'
-import { dueReceipts } from '../receipts.js'
+import { dueReceipts } from '../due-receipts.js'
 import { recoveryRecord } from '../members/recovery.js'
 import { sameFacts } from './said-by-hosts.js'
 
@@ -96,8 +96,8 @@ export class OwnRecords {
   async takeBackReceipts(): Promise<void> {
     const { set, own } = this.#parts
     await this.#say(async () => {
-      const versions = [...set.control.receiptVersions()].filter(
-        (version) => set.control.receipts(version, this.#self).length > 0
+      const versions = [...set.control.receipts.versions()].filter(
+        (version) => set.control.receipts.of(version, this.#self).length > 0
       )
       if (versions.length === 0) return
       await own.say(versions.map((version) => ({ type: 'pin', version, pinned: false })))

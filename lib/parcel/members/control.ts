@@ -4,7 +4,6 @@ import {
   encodeControlRecord,
   type ControlBody,
   type ControlRecord,
-  type HeldCore,
   type Incarnation,
   type MemberRole
 } from '../../format/control-record.js'
@@ -13,8 +12,9 @@ import { keyedHash } from '../../keys/hash.js'
 import { verifySignature, type Identity } from '../../keys/identity.js'
 import { NS } from '../../keys/namespaces.js'
 import { leaseDetails } from '../../format/lease.js'
-import { LEASE_SPAN, leasesOf, type Claim, type Lease } from './leases.js'
+import { Leases } from './lease-claims.js'
 import { Membership, type Members } from './membership.js'
+import { Receipts } from './receipts.js'
 
 export interface Signed extends SignedRecord {
   id: Buffer
@@ -41,22 +41,6 @@ interface Current {
   data: ReadonlySet<string>
   created: number
   id: Buffer
-}
-
-/** "All of this version is durable here." */
-export interface Receipt {
-  /** In hex. */
-  host: string
-  version: Buffer
-  cores: readonly HeldCore[]
-}
-
-interface HeardReceipt {
-  receipt: Signed
-  /** Its author, in hex. */
-  host: string
-  /** The `control` cores in which its author has it, in hex. */
-  cores: Set<string>
 }
 
 export interface Drop {
@@ -91,15 +75,11 @@ function isFork({ core, start, head, repeated }: Fork): boolean {
 export class Control {
   readonly parcel: Buffer
   readonly inviter: string | null
+  readonly receipts: Receipts
+  readonly leases: Leases
   readonly #records = new Map<string, Signed>()
   readonly #membership: Membership
   readonly #counts = new Map<string, number>()
-  /** Who has signed for a core, in hex. */
-  readonly #signers = new Map<string, Set<string>>()
-  /** By version and host, in hex: the last record of the host that says that it is without. */
-  readonly #letGo = new Map<string, Map<string, number>>()
-  /** By version, in hex, then by record. */
-  readonly #receipts = new Map<string, Map<string, HeardReceipt>>()
   /** By host, in hex. */
   readonly #current = new Map<string, Current>()
   /** By core, in hex. */
@@ -109,14 +89,6 @@ export class Control {
   /** By core, in hex. */
   readonly #forks = new Map<string, Fork[]>()
   readonly #epochs: Signed[] = []
-  readonly #claims: Claim[] = []
-  /** As they follow from so many claims and from these members. */
-  #leases: {
-    all: readonly Lease[]
-    counted: readonly Claim[]
-    claims: number
-    members: Members
-  } | null = null
   /** By host, in hex: the newest `recovery` record of each. */
   readonly #recoveries = new Map<string, Signed>()
   /** Announcements of hosts that were no members when they came. */
@@ -128,6 +100,14 @@ export class Control {
     this.parcel = parcel
     this.inviter = inviter
     this.#membership = new Membership(parcel)
+    this.receipts = new Receipts({
+      isMember: (host) => this.members.roles.has(host),
+      currentOf: (host) => this.#current.get(host)?.core ?? null
+    })
+    this.leases = new Leases({
+      members: () => this.members,
+      counts: (claim) => this.countsDrop(claim)
+    })
   }
 
   /**
@@ -167,7 +147,7 @@ export class Control {
     if (core !== null) {
       this.#stands.set(name, (this.#stands.get(name) ?? new Set()).add(core.toString('hex')))
     }
-    if (record.body.type === 'receipt') this.#addReceipt(verified, record.body.version, core)
+    if (record.body.type === 'receipt') this.receipts.add(verified, core)
     if (this.#records.has(name)) return false
     this.#records.set(name, verified)
     this.#membership.add(verified)
@@ -190,10 +170,7 @@ export class Control {
       this.#drops.set(core, [...drops, { id, author, ranges: record.body.ranges }])
     }
     if (record.body.type === 'pin' && !record.body.pinned) {
-      const version = record.body.version.toString('hex')
-      const hosts = this.#letGo.get(version) ?? new Map<string, number>()
-      this.#letGo.set(version, hosts)
-      hosts.set(author, Math.max(hosts.get(author) ?? 0, record.sequence))
+      this.receipts.letGo(record.body.version, author, record.sequence)
     }
     if (record.body.type === 'forked') {
       const core = record.body.core.toString('hex')
@@ -205,7 +182,7 @@ export class Control {
       const { number, holder, version } = record.body
       const { sequence, extensions } = record
       const details = leaseDetails(extensions)
-      this.#claims.push({
+      this.leases.add({
         ...details,
         id,
         author,
@@ -287,48 +264,6 @@ export class Control {
     return this.inviter !== null && !roles.has(this.inviter) && !revoked.has(this.inviter)
   }
 
-  /** Who may run the machine; null when nobody needs a lease for it. The same object as long as nothing changed. */
-  get lease(): Lease | null {
-    return this.#heedLeases().all.at(-1) ?? null
-  }
-
-  /** The number of the last lease that a host, in hex, really had; 0: it had none. */
-  lastLeaseOf(host: string): number {
-    return this.#heedLeases().all.findLast(({ holder }) => holder === host)?.number ?? 0
-  }
-
-  /** The greatest number of a lease that a host, in hex, has said something about; 0: none. */
-  votedUpTo(host: string): number {
-    return this.#heedLeases().counted.reduce(
-      (most, { author, number }) => (author === host ? Math.max(most, number) : most),
-      0
-    )
-  }
-
-  /** For a lease after all that anybody has said something about. */
-  get nextLease(): number {
-    const { all, counted } = this.#heedLeases()
-    const end = (all.at(-1)?.number ?? 0) + LEASE_SPAN
-    const most = counted.reduce(
-      (most, { number }) => (number < end ? Math.max(most, number) : most),
-      0
-    )
-    return most + 1
-  }
-
-  #heedLeases(): { all: readonly Lease[]; counted: readonly Claim[] } {
-    const { members } = this
-    const claims = this.#claims.length
-    const known = this.#leases
-    if (known?.claims === claims && known.members === members) return known
-    const counted = this.#claims.filter((claim) => this.countsDrop(claim))
-    const found = leasesOf(counted, members.writers)
-    const [before, last] = [known?.all.at(-1) ?? null, found.at(-1) ?? null]
-    if (before !== null && last !== null && isSameLease(before, last)) found.splice(-1, 1, before)
-    this.#leases = { all: found, counted, claims, members }
-    return this.#leases
-  }
-
   /** All records of key epochs, of whoever: which of them count, `members` says. */
   epochs(): readonly Signed[] {
     return this.#epochs
@@ -343,74 +278,19 @@ export class Control {
     return this.#incarnations.current
   }
 
+  /** Hosts that have said that a `data` log is their own. */
+  announcersOf(core: Buffer): Buffer[] {
+    const now = this.incarnations().flatMap(({ host, incarnation }) =>
+      incarnation.data.some((key) => key.equals(core)) ? [host] : []
+    )
+    const before = this.formerData().flatMap(({ host, key }) => (key.equals(core) ? [host] : []))
+    return [...now, ...before]
+  }
+
   /** `data` cores that were announced in them before: what is still needed of them versions name. */
   formerData(): readonly FormerData[] {
     this.#incarnations ??= this.#findIncarnations()
     return this.#incarnations.formerData
-  }
-
-  /**
-   * What members have signed that they hold durably of a version. A host that goes on in new logs has
-   * lost something: what it signed before does not count until it has signed it again. `by`: of one host
-   * alone, in hex.
-   */
-  receipts(version: Buffer, by: string | null = null): Receipt[] {
-    const { roles } = this.members
-    const found: Receipt[] = []
-    const key = version.toString('hex')
-    for (const { receipt, host, cores } of this.#receipts.get(key)?.values() ?? []) {
-      if (by !== null && by !== host) continue
-      const { body } = receipt.record
-      const current = this.#current.get(host)?.core
-      if (body.type !== 'receipt' || !roles.has(host)) continue
-      if (current === undefined || !cores.has(current)) continue
-      if ((this.#letGo.get(key)?.get(host) ?? -1) > receipt.record.sequence) continue
-      found.push({ host, version, cores: body.cores })
-    }
-    return found
-  }
-
-  /** By host and core, in hex: up to which length a host has signed that it holds all. */
-  signedLengths(): Map<string, Map<string, number>> {
-    const found = new Map<string, Map<string, number>>()
-    for (const version of this.receiptVersions()) {
-      for (const { host, cores } of this.receipts(version)) {
-        const lengths = found.get(host) ?? new Map<string, number>()
-        found.set(host, lengths)
-        for (const { head, blocks } of cores) {
-          const core = head.key.toString('hex')
-          if (blocks === null) lengths.set(core, Math.max(lengths.get(core) ?? 0, head.length))
-        }
-      }
-    }
-    return found
-  }
-
-  /** Whether a host, in hex, has said that it is without a version, and has not signed for it since. */
-  hasLetGo(version: Buffer, host: string): boolean {
-    const isSaid = this.#letGo.get(version.toString('hex'))?.has(host) === true
-    return isSaid && this.receipts(version, host).length === 0
-  }
-
-  /** Versions of which somebody holds something, as far as is known. */
-  *receiptVersions(): Generator<Buffer> {
-    for (const version of this.#receipts.keys()) yield Buffer.from(version, 'hex')
-  }
-
-  /** Hosts, in hex, that have ever signed for a core, in hex. */
-  signersOf(core: string): ReadonlySet<string> {
-    return this.#signers.get(core) ?? new Set()
-  }
-
-  /** Cores, in hex, that hosts have signed for. */
-  coresInReceipts(): Set<string> {
-    const named = new Set<string>()
-    for (const version of this.receiptVersions()) {
-      for (const { cores } of this.receipts(version)) {
-        for (const { head } of cores) named.add(head.key.toString('hex'))
-      }
-    }
-    return named
   }
 
   /** When a host announced the logs that it writes now, ms since 1970; -1: never. */
@@ -429,25 +309,6 @@ export class Control {
       .filter(({ record }) => record.author.equals(author) && record.body.type !== 'receipt')
       .toSorted((a, b) => a.record.sequence - b.record.sequence)
       .map(({ bytes, signature }) => ({ bytes, signature }))
-  }
-
-  #addReceipt(receipt: Signed, version: Buffer, core: Buffer | null): void {
-    if (core === null) return
-    const key = version.toString('hex')
-    const all = this.#receipts.get(key) ?? new Map<string, HeardReceipt>()
-    this.#receipts.set(key, all)
-    const id = receipt.id.toString('hex')
-    const { body, author } = receipt.record
-    const host = author.toString('hex')
-    const known = all.get(id) ?? { receipt, host, cores: new Set<string>() }
-    all.set(id, known)
-    known.cores.add(core.toString('hex'))
-    if (body.type !== 'receipt') return
-    for (const { head } of body.cores) {
-      const name = head.key.toString('hex')
-      const signers = this.#signers.get(name) ?? new Set()
-      this.#signers.set(name, signers.add(host))
-    }
   }
 
   /** Of a log, by its key in hex, which past counts, in the last word of its writer; null: it has only one. */
@@ -589,15 +450,6 @@ export function decodeSigned(block: Buffer): SignedRecord {
   const [record] = decodeAnnouncements(block)
   if (record === undefined) throw new ParcelError('INTEGRITY', 'an empty control record')
   return record
-}
-
-function isSameLease(a: Lease, b: Lease): boolean {
-  const isSame = a.number === b.number && a.holder === b.holder && a.origin === b.origin
-  return (
-    isSame &&
-    a.heads.length === b.heads.length &&
-    a.heads.every((id, n) => id.equals(b.heads[n] ?? Buffer.alloc(0)))
-  )
 }
 
 /** Throws INTEGRITY when a record is not its author's. */

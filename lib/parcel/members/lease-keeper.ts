@@ -43,8 +43,8 @@ export class LeaseKeeper {
 
   /** null when nobody needs one. */
   get lease(): Lease | null {
-    const { lease } = this.#parts.set.control
-    return lease?.holder === null ? null : lease
+    const { current } = this.#parts.set.control.leases
+    return current?.holder === null ? null : current
   }
 
   get isHere(): boolean {
@@ -58,7 +58,7 @@ export class LeaseKeeper {
 
   /** Of a version that is made here now: the lease that this host had last; 0: it had none, or nobody needs one. */
   get epoch(): number {
-    return this.lease === null ? 0 : this.#parts.set.control.lastLeaseOf(this.#parts.self)
+    return this.lease === null ? 0 : this.#parts.set.control.leases.lastOf(this.#parts.self)
   }
 
   /** From now on nobody runs it without a lease, and this host has the first. */
@@ -151,7 +151,10 @@ export class LeaseKeeper {
     if (!isSame || !own.includes(self)) return false
     // Who can be asked itself is; and of one number nobody has two words.
     if (answerers().some((each) => each.host === lease.holder)) return false
-    if (number <= Math.max(lease.number, control.votedUpTo(self)) || number > control.nextLease)
+    if (
+      number <= Math.max(lease.number, control.leases.votedUpTo(self)) ||
+      number > control.leases.next
+    )
       return false
     // What would be cut off by it.
     return this.#heads().every((id) => history.isIn(id, heads))
@@ -164,7 +167,7 @@ export class LeaseKeeper {
     const { answerers, set } = this.#parts
     const holder = answerers().find(({ host }) => host === of)
     if (holder === undefined) return 'absent'
-    const number = set.control.nextLease
+    const number = set.control.leases.next
     const answer = await holder.lease({ kind: 'lease', number, heads: this.#heads(), voters: [] })
     if (answer !== 'given') return answer
     return (await this.#comes(work)) ? 'given' : 'refused'
@@ -177,8 +180,8 @@ export class LeaseKeeper {
     const others = answerers().filter(({ host }) => voters.includes(host) && host !== lease.holder)
     // A vote that cannot be enough would only be in the way of another host's.
     if (others.length + 1 < majority || !voters.includes(self) || isUnsure()) return false
-    const number = set.control.nextLease
-    if (number <= set.control.votedUpTo(self)) return false
+    const number = set.control.leases.next
+    if (number <= set.control.leases.votedUpTo(self)) return false
     const question = {
       kind: 'lease',
       number,
@@ -212,7 +215,7 @@ export class LeaseKeeper {
   async #append(
     holder: string | null,
     {
-      number = this.#parts.set.control.nextLease,
+      number = this.#parts.set.control.leases.next,
       heads: [version = orNothing(null), ...heads],
       voters = [],
       isForced = false

@@ -214,9 +214,9 @@ export class Space {
     const { set, saved, own, exclusive, context } = this.#parts
     await exclusive(async () => {
       const bodies: ControlBody[] = []
-      for (const version of set.control.receiptVersions()) {
-        const isOfThem = set.control
-          .receipts(version)
+      for (const version of set.control.receipts.versions()) {
+        const isOfThem = set.control.receipts
+          .of(version)
           .some(
             (receipt) =>
               receipt.host === this.#self &&
@@ -249,8 +249,8 @@ export class Space {
         const known = set.history.get(id)
         if (known !== null) return availability.isHere(known)
         // A vault knows a version by what it has signed for.
-        return set.control
-          .receipts(id)
+        return set.control.receipts
+          .of(id)
           .some(
             ({ host, cores }) =>
               host === this.#self && availability.hasCores(cores.map(({ head }) => head))

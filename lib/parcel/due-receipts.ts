@@ -31,7 +31,7 @@ export async function dueReceipts(
   const due: ControlBody[] = []
   for (const { version, cores } of isBlind ? others(set) : known(set)) {
     if (isLeaving(version)) continue
-    const own = set.control.receipts(version, self)
+    const own = set.control.receipts.of(version, self)
     if (own.some((receipt) => covers(receipt.cores, cores))) continue
     if (availability.hasCores(cores)) {
       if (!(await hasHeads(set, cores))) continue
@@ -78,9 +78,9 @@ function* known({ history }: LogSet): Generator<Claim> {
 /** What hosts that make versions have signed for last: a vault takes nobody else's word for what one is. */
 function* others({ control }: LogSet): Generator<Claim> {
   const { roles } = control.members
-  for (const version of control.receiptVersions()) {
+  for (const version of control.receipts.versions()) {
     const claims = new Map<string, Claim[]>()
-    for (const { cores, host } of control.receipts(version)) {
+    for (const { cores, host } of control.receipts.of(version)) {
       const role = roles.get(host)
       if (role === undefined || !mayWrite(role)) continue
       if (cores.length === 0 || cores.some(({ blocks }) => blocks !== null)) continue
