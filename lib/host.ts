@@ -648,6 +648,12 @@ export class Host {
     return { used: await quota.used(), limit: quota.limit === Infinity ? null : quota.limit }
   }
 
+  /** Settles when all that has come so far is durable. */
+  async flush(): Promise<void> {
+    await this.#context.store.flush()
+    this.#context.quota.settle()
+  }
+
   /** How many bytes copies of others' data may take here, from now on; null: as many as there are. */
   async setQuota(bytes: number | null): Promise<void> {
     await writeQuota(this.home.dir, bytes)

@@ -343,7 +343,11 @@ export class Vaults {
       const { done, total } = this.#host.copiedTo(host)
       work.report({ step: 'filling', done, total, unit: 'blocks' })
       // Nothing is shared with it, or it has all.
-      if (done >= total) return
+      if (done >= total) {
+        // Its disk may be pulled out as soon as that is said.
+        await host.flush()
+        return
+      }
       const { used, limit } = await host.room()
       if (limit !== null && used > limit - LEAST) {
         work.note(`it is full: ${done} of ${total} blocks are there; give it more with --quota`)

@@ -45,6 +45,11 @@ export class Quota {
     return this.#used
   }
 
+  /** Counts anew: all that was taken is on the disk. */
+  settle(): void {
+    this.#counted = -Infinity
+  }
+
   /** Bytes that may still be taken. */
   async room(): Promise<number> {
     return this.#limit === Infinity ? Infinity : Math.max(this.#limit - (await this.used()), 0)
