@@ -51,6 +51,7 @@ import { Leases } from './host/leases.js'
 import { Limits } from './limits/limits.js'
 import { pathTo, type PeerInfo } from './peer-status.js'
 import { RemoteSuspend } from './host/remote-suspend.js'
+import { Rehearsal } from './host/rehearsal.js'
 import { Retention } from './host/retention.js'
 import { Scrub } from './host/scrub.js'
 import { Swarm } from './swarm/swarm.js'
@@ -100,6 +101,7 @@ export class Host {
   readonly events: Events
   /** How fast blocks come and go. */
   readonly limits: Limits
+  readonly #rehearsal: Rehearsal
   readonly #watch: Watch
   readonly #context: ParcelContext
   readonly #outside: Outside
@@ -180,6 +182,7 @@ export class Host {
       alone: (parcel, work) => this.#alone(parcel, work)
     })
     this.retention = new Retention({ home, parcels: this.#parcels })
+    this.#rehearsal = new Rehearsal(this.#parcels)
     this.#entrance = new Entrance({
       home,
       context,
@@ -271,6 +274,7 @@ export class Host {
       host.#watch.start()
       limits.start()
       host.checkpoints.start()
+      host.#rehearsal.start()
     }
     const isLost = host.#parcels.all.some((parcel) => parcel.isLost)
     if (home.isRestored || isLost) host.#entrance.seek()
@@ -670,6 +674,7 @@ export class Host {
     await this.remoteSuspend.close()
     this.limits.close()
     await this.checkpoints.close()
+    await this.#rehearsal.close()
     this.#watch.close()
     await this.events.save()
     await this.#scrub?.close()
