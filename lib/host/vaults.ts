@@ -350,6 +350,7 @@ export class Vaults {
       }
       const { used, limit } = await host.room()
       if (limit !== null && used > limit - LEAST) {
+        await host.flush()
         work.note(`it is full: ${done} of ${total} blocks are there; give it more with --quota`)
         return
       }

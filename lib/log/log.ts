@@ -60,7 +60,7 @@ export class Log {
   readonly #keyPair: KeyPair | null
   readonly #explain: (error: unknown) => Promise<ParcelError>
   #appending: Promise<unknown> = Promise.resolve()
-  /** Length that this process has appended to or found at the start. */
+  /** Length that this process has appended to or found at the start; of an own log, what its writer surely has. */
   #ownLength: number
   #isContinuedElsewhere = false
   #waiting = 0
@@ -124,6 +124,10 @@ export class Log {
     return this.#keyPair !== null
   }
 
+  get ownLength(): number {
+    return this.#ownLength
+  }
+
   /** Whether others have blocks of it that this host did not append, although only it writes it: for good. */
   get isContinuedElsewhere(): boolean {
     this.#isContinuedElsewhere ||= this.#core.length > this.#ownLength
@@ -178,18 +182,21 @@ export class Log {
   async #appendBlocks(blocks: Buffer[]): Promise<void> {
     if (this.#keyPair === null) throw new ParcelError('FAILED', "another host's log is read-only")
     // Another past of it would begin here.
-    if (this.isContinuedElsewhere) throw continuedElsewhere()
-    const length = this.#core.length + blocks.length
+    if (this.isContinuedElsewhere) throw new ContinuedElsewhere()
+    const before = this.#core.length
+    const length = before + blocks.length
     this.#ownLength = length
     const made = await this.#core
       .append(blocks, { keyPair: this.#keyPair })
       .catch(async (error: unknown) => {
+        this.#ownLength = before
         throw await this.#explain(error)
       })
     if (made.length === length) return
     // Blocks came in between: these are sealed for other places than theirs.
+    this.#ownLength = before
     this.noteContinuedElsewhere()
-    throw continuedElsewhere()
+    throw new ContinuedElsewhere()
   }
 
   /** The key that `appendSealed` takes blocks under. */
@@ -203,6 +210,7 @@ export class Log {
    */
   appendSealed(blocks: Buffer[], first: number): Promise<void> {
     const run = this.#appending.then(async () => {
+      if (this.isContinuedElsewhere) throw new ContinuedElsewhere()
       if (first !== this.#core.length) {
         throw new ParcelError('FAILED', 'a log was written by two at once, or closed')
       }
@@ -635,9 +643,11 @@ function merge(ranges: readonly BlockRange[]): BlockRange[] {
   return merged
 }
 
-/** What fails that would be appended to a log of which others have more; whoever wanted it can do it again. */
-export function continuedElsewhere(): ParcelError {
-  return new ParcelError('FAILED', 'this host goes on in new logs meanwhile: do it again')
+/** What was to be appended to a log of which others have more: nothing was, and it can be done again. */
+export class ContinuedElsewhere extends ParcelError {
+  constructor() {
+    super('FAILED', 'this host goes on in new logs meanwhile: do it again')
+  }
 }
 
 /** Nobody waits for a block any more. */

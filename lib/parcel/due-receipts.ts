@@ -61,6 +61,11 @@ function isSameHead(a: CoreHead, b: CoreHead): boolean {
   return isSame && a.fork === b.fork && a.length === b.length
 }
 
+/** Whether a receipt is for these states of logs, all of them or what is needed of them. */
+export function isFor(held: readonly HeldCore[], cores: readonly CoreHead[]): boolean {
+  return covers(held, cores) || isPartOf(held, cores)
+}
+
 /** Whether a receipt is for all that a version names. */
 export function covers(held: readonly HeldCore[], cores: readonly CoreHead[]): boolean {
   return cores.every((head) =>

@@ -131,7 +131,7 @@ export class Parcel {
       set: this.#set,
       history,
       saved: this.#saved,
-      isBlind: keyring.isBlind,
+      isBlind: () => keyring.isBlind,
       isAllNeeded: () => this.forks.isUnsettled,
       areFitting: (heads) => this.availability.areFitting(heads),
       onWhole: () => {
@@ -178,7 +178,7 @@ export class Parcel {
       self: this.#self,
       answerers: () => this.synthesis.answerers(),
       requireWriter: () => this.requireWriter(),
-      isUnsure: () => this.isLost || this.rollbacks.length > 0,
+      isUnsure: () => this.isLost || this.rollbacks.length > 0 || this.#own.isBehind,
       exclusive: (work) => this.#exclusive(work)
     })
     this.space = new Space({
@@ -780,10 +780,15 @@ export class Parcel {
 
   /** Goes on in new logs where others have more of this host's own. */
   async #leaveLogsOfOthers(): Promise<void> {
-    const { current } = this.#own
-    if (this.#isClosed || current?.logs.some((log) => log.isContinuedElsewhere) !== true) return
-    this.#noteRollback(PUT_BACK)
-    await this.#own.start([])
+    if (this.#isClosed || !this.#own.isBehind) return
+    try {
+      await this.#own.start([])
+      this.#noteRollback(PUT_BACK)
+      await this.#saved.save()
+    } catch (error) {
+      // What appends nothing may go on; the rest is refused.
+      this.#set.problem('', ParcelError.from(error).message)
+    }
   }
 
   #noteRollback(why: string): void {

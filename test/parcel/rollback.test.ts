@@ -4,11 +4,16 @@ import { existsSync, renameSync } from 'node:fs'
 import { cp, mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
+import type { Answerer } from '../../lib/answerer.js'
+import type { Question } from '../../lib/format/recipe.js'
 import { Identity } from '../../lib/keys/identity.js'
+import type { Log } from '../../lib/log/log.js'
 import { Store } from '../../lib/log/store.js'
 import type { Known } from '../../lib/parcel/history.js'
 import { loadStates } from '../../lib/parcel/local-state.js'
 import { Parcel } from '../../lib/parcel/parcel.js'
+import { connect, openStore } from '../log/stores.js'
+import { eventually } from '../support/hosts.js'
 import { onEnd } from '../support/on-end.js'
 import { scratch } from '../support/scratch.js'
 import { closeContext, openContext, TestParcel, WORK } from './parcels.js'
@@ -245,4 +250,78 @@ test('others show in the middle of a suspend that they have more of these logs: 
   await test.reopen()
   assert.ok(test.parcel.history.tags.get('name')?.equals(first.known.id))
   await comesBack(test, first)
+})
+
+/** A peer that has so much of a log of the parcel as there is now; and how to connect it with one. */
+async function peerWith(t: TestContext, test: TestParcel, log: Log) {
+  const store = await openStore(t, join(await scratch(t), 'peer'))
+  const mirror = await store.mirror(log.kind, log.key, test.parcel.keyring)
+  const wait = new AbortController().signal
+  const catchUp = async (): Promise<void> => {
+    for (let index = 0; index < log.length; index++) await mirror.read(index, { wait })
+  }
+  const cut = connect(t, [log], [mirror])
+  await catchUp()
+  return { mirror, catchUp, cut }
+}
+
+function metaOf(test: TestParcel): Log {
+  const log = test.parcel.logs().findLast(({ kind }) => kind === 'meta')
+  assert.ok(log)
+  return log
+}
+
+test('others show more of its records while something else is under way, and it ends then: the next start goes on in new logs', async (t) => {
+  const { test, first, backup } = await setting(t, ['store', 'index', 'parcels'])
+  await make(test, 'two')
+  const { mirror, cut } = await peerWith(t, test, metaOf(test))
+  cut()
+  await backup.putBack()
+  await test.reopen()
+  const log = metaOf(test)
+  const to = join(test.dir, 'to')
+  let closing: Promise<void> | null = null
+  const beforeSwap = async (): Promise<void> => {
+    const cutAgain = connect(t, [log], [mirror])
+    await eventually(async () => log.isContinuedElsewhere || null, 'more of its records')
+    cutAgain()
+    closing = test.close()
+  }
+  const known = test.parcel.history.get(first.known.id)
+  assert.ok(known)
+  await test.parcel.checkOut(known, to, { served: null, beforeSwap }, WORK)
+  await closing
+  const parcel = await test.reopen()
+  assert.equal(parcel.rollbacks.length, 1)
+  await comesBack(test, await make(test, 'three'))
+  assert.deepEqual([parcel.history.size, parcel.rollbacks.length], [2, 1])
+})
+
+test('what a host appends while it waits for an answer is not taken for somebody else’s', async (t) => {
+  const test = await TestParcel.create(t)
+  const { known } = await make(test, 'one')
+  const { parcel } = test
+  const { mirror, catchUp } = await peerWith(t, test, metaOf(test))
+  const states = async ({ logs }: Question & { kind: 'states' }) => {
+    await parcel.author.tag('meanwhile', known.id)
+    await catchUp()
+    return Promise.all(
+      logs.map(({ core, length }) => (core.equals(mirror.key) ? mirror.signedState(length) : null))
+    )
+  }
+  const silent = async (): Promise<null> => null
+  const peer: Answerer = {
+    host: 'ab'.repeat(32),
+    states,
+    recipes: silent,
+    records: silent,
+    items: silent,
+    suspend: silent,
+    held: silent,
+    lease: async () => 'refused'
+  }
+  parcel.synthesis.answerers = () => [peer]
+  await parcel.forks.ask()
+  assert.ok(parcel.forks.isHeard)
+  assert.deepEqual([parcel.rollbacks.length, metaOf(test).isContinuedElsewhere], [0, false])
 })

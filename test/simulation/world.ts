@@ -249,14 +249,19 @@ export class World {
   }
 
   async #putBack(host: SimulatedHost): Promise<void> {
-    // What nobody else has all of may be gone with it.
+    // What nobody else has signed for may be gone with it, also a version that it could acknowledge to nobody.
     const others = this.#hosts.filter((other) => other !== host && other.isUp)
-    for (const name of this.#acknowledged.keys()) {
+    const names = new Set(this.#acknowledged.keys())
+    for (const { parcel } of [host, ...others]) {
+      for (const { id } of parcel.history.all()) names.add(id.toString('hex'))
+    }
+    for (const name of names) {
       const id = Buffer.from(name, 'hex')
       const holders = await Promise.all(
-        others.map(async ({ parcel }) => {
+        others.map(async ({ parcel, id: self }) => {
           const known = parcel.history.get(id)
-          return known !== null && (await parcel.availability.isHere(known))
+          if (known === null || parcel.control.receipts.of(id, self).length === 0) return false
+          return parcel.availability.isHere(known)
         })
       )
       if (!holders.includes(true)) this.#gone.add(name)
@@ -341,7 +346,8 @@ export class World {
         const id = known.id.toString('hex')
         if (parcel.space.isForgotten(known) || this.#gone.has(id)) continue
         if (await parcel.availability.isHere(known)) continue
-        return `${id.slice(0, 8)} is not on ${name}\n${this.#whereabouts(known.id)}`
+        const made = this.#acknowledged.has(id) ? 'acknowledged' : 'never acknowledged'
+        return `${id.slice(0, 8)}, ${made}, is not on ${name}\n${this.#whereabouts(known.id)}`
       }
     }
     for (const id of this.#acknowledged.keys()) {

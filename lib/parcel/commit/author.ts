@@ -1,5 +1,6 @@
 import { ParcelError } from '../../errors.js'
 import { encodeMetaRecord, type Places, type Trace } from '../../format/meta-record.js'
+import { ContinuedElsewhere } from '../../log/log.js'
 import { onBranch, type CoreHead, type Version } from '../../format/version.js'
 import type { Work } from '../../progress.js'
 import type { ParcelContext } from '../context.js'
@@ -86,11 +87,11 @@ export class Author {
   async #inNewLogs<T>(work: () => Promise<T>): Promise<T> {
     const { own, exclusive } = this.#parts
     for (;;) {
-      const { logs } = own.require()
       try {
         return await exclusive(work)
       } catch (error) {
-        if (!logs.some((log) => log.isContinuedElsewhere)) throw error
+        const { logs } = own.require()
+        if (!(error instanceof ContinuedElsewhere)) throw error
         await exclusive(async () => {})
         if (own.require().logs.some((log) => logs.includes(log))) throw error
       }

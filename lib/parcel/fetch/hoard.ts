@@ -34,7 +34,7 @@ interface Parts {
   history: History
   saved: SavedState
   /** This host cannot read what it keeps. */
-  isBlind: boolean
+  isBlind: () => boolean
   /** All is fetched whatever the user has said: it is needed for more than reading it. */
   isAllNeeded: () => boolean
   /** Whether logs that are here have these states. */
@@ -109,7 +109,7 @@ export class Hoard {
   get isAll(): boolean {
     const { isBlind, isAllNeeded } = this.#parts
     const { versions, files } = this.policy
-    return isBlind || isAllNeeded() || (versions === 'all' && files.length === 0)
+    return isBlind() || isAllNeeded() || (versions === 'all' && files.length === 0)
   }
 
   /** Whether all of a version is known to be here although not all of its logs is. */
@@ -215,7 +215,7 @@ export class Hoard {
   async #runOnce(): Promise<boolean> {
     const { set, saved, isBlind, isAllNeeded } = this.#parts
     let isLacking = false
-    const order = isBlind || isAllNeeded() ? [] : this.#order()
+    const order = isBlind() || isAllNeeded() ? [] : this.#order()
     const now = performance.now()
     if (this.#brought.aim !== this.#aim || now - this.#brought.at > REST) {
       this.#brought = { aim: this.#aim, at: now, versions: new Set() }

@@ -4,7 +4,7 @@ import type { OpenLog } from './open-log.js'
 interface Parts {
   control: Control
   /** It cannot read what it keeps: a vault. */
-  isBlind: boolean
+  isBlind: () => boolean
   /** Whether it is known from a log itself who writes it. */
   isHeaderRead: (open: OpenLog) => Promise<boolean>
   /** Hosts, in hex, to which a vault carries what they lack; none: it keeps all. */
@@ -33,7 +33,8 @@ export class Drops {
    * must be heeded anew.
    */
   async heed(logs: ReadonlyMap<string, OpenLog>): Promise<boolean> {
-    const { control, isBlind, isHeaderRead } = this.#parts
+    const { control, isHeaderRead } = this.#parts
+    const isBlind = this.#parts.isBlind()
     // A vault keeps nothing for itself: what the writer does not need it does not keep.
     const isCleared = isBlind ? { isCleared: true } : {}
     let cleared = 0

@@ -183,10 +183,10 @@ export class Forks {
   ): Promise<OtherPast | 'ahead' | null> {
     const treeHash = await log.provenHash(state)
     if (treeHash === null) return null
-    const here = (await log.head(Math.min(length, state.length))).treeHash
-    if (state.length <= length ? here.equals(treeHash) : here.equals(state.asked)) {
-      return state.length > length ? 'ahead' : null
-    }
+    // It may have grown here since, and have come there.
+    const isAhead = state.length > log.length
+    const here = (await log.head(isAhead ? length : state.length)).treeHash
+    if (here.equals(isAhead ? state.asked : treeHash)) return isAhead ? 'ahead' : null
     const core = log.key.toString('hex')
     // It is settled. Who shows another past has not heard so, or has a third one, and keeps that.
     if (this.#parts.set.control.forks(core, this.#self).length > 0) return null
@@ -258,7 +258,7 @@ export class Forks {
         const said = new Set(
           set.control.recordsIn(own.current.control.key).map((record) => set.control.idOf(record))
         )
-        for (const [id, record] of records) if (!said.has(id)) await own.repeat(record)
+        await own.repeat([...records].flatMap(([id, record]) => (said.has(id) ? [] : [record])))
       }
       await author.repeat()
       return forks

@@ -113,9 +113,14 @@ export class Incarnation {
     control.add(record, this.control.key)
   }
 
-  /** Length and hash of each log, to notice later that the store was put back to an earlier state. */
+  /**
+   * Length and hash of each log, as far as this host has written it, to notice later that the store was put
+   * back to an earlier state.
+   */
   async marks(): Promise<LocalState['marks']> {
-    const heads = await Promise.all(this.logs.map((log) => log.head()))
+    const heads = await Promise.all(
+      this.logs.map((log) => log.head(Math.min(log.ownLength, log.length)))
+    )
     return heads.map(({ key, length, treeHash }) => ({
       core: key.toString('hex'),
       length,

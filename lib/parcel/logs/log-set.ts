@@ -101,7 +101,7 @@ export class LogSet {
     this.pace = new Pace(context.down)
     this.#drops = new Drops({
       control: options.control,
-      isBlind: options.keyring.isBlind,
+      isBlind: () => options.keyring.isBlind,
       isHeaderRead: (open) => this.#isHeaderRead(open),
       carriesTo: callbacks.carriesTo,
       onAbandoned: callbacks.onAbandoned,

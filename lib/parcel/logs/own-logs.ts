@@ -13,7 +13,7 @@ import {
 import type { SignedRecord } from '../../format/wire.js'
 import { keyPairFrom, randomBytes } from '../../keys/identity.js'
 import type { Keyring } from '../../keys/keyring.js'
-import { continuedElsewhere, type Log } from '../../log/log.js'
+import { ContinuedElsewhere, type Log } from '../../log/log.js'
 import { NS } from '../../keys/namespaces.js'
 import type { ParcelContext } from '../context.js'
 import { encodeSigned } from '../members/control.js'
@@ -45,6 +45,11 @@ export class OwnLogs {
   /** null until `open` or `start` has settled. */
   get current(): Incarnation | null {
     return this.#current
+  }
+
+  /** Whether others have more of them: nothing is appended any more, and this host is to go on in new ones. */
+  get isBehind(): boolean {
+    return this.#current?.logs.some((log) => log.isContinuedElsewhere) === true
   }
 
   require(): Incarnation {
@@ -118,9 +123,10 @@ export class OwnLogs {
     await this.saveMarks()
   }
 
-  /** Appends a control record of whoever once more, and makes it durable. */
-  async repeat(record: SignedRecord): Promise<void> {
-    await this.require().control.append([[encodeSigned(record)]])
+  /** Appends control records of whoever once more, and makes them durable. */
+  async repeat(records: readonly SignedRecord[]): Promise<void> {
+    if (records.length === 0) return
+    await this.require().control.append(records.map((record) => [encodeSigned(record)]))
     await this.#context.store.flush()
     await this.saveMarks()
   }
@@ -137,6 +143,9 @@ export class OwnLogs {
     const last = Buffer.alloc(1)
     const items = [{ id: chunkId(last), length: last.byteLength }]
     await data.append([[encodePackHeader('chunks', 'none', items), last]])
+    // What is missing behind the marks is others': these are cleared as soon as it is said.
+    await this.#context.store.flush()
+    await this.saveMarks()
     await this.say([{ type: 'drop', core: data.key, ranges: [range] }])
     await data.drop([range])
     await this.#context.store.reclaim()
@@ -165,7 +174,7 @@ export class OwnLogs {
   async requireSameLogs(log: Log): Promise<void> {
     const header = decodeCoreHeader(await log.read(0))
     if (header.incarnation.toString('hex') === this.require().seeds.id) return
-    throw continuedElsewhere()
+    throw new ContinuedElsewhere()
   }
 
   /**

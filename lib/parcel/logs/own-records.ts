@@ -108,7 +108,7 @@ export class OwnRecords {
   /** Keeps records of others that this host will not find in another log again. */
   async keep(records: readonly SignedRecord[]): Promise<void> {
     await this.#say(async () => {
-      for (const record of records) await this.#parts.own.repeat(record)
+      await this.#parts.own.repeat(records)
     })
     await this.#parts.set.refresh()
   }

@@ -146,7 +146,7 @@ export class Admission {
     if (epoch === null || this.#repeated.has(epoch.record)) return
     const record = set.control.epochs().find(({ id }) => id.toString('hex') === epoch.record)
     if (record === undefined) return
-    await own.repeat(record)
+    await own.repeat([record])
     this.#repeated.add(epoch.record)
   }
 

@@ -331,11 +331,13 @@ export class Control {
     return [...(this.#stands.get(name) ?? [])].some((each) => each !== core.toString('hex'))
   }
 
-  /** Records of whoever that stand in a log. */
+  /** Records of whoever that stand in a log, but for receipts: what was there may not be there any more. */
   recordsIn(core: Buffer): SignedRecord[] {
     const name = core.toString('hex')
     return [...this.#records]
-      .filter(([id]) => this.#stands.get(id)?.has(name) === true)
+      .filter(([id, { record }]) => {
+        return record.body.type !== 'receipt' && this.#stands.get(id)?.has(name) === true
+      })
       .map(([, { bytes, signature }]) => ({ bytes, signature }))
   }
 

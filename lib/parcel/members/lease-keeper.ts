@@ -188,10 +188,26 @@ export class LeaseKeeper {
       heads: this.#heads(),
       voters: voters.map((key) => Buffer.from(key, 'hex'))
     } as const
-    await this.#say(self, question)
+    const isSaid = await this.#vote(question)
+    if (!isSaid) return false
     const answers = await Promise.all(others.map((each) => each.lease({ ...question })))
     const given = answers.filter((answer) => answer === 'given').length
     return given + 1 >= majority && (await this.#comes(work))
+  }
+
+  /** false: by now this host does not know whom it may have voted for. */
+  #vote(question: {
+    number: number
+    heads: readonly Buffer[]
+    voters: Buffer[]
+  }): Promise<boolean> {
+    const { self, requireWriter, exclusive, isUnsure } = this.#parts
+    requireWriter()
+    return exclusive(async () => {
+      if (isUnsure()) return false
+      await this.#append(self, question)
+      return true
+    })
   }
 
   /** Whether the records by which it is this host's arrive. */

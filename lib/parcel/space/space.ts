@@ -9,9 +9,10 @@ import type { Work } from '../../progress.js'
 import type { Availability } from '../availability.js'
 import { confirm, type Confirmed, type ConfirmOptions } from './confirm.js'
 import type { ParcelContext } from '../context.js'
-import type { Known } from '../history.js'
+import type { Known, Placement } from '../history.js'
 import type { Retention } from '../local-state.js'
 import type { LogSet } from '../logs/log-set.js'
+import { isFor } from '../due-receipts.js'
 import { moveVersions } from './move-versions.js'
 import type { OwnLogs } from '../logs/own-logs.js'
 import type { SavedState } from '../saved-state.js'
@@ -188,25 +189,34 @@ export class Space {
     this.#looked = set.history.revision
     await exclusive(async () => {
       const forgotten = new Set(saved.value.forgotten)
+      const letGo = new Set(saved.value.letGo)
+      const isLetGo = ({ key }: CoreHead): boolean => letGo.has(key.toString('hex'))
       const back = new Set<string>()
       for (const known of set.history.all()) {
         if (forgotten.has(known.id.toString('hex'))) continue
-        const places = set.history.placements(known.id).map(({ heads }) => heads)
-        if (!places.every((heads) => heads.some((head) => this.#isGone(head)))) continue
-        for (const { key } of places.flat()) back.add(key.toString('hex'))
+        const places = set.history.placements(known.id)
+        const found = places.filter((placement) => !this.#isLost(known, placement))
+        if (found.some(({ heads }) => !heads.some(isLetGo))) continue
+        for (const { key } of set.history.best(found)?.heads ?? []) back.add(key.toString('hex'))
       }
       await this.#bringBack(back)
     })
   }
 
-  /** Whether a log does not come by itself: it was let go, or this host has lost its own words of it. */
-  #isGone({ key, length }: CoreHead): boolean {
-    const { set, saved } = this.#parts
-    const core = key.toString('hex')
-    if (saved.value.letGo.includes(core)) return true
-    const log = set.get(key)
-    const isOwn = set.writerOf(key) === this.#self
-    return isOwn && log !== null && (log.length < length || !log.has(0, length))
+  /** Whether this host has lost blocks of its own that a version is read from there, and nobody vouches for them. */
+  #isLost({ id }: Known, { heads }: Placement): boolean {
+    const { set } = this.#parts
+    const isLacking = heads.some(({ key, length }) => {
+      const log = set.get(key)
+      const isOwn = set.writerOf(key) === this.#self
+      return isOwn && log !== null && (log.length < length || !log.has(0, length))
+    })
+    return (
+      isLacking &&
+      !set.control.receipts
+        .of(id)
+        .some(({ host, cores }) => host !== this.#self && isFor(cores, heads))
+    )
   }
 
   /** A vault: is without logs, in hex, that no host needs any more. */
