@@ -4,11 +4,11 @@ import { driverNamed } from '../vmm/drivers.js'
 import type { ParcelList } from './parcel-list.js'
 
 /** How often it is looked whether something came that can be resumed, ms. */
-const LOOK = 2_000
+const LOOK = 5_000
 
 /**
- * Has this host's monitor show that it can run a machine as soon as that is here: what it is asked, and the
- * machine that it makes for an instant, the first resume need not wait for then.
+ * Has a monitor that is another program show that it can run a machine as soon as that is here: what it is
+ * asked, and the machine that it makes for an instant, the first resume need not wait for then.
  */
 export class Rehearsal {
   readonly #parcels: ParcelList
@@ -35,13 +35,13 @@ export class Rehearsal {
   /** Settles when the monitor was asked about all heads that are here. */
   async look(): Promise<void> {
     for (const parcel of this.#parcels.all) {
+      const driver = driverNamed(parcel.driver)
+      if (!driver.needsServer) continue
       for (const head of parcel.history.heads()) {
         if (this.#seen.has(head) || !(await this.#isHere(parcel, head))) continue
         this.#seen.add(head)
         // Whoever resumes it is told what is wrong.
-        await driverNamed(parcel.driver)
-          .mismatches(head.version.facts)
-          .catch(() => [])
+        await driver.mismatches(head.version.facts).catch(() => [])
       }
     }
   }
