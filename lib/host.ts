@@ -731,7 +731,8 @@ export class Host {
       peers: this.#peers(parcel),
       machine: status,
       lastWords: await machine.lastWords(),
-      suspendAsked: this.remoteSuspend.pending(parcel)
+      suspendAsked: this.remoteSuspend.pending(parcel),
+      isPaused: this.limits.isPaused(parcel)
     })
   }
 

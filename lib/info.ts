@@ -129,6 +129,8 @@ export interface ParcelInfo {
   peers: PeerInfo[]
   /** What is still to come here of all logs: blocks, and about how many bytes. */
   missing: { blocks: number; bytes: number }
+  /** Whether the user lets nothing of it come that is not asked for. */
+  isPaused: boolean
   problems: string[]
   /** When, in ms since 1970, and why this host went on in new logs, until its user has seen it. */
   rollbacks: { at: number; why: string }[]

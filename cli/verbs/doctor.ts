@@ -58,7 +58,10 @@ async function lookAtStore({ terminal, client, options }: Context, isSeen: boole
       )
     }
   }
-  if (rolledBack.length === 0) return
+  if (rolledBack.length === 0) {
+    if (problems.length === 0) return
+    throw new ParcelError('INTEGRITY', 'not all of the store opens: see above')
+  }
   const names = rolledBack.map(({ name }) => name).join(', ')
   throw new ParcelError(
     'FORKED',

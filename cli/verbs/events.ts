@@ -26,6 +26,11 @@ Example: hyperparcel events --follow --json`
       const line = `${timeText(event.at)}  ${event.parcel}: ${event.text}`
       context.terminal.result('event', { event: type, ...rest }, line)
     }
-    await context.client.each('events', { ...wanted, since, isFollowed }, show, follow(context))
+    await context.client
+      .each('events', { ...wanted, since, isFollowed }, show, follow(context))
+      .catch((error: unknown) => {
+        // That is how it ends.
+        if (!isFollowed || !context.signal.aborted) throw error
+      })
   })
 }

@@ -40,11 +40,17 @@ Example: hyperparcel rebuild`
     const aside = await setStoreAside(homeDir(options.home))
     terminal.result('rebuild', { aside }, `the damaged store is in ${aside} now`)
     const parcels = await client.call('recover', { timeout: timeout * 1_000 }, follow(context))
+    const lost = parcels.filter(({ members }) => members.length < 2).map(({ name }) => name)
     for (const parcel of parcels) {
-      terminal.result(
-        'parcel',
-        parcel,
-        `${parcel.name} comes back: 'hyperparcel status' shows how far`
+      const text = lost.includes(parcel.name)
+        ? `no other host has ${parcel.name}: what there was of it is in ${aside} alone`
+        : `${parcel.name} comes back, as far as others have it: 'hyperparcel status' shows how far`
+      terminal.result('parcel', parcel, text)
+    }
+    if (lost.length > 0) {
+      throw new ParcelError(
+        'PARTIAL',
+        `nobody else has ${lost.join(', ')}: that does not come back`
       )
     }
   })

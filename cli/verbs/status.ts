@@ -58,6 +58,7 @@ function describe(parcel: ParcelInfo, self: string): string {
   if (parcel.role === 'vault')
     lines.push(`  keeps ${here} of ${total} blocks, which it cannot read`)
   else if (parcel.heads.length === 0) lines.push('  no version yet')
+  if (parcel.isPaused) lines.push("  paused: 'hyperparcel pause --off' lets blocks come again")
   if (parcel.isInConflict) {
     const ids = parcel.heads.map(({ id }) => shortId(id)).join(' or ')
     lines.push(

@@ -1,5 +1,11 @@
 import { Option, type Command } from 'commander'
-import { ParcelError, SCANS, type Scan, type VersionInfo } from '../../lib/client.js'
+import {
+  ParcelError,
+  SCANS,
+  type ParcelInfo,
+  type Scan,
+  type VersionInfo
+} from '../../lib/client.js'
 import { follow, verb, type Context } from '../context.js'
 import { seconds, span } from '../options.js'
 import { bytes, duration } from '../terminal.js'
@@ -20,7 +26,11 @@ export function suspendVerbs(program: Command): void {
     .option('--mounted', "of what was written through 'mount' or 'nbd' instead", false)
     .option('--cold', 'with --mounted: without the memory of a suspended guest', false)
     .option('--on <host>', 'the one that runs on another host; its version comes here')
-    .option('--grace <time>', 'with --on: so long its user there can refuse', span, 30_000)
+    .addOption(
+      new Option('--grace <time>', 'with --on: so long its user there can refuse')
+        .argParser(span)
+        .default(30_000, '30s')
+    )
     .option('--timeout <seconds>', 'with --on: how long to wait for that host', seconds, 60)
     .option('--refuse', 'keep it running, though another host has asked to suspend it', false)
   define(program, 'checkpoint', 'make a durable version and let the machine go on')
@@ -55,6 +65,27 @@ async function untilSafe(
   await client.each('safe', { name, version: id, on, timeout }, onChange, follow(context))
 }
 
+/** Says that there are several heads, if there are: who goes on sees it at once. */
+function noteHeads({ terminal }: Context, { name, heads, isInConflict }: ParcelInfo): void {
+  if (!isInConflict) return
+  terminal.note(
+    `${name} has ${heads.length} heads (${heads.map(({ id }) => shortId(id)).join(', ')}): ` +
+      `'hyperparcel resolve ${name}' settles it`
+  )
+}
+
+/** Throws USAGE for what is no other member, before anything is stopped. */
+async function requireOther({ client }: Context, name: string, host: string): Promise<void> {
+  const [{ members }, { id: self }] = [
+    await client.call('status', { name }),
+    await client.call('id', {})
+  ]
+  const others = members.filter(({ id }) => id !== self)
+  if (others.some((each) => each.name === host || each.id.startsWith(host.toLowerCase()))) return
+  const names = others.map((each) => each.name).join(', ') || 'none'
+  throw new ParcelError('USAGE', `no other member "${host}": there are ${names}`)
+}
+
 /** Reads how often; 0: never. */
 function every(text: string): number {
   return text === 'off' ? 0 : Math.max(span(text), 1)
@@ -73,7 +104,10 @@ async function suspendOn(
     follow(context)
   )
   const text = `${name} ${shortId(version.id)}: suspended on ${version.authorName}; here, durable`
-  context.terminal.result('version', { ...version }, text)
+  const parcel = await context.client.call('status', { name })
+  const { heads, isInConflict } = parcel
+  context.terminal.result('version', { ...version, heads: heads.length, isInConflict }, text)
+  noteHeads(context, parcel)
 }
 
 function define(program: Command, name: 'suspend' | 'checkpoint', description: string): Command {
@@ -149,6 +183,11 @@ function define(program: Command, name: 'suspend' | 'checkpoint', description: s
       wait?: number | true
       to?: string
     }>()
+    for (const option of ['grace', 'timeout']) {
+      if (self.getOptionValueSource(option) !== 'cli') continue
+      throw new ParcelError('USAGE', `--${option} goes with --on`)
+    }
+    if (to !== undefined) await requireOther(context, parcel, to)
     if (cold === true && mounted !== true)
       throw new ParcelError('USAGE', '--cold goes with --mounted')
     const started = performance.now()
@@ -167,9 +206,19 @@ function define(program: Command, name: 'suspend' | 'checkpoint', description: s
     const text =
       `${parcel} ${shortId(version.id)}: here, durable ` +
       `(${bytes(version.stored)} stored of ${bytes(version.bytes)}, ${duration(ms)}${stood})`
-    const more = { skipped, fetched, paused, seconds: ms / 1_000 }
+    const now = await context.client.call('status', { name: parcel })
+    const { heads, isInConflict } = now
+    const more = {
+      skipped,
+      fetched,
+      paused,
+      seconds: ms / 1_000,
+      heads: heads.length,
+      isInConflict
+    }
     context.terminal.result('version', { ...version, ...more }, text)
-    if (version.isLapsed) {
+    if (!version.isLapsed) noteHeads(context, now)
+    else {
       context.terminal.note(
         `${parcel} has its lease elsewhere: this version is a second head, 'hyperparcel resolve ${parcel}' settles it`
       )

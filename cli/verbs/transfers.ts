@@ -47,7 +47,9 @@ export async function repeatedly(
     if (isWatched) terminal.fresh()
     await show()
     if (!isWatched) return
-    await setTimeout(EVERY, undefined, { signal }).catch(() => signal.throwIfAborted())
+    await setTimeout(EVERY, undefined, { signal }).catch(() => {})
+    // That is how it ends.
+    if (signal.aborted) return
   }
 }
 
@@ -61,7 +63,14 @@ function paceOf({ peers, missing }: ParcelInfo): { rate: number; eta: number | n
 export function missingText(parcel: ParcelInfo): string {
   const { blocks, bytes: size } = parcel.missing
   const { rate, eta } = paceOf(parcel)
+  const { here, total } = parcel.blocks
+  if (blocks === 0 && here < total) {
+    return `nothing more is to come: ${here} of ${total} blocks are here, as 'hyperparcel hoard' says`
+  }
   if (blocks === 0) return 'all is here'
+  if (parcel.isPaused) {
+    return `${blocks} blocks (${bytes(size)}) still to come, paused: 'hyperparcel pause --off' lets them`
+  }
   const left =
     eta === null ? 'nothing comes now' : `${bytes(rate)}/s, ${duration(eta * 1_000)} left`
   return `${blocks} blocks (${bytes(size)}) still to come, ${left}`

@@ -302,6 +302,8 @@ export const verbs = {
     }),
     async ({ name, since, isFollowed }, { host, signal }, give: Give<HostEvent>) => {
       const isWanted = ({ parcel }: HostEvent): boolean => name === undefined || parcel === name
+      // Also of one that was removed.
+      if (name !== undefined && !host.events.since(0).some(isWanted)) await host.status(name)
       let last = since
       for (;;) {
         for (const event of host.events.since(last)) {

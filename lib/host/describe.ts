@@ -55,9 +55,10 @@ export async function describeParcel(
     machine: MachineStatus | null
     lastWords: string | null
     suspendAsked: ParcelInfo['suspendAsked']
+    isPaused: boolean
   }
 ): Promise<ParcelInfo> {
-  const { home, peers, machine, lastWords, suspendAsked } = around
+  const { home, peers, machine, lastWords, suspendAsked, isPaused } = around
   const heads = parcel.history.heads()
   const self = home.identity.publicKey.toString('hex')
   const connected = new Set(peers.map(({ host }) => host))
@@ -75,6 +76,7 @@ export async function describeParcel(
     screen: machine?.screen ?? null,
     lastWords: machine === null ? lastWords : null,
     suspendAsked,
+    isPaused,
     checkpoints: parcel.checkpoints,
     role: parcel.role,
     epoch: parcel.control.members.epoch?.number ?? 0,

@@ -1,4 +1,4 @@
-import { ParcelError } from '../errors.js'
+import { isDamage, ParcelError } from '../errors.js'
 import { isName } from '../names.js'
 import type { Parcel } from '../parcel/parcel.js'
 
@@ -33,7 +33,12 @@ export class ParcelList {
 
   /** A parcel that does not open: whoever asks for it is told why, and its name stays taken. */
   addUnopened(name: string, error: unknown): void {
-    const { code, message } = ParcelError.from(error)
+    const { code, message: why } = ParcelError.from(error)
+    // What does not open nothing can be sent to.
+    const isBroken = isDamage(error instanceof ParcelError ? error.cause : error)
+    const message = isBroken
+      ? "it is damaged on this disk: 'hyperparcel rebuild' fetches all of the store anew"
+      : why
     const failure = new ParcelError(code, `"${name}" does not open: ${message}`, error)
     this.#problems.push(failure.message)
     this.#unopened.set(name, failure)

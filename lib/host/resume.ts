@@ -80,7 +80,8 @@ export async function resume(
     noteRunning(parcel, work)
     await requireFit(driver, wanted.version.facts)
     const name = isName(parcel.name) ? parcel.name : 'parcel'
-    const path = await realDestination(resolve(cwd, options.to ?? parcel.folder.path ?? name))
+    const before = parcel.folder.path
+    const path = await realDestination(resolve(cwd, options.to ?? before ?? name))
     const mayWrite = (): Promise<void> => {
       // It may have arrived meanwhile that there is one.
       parcel.leases.requireHere()
@@ -105,6 +106,11 @@ export async function resume(
     } else {
       await parcel.availability.fetch(wanted, { timeout }, work)
       await parcel.checkOut(wanted, path, how, work)
+    }
+    if (before !== null && (await realDestination(before)) !== path) {
+      work.note(
+        `${parcel.name} is in ${path} from now on: what is done in ${before} is no part of it any more`
+      )
     }
     const screen = isRunning ? (await machine.run({ prefetch })).screen : null
     const others = [...parcel.trusted()]
@@ -144,7 +150,7 @@ async function hear(
   const until = new Set(
     [...parcel.trusted()].filter((host) => (parcel.lastSeen(host) ?? 0) >= since)
   )
-  return swarm.hear(parcel, { ...HEAR, timeout: Math.max(timeout, HEAR.timeout), until, signal })
+  return swarm.hear(parcel, { ...HEAR, timeout, until, signal })
 }
 
 /**

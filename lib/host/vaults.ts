@@ -286,6 +286,12 @@ export class Vaults {
   /** The folder's real path: made if need be, empty or a home. */
   async #prepare(wanted: string): Promise<string> {
     await mkdir(wanted, { recursive: true, mode: 0o700 }).catch((error: unknown) => {
+      if (
+        error instanceof Error &&
+        'code' in error &&
+        ['EEXIST', 'ENOTDIR'].includes(String(error.code))
+      )
+        throw new ParcelError('USAGE', `${wanted} is not a folder: a vault needs one of its own`)
       throw ParcelError.from(error, `cannot make ${wanted}`)
     })
     const path = await realpath(wanted)

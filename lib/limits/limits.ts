@@ -205,14 +205,18 @@ export class Limits {
     })
   }
 
+  /** Whether the user lets nothing of a parcel come that is not asked for. */
+  isPaused(parcel: Parcel): boolean {
+    const { isPaused, paused } = this.#state
+    return isPaused || paused.includes(parcel.id.toString('hex'))
+  }
+
   /**
    * A parcel has come into the list.
    * @internal
    */
   heed(parcel: Parcel): void {
-    const { isPaused, paused } = this.#state
-    const isMetered = this.#metered() !== null
-    parcel.holdBack(isMetered || isPaused || paused.includes(parcel.id.toString('hex')))
+    parcel.holdBack(this.#metered() !== null || this.isPaused(parcel))
   }
 
   /** Runs what sends a block to a host, in hex, when that may go. */

@@ -289,6 +289,7 @@ export class Parcel {
 
   async forgetRollbacks(): Promise<void> {
     this.#saved.value.rollbacks = []
+    this.#set.forgetProblems(PUT_BACK)
     await this.#saved.save()
     this.#changed()
   }
@@ -520,24 +521,21 @@ export class Parcel {
     if (heads.some((each) => history.isLapsed(each))) {
       throw new ParcelError(
         'CONFLICT',
-        `a version was made without the lease: choose with --version one of ${ids}, or settle it ` +
+        `a version of "${this.name}" was made without the lease: say which, one of ${ids}, or settle it ` +
           `with 'hyperparcel resolve ${this.name}'`
       )
     }
     if (history.isInConflict) {
       throw new ParcelError(
         'CONFLICT',
-        `two hosts went on from one version: choose with --version one of ${ids}, or settle it ` +
+        `"${this.name}" has ${heads.length} heads: say which version, one of ${ids}, or settle it ` +
           `with 'hyperparcel resolve ${this.name}'`
       )
     }
     const names = heads
       .map(({ id, version }) => branchName(version) || id.toString('hex', 0, 6))
       .join(', ')
-    throw new ParcelError(
-      'CONFLICT',
-      `"${this.name}" has branches: choose with --version one of ${names}`
-    )
+    throw new ParcelError('CONFLICT', `"${this.name}" has branches: say which, one of ${names}`)
   }
 
   headIds(): Buffer[] {

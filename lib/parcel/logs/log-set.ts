@@ -261,6 +261,12 @@ export class LogSet {
     return this.#refreshing
   }
 
+  /** Problems in whose words this is are over. */
+  forgetProblems(text: string): void {
+    const left = this.problems.filter((line) => !line.includes(text))
+    this.problems.splice(0, this.problems.length, ...left)
+  }
+
   problem(host: string, text: string): void {
     const line = `${host === '' ? 'here' : this.nameOf(host)}: ${text}`
     if (this.problems.includes(line)) return
