@@ -1,11 +1,5 @@
 import { Option, type Command } from 'commander'
-import {
-  ParcelError,
-  SCANS,
-  type ParcelInfo,
-  type Scan,
-  type VersionInfo
-} from '../../lib/client.js'
+import { ParcelError, SCANS, type Scan, type VersionInfo } from '../../lib/client.js'
 import { follow, verb, type Context } from '../context.js'
 import { seconds, span } from '../options.js'
 import { bytes, duration } from '../terminal.js'
@@ -66,12 +60,22 @@ async function untilSafe(
 }
 
 /** Says that there are several heads, if there are: who goes on sees it at once. */
-function noteHeads({ terminal }: Context, { name, heads, isInConflict }: ParcelInfo): void {
-  if (!isInConflict) return
-  terminal.note(
-    `${name} has ${heads.length} heads (${heads.map(({ id }) => shortId(id)).join(', ')}): ` +
-      `'hyperparcel resolve ${name}' settles it`
-  )
+async function noteHeads(
+  { client, terminal }: Context,
+  name: string,
+  { isSilent = false } = {}
+): Promise<{ heads?: number; isInConflict?: boolean }> {
+  // The version is made, whatever can be said about it.
+  const parcel = await client.call('status', { name }).catch(() => null)
+  if (parcel === null) return {}
+  const { heads, isInConflict } = parcel
+  if (isInConflict && !isSilent) {
+    const ids = heads.map(({ id }) => shortId(id)).join(', ')
+    terminal.note(
+      `${name} has ${heads.length} heads (${ids}): 'hyperparcel resolve ${name}' settles it`
+    )
+  }
+  return { heads: heads.length, isInConflict }
 }
 
 /** Throws USAGE for what is no other member, before anything is stopped. */
@@ -104,10 +108,8 @@ async function suspendOn(
     follow(context)
   )
   const text = `${name} ${shortId(version.id)}: suspended on ${version.authorName}; here, durable`
-  const parcel = await context.client.call('status', { name })
-  const { heads, isInConflict } = parcel
-  context.terminal.result('version', { ...version, heads: heads.length, isInConflict }, text)
-  noteHeads(context, parcel)
+  const heads = await noteHeads(context, name)
+  context.terminal.result('version', { ...version, ...heads }, text)
 }
 
 function define(program: Command, name: 'suspend' | 'checkpoint', description: string): Command {
@@ -206,23 +208,14 @@ function define(program: Command, name: 'suspend' | 'checkpoint', description: s
     const text =
       `${parcel} ${shortId(version.id)}: here, durable ` +
       `(${bytes(version.stored)} stored of ${bytes(version.bytes)}, ${duration(ms)}${stood})`
-    const now = await context.client.call('status', { name: parcel })
-    const { heads, isInConflict } = now
-    const more = {
-      skipped,
-      fetched,
-      paused,
-      seconds: ms / 1_000,
-      heads: heads.length,
-      isInConflict
-    }
-    context.terminal.result('version', { ...version, ...more }, text)
-    if (!version.isLapsed) noteHeads(context, now)
-    else {
+    const more = { skipped, fetched, paused, seconds: ms / 1_000 }
+    const heads = await noteHeads(context, parcel, { isSilent: version.isLapsed })
+    if (version.isLapsed) {
       context.terminal.note(
         `${parcel} has its lease elsewhere: this version is a second head, 'hyperparcel resolve ${parcel}' settles it`
       )
     }
+    context.terminal.result('version', { ...version, ...more, ...heads }, text)
     const until = { on: to ?? null, timeout: (typeof wait === 'number' ? wait : HOUR) * 1_000 }
     if (wait !== undefined || to !== undefined) await untilSafe(context, parcel, version, until)
     if (skipped.length > 0) {

@@ -521,21 +521,21 @@ export class Parcel {
     if (heads.some((each) => history.isLapsed(each))) {
       throw new ParcelError(
         'CONFLICT',
-        `a version of "${this.name}" was made without the lease: say which, one of ${ids}, or settle it ` +
+        `a version was made without the lease: choose ${oneOf(ids)}, or settle it ` +
           `with 'hyperparcel resolve ${this.name}'`
       )
     }
     if (history.isInConflict) {
       throw new ParcelError(
         'CONFLICT',
-        `"${this.name}" has ${heads.length} heads: say which version, one of ${ids}, or settle it ` +
+        `"${this.name}" has ${heads.length} heads: choose ${oneOf(ids)}, or settle it ` +
           `with 'hyperparcel resolve ${this.name}'`
       )
     }
     const names = heads
       .map(({ id, version }) => branchName(version) || id.toString('hex', 0, 6))
       .join(', ')
-    throw new ParcelError('CONFLICT', `"${this.name}" has branches: say which, one of ${names}`)
+    throw new ParcelError('CONFLICT', `"${this.name}" has branches: choose ${oneOf(names)}`)
   }
 
   headIds(): Buffer[] {
@@ -848,4 +848,9 @@ export class Parcel {
   #changed(): void {
     for (const listener of this.#listeners) listener()
   }
+}
+
+/** How a version is chosen, whatever the verb. */
+function oneOf(names: string): string {
+  return `one of ${names} ('hyperparcel resume' takes it as --version)`
 }

@@ -97,3 +97,37 @@ test('two heads: both kept as branches, each with its own head from then on, and
   assert.equal(one['branch'], '')
   assert.deepEqual(await sameHeads(desk, laptop, 1), [one['id']])
 })
+
+test('a suspend says that there are several heads; what a verb is told is looked at before it does anything', async (t) => {
+  const place = await Place.make(t)
+  const desk = await place.host('desk')
+  await place.write('work/file', 'one')
+  await desk.ok('add', place.path('work'), '--name', 'work', '--vm', 'folder')
+  const first = await desk.result('suspend', 'work', '--offline')
+  assert.deepEqual([first['heads'], first['isInConflict']], [1, false])
+  await place.write('work/file', 'two')
+  await desk.ok('suspend', 'work', '--offline')
+  await desk.ok('rollback', 'work', String(first['id']))
+
+  // Nobody is there to send it to, and nobody else is asked to suspend it.
+  assert.match(await desk.fails(2, 'suspend', 'work', '--to', 'nobody'), /no other member "nobody"/)
+  assert.match(await desk.fails(2, 'suspend', 'work', '--grace', '5s'), /goes with --on/)
+  assert.equal((await desk.ok('log', 'work', '--json')).split('\n').length, 4)
+  assert.match(await desk.fails(1, 'events', 'nothing'), /no parcel "nothing" here/)
+
+  await place.write('work/file', 'three')
+  const { stderr } = await desk.run('suspend', 'work', '--offline')
+  assert.match(stderr, /work has 2 heads .*'hyperparcel resolve work' settles it/)
+  const again = await desk.result('suspend', 'work', '--offline')
+  assert.deepEqual([again['heads'], again['isInConflict']], [2, true])
+
+  // Nor is the parcel somewhere else without a word.
+  const there = place.path('there')
+  const moved = await desk.run('resume', 'work', '--version', String(first['id']), '--to', there)
+  assert.match(
+    moved.stderr,
+    /work is in .*there from now on: what is done in .*work is no part of it/
+  )
+  await desk.ok('pause', 'work')
+  assert.match(await desk.ok('status', 'work'), /\n {2}paused: 'hyperparcel pause --off'/)
+})
