@@ -3,6 +3,7 @@ import type { HostEvent } from '../../lib/client.js'
 import { follow, verb } from '../context.js'
 import { whole } from '../options.js'
 import { timeText } from '../text.js'
+import { ended } from './transfers.js'
 
 export function eventsVerb(program: Command): void {
   const command = program
@@ -29,8 +30,8 @@ Example: hyperparcel events --follow --json`
     await context.client
       .each('events', { ...wanted, since, isFollowed }, show, follow(context))
       .catch((error: unknown) => {
-        // That is how it ends.
         if (!isFollowed || !context.signal.aborted) throw error
+        ended()
       })
   })
 }

@@ -37,6 +37,11 @@ export async function parcelsOf({ client }: Context, name?: string): Promise<Par
   return [await client.call('status', { name })]
 }
 
+/** What goes on until Ctrl-C ends by it: there is nothing to say. */
+export function ended(): void {
+  process.exitCode = 130
+}
+
 /** Does something once, or again each second in the same place of a terminal, until Ctrl-C. */
 export async function repeatedly(
   { terminal, signal }: Context,
@@ -44,12 +49,13 @@ export async function repeatedly(
   show: () => Promise<void>
 ): Promise<void> {
   for (;;) {
-    if (isWatched) terminal.fresh()
-    await show()
-    if (!isWatched) return
+    if (!isWatched) return show()
+    terminal.fresh()
+    await show().catch((error: unknown) => {
+      if (!signal.aborted) throw error
+    })
     await setTimeout(EVERY, undefined, { signal }).catch(() => {})
-    // That is how it ends.
-    if (signal.aborted) return
+    if (signal.aborted) return ended()
   }
 }
 

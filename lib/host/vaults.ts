@@ -291,7 +291,7 @@ export class Vaults {
         'code' in error &&
         ['EEXIST', 'ENOTDIR'].includes(String(error.code))
       )
-        throw new ParcelError('USAGE', `${wanted} is not a folder: a vault needs one of its own`)
+        throw new ParcelError('FAILED', `${wanted} is not a folder: a vault needs one of its own`)
       throw ParcelError.from(error, `cannot make ${wanted}`)
     })
     const path = await realpath(wanted)

@@ -205,7 +205,10 @@ export class Limits {
     })
   }
 
-  /** Whether the user lets nothing of a parcel come that is not asked for. */
+  /**
+   * Whether the user lets nothing of a parcel come that is not asked for.
+   * @internal
+   */
   isPaused(parcel: Parcel): boolean {
     const { isPaused, paused } = this.#state
     return isPaused || paused.includes(parcel.id.toString('hex'))
