@@ -37,7 +37,7 @@ export class Tags {
     if (all.length === 0 && byName.size >= MOST_NAMES) return
     byName.set(tag.name, all)
     all.push({ tag, host, core, index })
-    all.sort((a, b) => a.tag.number - b.tag.number)
+    all.sort(inOrder)
     if (all.length > MOST_SAID) all.shift()
     this.judge()
   }
@@ -92,6 +92,12 @@ export class Tags {
     this.#valid = new Map([...last].map(([name, { tag }]) => [name, tag]))
     return this.#valid
   }
+}
+
+/** A host that was put back says another thing under a number that it had used: all must take the same one. */
+function inOrder({ tag: a }: Said, { tag: b }: Said): number {
+  const none = Buffer.alloc(0)
+  return a.number - b.number || Buffer.compare(a.version ?? none, b.version ?? none)
 }
 
 function isLater(a: Said, b: Said): boolean {

@@ -13,11 +13,8 @@ test('what a name stands for does not depend on the order in which it is heard',
     number: fc.integer({ min: 1, max: 4 }),
     host: fc.constantFrom('01', '02', '03')
   })
-  // One host does not say two things under one number.
-  const all = fc.uniqueArray(said, {
-    maxLength: 24,
-    selector: ({ name, number, host }) => `${name} ${number} ${host}`
-  })
+  // A host that was put back may say two things under one number.
+  const all = fc.array(said, { maxLength: 24 })
   fc.assert(
     fc.property(
       all,
