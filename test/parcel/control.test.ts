@@ -230,3 +230,52 @@ test('who says that it is without a version is no holder any more, until it sign
   say({ type: 'receipt', version, cores: [] }, 7)
   assert.deepEqual([holds(), control.receipts.isLetGo(version, self)], [true, false])
 })
+
+test('nothing hangs on a receipt: no record follows it', () => {
+  const control = new Control(GENESIS.id)
+  const log = Buffer.alloc(32, 1)
+  const receipt = sign(
+    OWNER,
+    { type: 'receipt', version: Buffer.alloc(32, 9), cores: [] },
+    [GENESIS.id],
+    1
+  )
+  for (const record of [GENESIS, receipt]) control.add(record, log)
+  assert.deepEqual(control.parents(64), [GENESIS.id])
+  assert.equal(control.standsBeside(receipt, log), true)
+  assert.deepEqual(
+    control.recordsIn(log).map((record) => control.idOf(record)),
+    [GENESIS.id.toString('hex')]
+  )
+})
+
+test('a receipt that a record follows, as earlier software made them, goes along to new logs and does not count there', () => {
+  const control = new Control(GENESIS.id)
+  const version = Buffer.alloc(32, 9)
+  const announce = (n: number, sequence: number): Signed => {
+    const { body } = cores(OWNER, n).record
+    const fields = { parcel: GENESIS.id, epoch: 0, parents: [GENESIS.id] }
+    return signControl(OWNER, { ...fields, sequence, created: sequence, body })
+  }
+  const [before, now] = [announce(0, 1), announce(1, 5)]
+  const [old, next] = [Buffer.alloc(32, 1), Buffer.alloc(32, 17)]
+  const receipt = sign(OWNER, { type: 'receipt', version, cores: [] }, [before.id], 2)
+  const admission = sign(
+    OWNER,
+    { type: 'member', host: host(1).publicKey, role: 'runner' },
+    [receipt.id],
+    3
+  )
+  for (const record of [GENESIS, before, receipt, admission]) control.add(record, old)
+  assert.equal(control.receipts.of(version).length, 1)
+  assert.equal(control.standsBeside(receipt, old), false)
+
+  const repeated = new Control(GENESIS.id)
+  for (const record of control.recordsIn(old)) repeated.add(record, next)
+  repeated.add(now, next)
+  assert.equal(repeated.isMember(host(1).publicKey), true)
+  assert.equal(repeated.standsBeside(receipt, old), true)
+  assert.equal(repeated.receipts.of(version).length, 0)
+  repeated.add(sign(OWNER, { type: 'receipt', version, cores: [] }, [now.id], 6), next)
+  assert.equal(repeated.receipts.of(version).length, 1)
+})

@@ -82,6 +82,8 @@ export class Control {
   readonly #counts = new Map<string, number>()
   /** By host, in hex. */
   readonly #current = new Map<string, Current>()
+  /** By host and `control` core, in hex: sequence of the first record in which its host announced it. */
+  readonly #begun = new Map<string, number>()
   /** By core, in hex. */
   readonly #drops = new Map<string, Drop[]>()
   /** By record: the `control` cores in which it stands, in hex. */
@@ -102,7 +104,10 @@ export class Control {
     this.#membership = new Membership(parcel)
     this.receipts = new Receipts({
       isMember: (host) => this.members.roles.has(host),
-      currentOf: (host) => this.#current.get(host)?.core ?? null
+      currentOf: (host) => {
+        const core = this.#current.get(host)?.core
+        return core === undefined ? null : { core, begun: this.#begun.get(`${host} ${core}`) ?? 0 }
+      }
     })
     this.leases = new Leases({
       members: () => this.members,
@@ -159,10 +164,13 @@ export class Control {
       const known = this.#current.get(author)
       const by = created - (known?.created ?? -1) || Buffer.compare(id, known?.id ?? id)
       const { control, data } = record.body.incarnation
+      const core = control.toString('hex')
       if (by > 0) {
         const cores = new Set(data.map((key) => key.toString('hex')))
-        this.#current.set(author, { core: control.toString('hex'), data: cores, created, id })
+        this.#current.set(author, { core, data: cores, created, id })
       }
+      const name = `${author} ${core}`
+      this.#begun.set(name, Math.min(this.#begun.get(name) ?? Infinity, record.sequence))
     }
     if (record.body.type === 'drop') {
       const core = record.body.core.toString('hex')
@@ -305,10 +313,10 @@ export class Control {
 
   /** Records of an author that others build on, for a log that takes the place of one that is damaged. */
   ownRecords(author: Buffer): SignedRecord[] {
-    return [...this.#records.values()]
-      .filter(({ record }) => record.author.equals(author) && record.body.type !== 'receipt')
-      .toSorted((a, b) => a.record.sequence - b.record.sequence)
-      .map(({ bytes, signature }) => ({ bytes, signature }))
+    return [...this.#records]
+      .filter(([id, { record }]) => record.author.equals(author) && !this.#isLoose(id))
+      .toSorted(([, a], [, b]) => a.record.sequence - b.record.sequence)
+      .map(([, { bytes, signature }]) => ({ bytes, signature }))
   }
 
   /** Of a log, by its key in hex, which past counts, in the last word of its writer; null: it has only one. */
@@ -327,18 +335,22 @@ export class Control {
   /** Whether a record stands in another log than one, or says nothing that would be missed. */
   standsBeside(signed: SignedRecord, core: Buffer): boolean {
     const name = this.idOf(signed)
-    if (this.#records.get(name)?.record.body.type === 'receipt') return true
+    if (this.#isLoose(name)) return true
     return [...(this.#stands.get(name) ?? [])].some((each) => each !== core.toString('hex'))
   }
 
-  /** Records of whoever that stand in a log, but for receipts: what was there may not be there any more. */
+  /** Records of whoever that stand in a log, but for receipts: what was held may not be there any more. */
   recordsIn(core: Buffer): SignedRecord[] {
     const name = core.toString('hex')
     return [...this.#records]
-      .filter(([id, { record }]) => {
-        return record.body.type !== 'receipt' && this.#stands.get(id)?.has(name) === true
-      })
+      .filter(([id]) => this.#stands.get(id)?.has(name) === true && !this.#isLoose(id))
       .map(([, { bytes, signature }]) => ({ bytes, signature }))
+  }
+
+  /** Whether nothing is lost with a record, in hex: a receipt that none follows, as earlier software let them. */
+  #isLoose(id: string): boolean {
+    const { type } = this.#records.get(id)?.record.body ?? {}
+    return type === 'receipt' && !this.#membership.isFollowed(id)
   }
 
   /** Logs, in hex, of which somebody says that they have two pasts. */

@@ -92,8 +92,10 @@ export class Membership {
   /** All records that were taken in. */
   readonly #known = new Set<string>()
   readonly #acts: Act[] = []
-  /** Records that nothing known follows. */
+  /** Records that nothing known follows, but for receipts. */
   readonly #heads = new Map<string, Buffer>()
+  /** Ids, in hex, of what known records follow. */
+  readonly #followed = new Set<string>()
   /** All that a record follows, where that was asked for. */
   readonly #pasts = new Map<string, ReadonlySet<string>>()
   #members: Members | null = null
@@ -103,14 +105,23 @@ export class Membership {
     this.#parcel = parcel.toString('hex')
   }
 
-  /** Ids of the records that have effect and that nothing here follows. */
+  /**
+   * Ids of the records that have effect and that nothing here follows. Receipts are none: nothing is to hang
+   * on what is not said again when its log goes.
+   */
   get heads(): Buffer[] {
     return [...this.#heads.values()]
+  }
+
+  /** Whether a record, in hex, is needed for others to have effect. */
+  isFollowed(id: string): boolean {
+    return this.#followed.has(id)
   }
 
   /** Takes in a record that is signed and of this parcel. */
   add(signed: Signed): void {
     this.#known.add(signed.id.toString('hex'))
+    for (const id of signed.record.parents) this.#followed.add(id.toString('hex'))
     const ready = [signed]
     for (let one = ready.pop(); one !== undefined; one = ready.pop()) {
       const missing = one.record.parents.find((id) => !this.#nodes.has(id.toString('hex')))
@@ -171,6 +182,7 @@ export class Membership {
 
   #place(name: string, signed: Signed): void {
     const { record, id } = signed
+    const isReceipt = record.body.type === 'receipt'
     const past = new Bits()
     let depth = 0
     for (const parent of record.parents) {
@@ -179,11 +191,11 @@ export class Membership {
       past.take(node.past)
       if (node.act !== null) past.add(node.act.bit)
       depth = Math.max(depth, node.depth + 1)
-      this.#heads.delete(parent.toString('hex'))
+      if (!isReceipt) this.#heads.delete(parent.toString('hex'))
     }
     const act = this.#actOf(name, signed, past, depth)
     this.#nodes.set(name, { signed, depth, past, act })
-    this.#heads.set(name, id)
+    if (!isReceipt) this.#heads.set(name, id)
     if (act === null) return
     this.#acts.push(act)
     this.#members = null

@@ -20,8 +20,11 @@ interface HeardReceipt {
 interface Parts {
   /** Of a host, in hex. */
   isMember: (host: string) => boolean
-  /** The `control` core that a host, in hex, writes now, in hex; null: it has announced none. */
-  currentOf: (host: string) => string | null
+  /**
+   * The `control` core that a host, in hex, writes now, in hex, and the sequence of its record that announced it
+   * first; null: it has announced none.
+   */
+  currentOf: (host: string) => { core: string; begun: number } | null
 }
 
 /** What hosts have signed that they hold, and what they have said since that they let go. */
@@ -67,8 +70,8 @@ export class Receipts {
 
   /**
    * What members have signed that they hold durably of a version. A host that goes on in new logs has
-   * lost something: what it signed before does not count until it has signed it again. `by`: of one host
-   * alone, in hex.
+   * lost something: what it signed before does not count until it has signed it again, also where it stands in
+   * the new logs because other records follow it. `by`: of one host alone, in hex.
    */
   of(version: Buffer, by: string | null = null): Receipt[] {
     const { isMember, currentOf } = this.#parts
@@ -79,7 +82,8 @@ export class Receipts {
       const { body } = receipt.record
       const current = currentOf(host)
       if (body.type !== 'receipt' || !isMember(host)) continue
-      if (current === null || !cores.has(current)) continue
+      if (current === null || !cores.has(current.core)) continue
+      if (receipt.record.sequence < current.begun) continue
       if ((this.#letGo.get(key)?.get(host) ?? -1) > receipt.record.sequence) continue
       found.push({ host, version, cores: body.cores })
     }
