@@ -91,6 +91,12 @@ export class ParcelError extends Error {
   }
 }
 
+/** Whether that is an error that crossed a socket, for `revive`. */
+export function isRevivable(value: unknown): value is { code: string; message: string } {
+  if (typeof value !== 'object' || value === null || !('code' in value)) return false
+  return typeof value.code === 'string' && 'message' in value && typeof value.message === 'string'
+}
+
 /** Its words for what its check sums, headers and magic numbers tell it; it leaves out its own word for the kind. */
 const DAMAGE =
   /corrupt|(checksum|crc|size|magic number) mismatch|mismatch when reading|decoding (header|blob)|malformed blob/i

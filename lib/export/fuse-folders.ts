@@ -1,5 +1,5 @@
 import { MAX_PATH_BYTES } from '../format/limits.js'
-import type { FolderChange } from '../image/folder-changes.js'
+import type { FolderChange } from '../image/folder-change.js'
 import {
   longestPath,
   type FileNode,

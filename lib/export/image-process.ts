@@ -3,6 +3,7 @@ import { mkdir } from 'node:fs/promises'
 import { z } from 'zod'
 import { ParcelError } from '../errors.js'
 import { fusermounted } from './fusermount.js'
+import type { ItemsAddress } from './item-client.js'
 import { launchImages } from './launch.js'
 
 export const itemsAddress = z.strictObject({
@@ -13,29 +14,22 @@ export const itemsAddress = z.strictObject({
   start: z.array(z.string())
 })
 
-/** What an image server is started with, as JSON in its one argument. */
-export const spec = z.strictObject({
-  items: itemsAddress,
+/** What an image server is started with, as JSON in its one argument or as its first message. */
+export interface ImageSpec {
+  items: ItemsAddress
   /** Folder of what is written. */
-  overlays: z.string(),
+  overlays: string
   /** Paths of the files to serve; null: all. */
-  files: z.array(z.string()).nullable(),
+  files: string[] | null
   /** Folder to mount them at; null: not at all. */
-  mount: z.string().nullable(),
-  nbd: z
-    .union([
-      z.strictObject({ socket: z.string() }),
-      z.strictObject({ port: z.number(), token: z.string() })
-    ])
-    .nullable(),
+  mount: string | null
+  nbd: { socket: string } | { port: number; token: string } | null
   /** Bytes. */
-  readahead: z.number(),
-  isReadOnly: z.boolean(),
+  readahead: number
+  isReadOnly: boolean
   /** For a running guest: what fails is tried again instead of being told. */
-  isPatient: z.boolean()
-})
-
-export type ImageSpec = z.infer<typeof spec>
+  isPatient: boolean
+}
 
 export const serverStatus = z.object({
   /** Packs and items asked for since the start. */
@@ -80,14 +74,15 @@ const reply = z.discriminatedUnion('type', [
 
 type Reply = z.infer<typeof reply>
 
-export const request = z.object({
-  verb: z.enum(['status', 'flush', 'abandon', 'end', 'look']),
-  number: z.number(),
+/** What its parent asks it for. */
+export interface Request {
+  verb: Verb
+  number: number
   /** Of what to look at, and how much of its beginning. */
-  path: z.string().optional(),
-  length: z.number().optional()
-})
-type Verb = z.infer<typeof request>['verb']
+  path?: string
+  length?: number
+}
+type Verb = 'status' | 'flush' | 'abandon' | 'end' | 'look'
 
 /** An image server as its parent sees it. It ends with its parent. */
 export class ImageProcess {
@@ -183,7 +178,8 @@ export class ImageProcess {
   /** Unmounts, hangs up and ends; what was written stays in the overlays. */
   async end(): Promise<void> {
     this.#isEnding = true
-    if (this.#child.connected) this.#child.send({ verb: 'end', number: 0 }, () => {})
+    const request: Request = { verb: 'end', number: 0 }
+    if (this.#child.connected) this.#child.send(request, () => {})
     await this.exited
   }
 
@@ -191,8 +187,9 @@ export class ImageProcess {
     return new Promise((resolve, reject) => {
       const number = this.#next++
       this.#asked.set(number, { resolve, reject })
+      const request: Request = { verb, number, ...what }
       if (!this.#child.connected) reject(new ParcelError('FAILED', 'the image server has ended'))
-      else this.#child.send({ verb, number, ...what }, (error) => error !== null && reject(error))
+      else this.#child.send(request, (error) => error !== null && reject(error))
     })
   }
 

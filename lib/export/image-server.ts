@@ -1,10 +1,9 @@
 import { once } from 'node:events'
 import { statfsSync } from 'node:fs'
-import type { z } from 'zod'
 import { ParcelError } from '../errors.js'
 import { FuseFileSystem } from './fuse.js'
 import { mountFuse, unmountUnserved, type Mounted } from './fuse-mount.js'
-import { request, spec as specSchema, type Ready, type ServerStatus } from './image-process.js'
+import type { ImageSpec, Ready, Request, ServerStatus } from './image-process.js'
 import { ImageSet } from './image-set.js'
 import { ItemClient } from './item-client.js'
 import { LATER } from './launch.js'
@@ -13,15 +12,13 @@ import { PatientVolume } from './patient-volume.js'
 import type { Volume } from '../image/volume.js'
 import { WorkingSet } from './working-set.js'
 
-type Spec = z.infer<typeof specSchema>
-
 /**
  * The process that serves the images of a version: by FUSE, by NBD, or both. A pause here is a
  * pause of the guest, so nothing else is done in it. Its parent talks to it over node's channel,
  * and it ends when that is closed.
  */
 class ImageServer {
-  readonly #spec: Spec
+  readonly #spec: ImageSpec
   readonly #workingSet: WorkingSet
   readonly #items: ItemClient
   readonly #images: ImageSet
@@ -30,7 +27,7 @@ class ImageServer {
   readonly #nbd: NbdServer | null
 
   private constructor(
-    spec: Spec,
+    spec: ImageSpec,
     items: ItemClient,
     images: ImageSet,
     workingSet: WorkingSet,
@@ -47,7 +44,7 @@ class ImageServer {
     this.#nbd = nbd
   }
 
-  static async start(spec: Spec): Promise<ImageServer> {
+  static async start(spec: ImageSpec): Promise<ImageServer> {
     const items = await ItemClient.connect(spec.items)
     const workingSet = new WorkingSet(items.known)
     const waiters: PatientVolume[] = []
@@ -150,7 +147,7 @@ class ImageServer {
 async function main(): Promise<void> {
   let server: ImageServer
   const [, , argument = ''] = process.argv
-  const spec = specSchema.parse(argument === LATER ? await whatToServe() : JSON.parse(argument))
+  const spec: ImageSpec = argument === LATER ? await whatToServe() : JSON.parse(argument)
   const { mount } = spec
   try {
     server = await ImageServer.start(spec)
@@ -164,11 +161,9 @@ async function main(): Promise<void> {
   const hungUp = once(process, 'disconnect')
   const ended = new Promise<void>((resolve) => {
     process.on('message', (message) => {
-      const asked = request.safeParse(message)
-      if (!asked.success) return
-      const { verb, number, path = '', length = 0 } = asked.data
-      if (verb === 'end') resolve()
-      else void answer(server, { verb, number, path, length })
+      if (!isOf<Request>(message, 'number')) return
+      if (message.verb === 'end') resolve()
+      else void answer(server, message)
     })
   })
   await tell(server.ready)
@@ -179,26 +174,26 @@ async function main(): Promise<void> {
 }
 
 /** What the parent sends first; when it has gone before, there is nothing to do. */
-function whatToServe(): Promise<unknown> {
+function whatToServe(): Promise<ImageSpec> {
   return new Promise((resolve) => {
-    process.once('message', resolve)
+    process.once('message', (message) => {
+      if (isOf<ImageSpec>(message, 'items')) resolve(message)
+    })
     process.once('disconnect', () => process.exit(0))
   })
 }
 
+/**
+ * The parent is of this same program, and nobody else has the channel: a schema would check nothing, and a
+ * machine that is resumed would wait until its code is loaded.
+ */
+function isOf<T extends object>(message: unknown, field: keyof T): message is T {
+  return typeof message === 'object' && message !== null && field in message
+}
+
 async function answer(
   server: ImageServer,
-  {
-    verb,
-    number,
-    path,
-    length
-  }: {
-    verb: 'status' | 'flush' | 'abandon' | 'look'
-    number: number
-    path: string
-    length: number
-  }
+  { verb, number, path = '', length = 0 }: Request
 ): Promise<void> {
   try {
     if (verb === 'look') {

@@ -2,7 +2,6 @@ import { constants } from 'node:fs'
 import { mkdir, open, readdir, readFile, rename, rm, type FileHandle } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import extensions from 'fs-native-extensions'
-import { z } from 'zod'
 import { nullIfAbsent, ParcelError } from '../errors.js'
 import { printable } from '../format/file-table.js'
 import { contents, type Content } from '../image/contents.js'
@@ -30,16 +29,15 @@ export interface Opened {
 /** In an overlay folder: which version the overlays are of. */
 const MARKER = 'images.json'
 const LOCK = 'lock'
-const marker = z.strictObject({
-  format: z.literal(1),
-  /** In hex. */
-  version: z.string(),
-  /** Paths of the files that are images; null: all of the version. */
-  files: z.array(z.string()).nullable()
-})
 
 /** What a folder of overlays says of itself. */
-export type Marker = z.infer<typeof marker>
+export interface Marker {
+  format: 1
+  /** In hex. */
+  version: string
+  /** Paths of the files that are images; null: all of the version. */
+  files: string[] | null
+}
 
 export interface ImageSetOptions {
   /** Folder of the overlays; made if it is not there. */
@@ -212,12 +210,22 @@ const OVERLAY = /^(?:[0-9a-f]{32}|n\d+)$/
 export async function readMarker(overlays: string): Promise<Marker | null> {
   const text = await readFile(join(overlays, MARKER), 'utf8').catch(nullIfAbsent)
   if (text === null) return null
-  const parsed = marker.safeParse(parseJson(text))
-  if (parsed.success) return parsed.data
+  const found = parseJson(text)
+  if (isMarker(found)) return found
   throw new ParcelError(
     'INTEGRITY',
     `${join(overlays, MARKER)} is damaged, or of a newer hyperparcel`
   )
+}
+
+/** By hand: a machine that is resumed would wait for a schema's code to be loaded. */
+function isMarker(value: unknown): value is Marker {
+  if (typeof value !== 'object' || value === null || Object.keys(value).length !== 3) return false
+  if (!('format' in value && 'version' in value && 'files' in value)) return false
+  const { format, version, files } = value
+  const isFiles =
+    files === null || (Array.isArray(files) && files.every((path) => typeof path === 'string'))
+  return format === 1 && typeof version === 'string' && isFiles
 }
 
 /** Says of what the overlays of a folder are; durably. */

@@ -1,9 +1,8 @@
 import { spawn } from 'node:child_process'
 import type { Socket } from 'node:net'
 import { setTimeout } from 'node:timers/promises'
-import { z } from 'zod'
 import { OpenedPacks } from '../chunk/opened-packs.js'
-import { ParcelError } from '../errors.js'
+import { isRevivable, ParcelError } from '../errors.js'
 import type { Place } from '../format/entry.js'
 import { decodeMetaRecord, type Places } from '../format/meta-record.js'
 import { decodeVersion, type Version } from '../format/version.js'
@@ -32,12 +31,12 @@ export interface ItemsAddress {
   start: string[]
 }
 
-const records = z.object({
-  version: z.string(),
-  places: z.string(),
-  trace: z.string().nullable()
-})
-const failure = z.object({ code: z.string(), message: z.string() })
+/** What a version is served by, each in base64. */
+interface Records {
+  version: string
+  places: string
+  trace: string | null
+}
 
 /** Opened packs kept, of up to 1 MiB each. */
 const CACHED = 24
@@ -85,8 +84,9 @@ export class ItemClient implements ItemSource {
 
   /** Throws UNKNOWN_PARCEL, UNKNOWN_VERSION, UNREACHABLE. */
   static async connect(address: ItemsAddress): Promise<ItemClient> {
-    const { socket, incoming, bytes } = await hello(address)
-    const { version, places, trace } = records.parse(bytes)
+    const { socket, incoming, answer } = await hello(address)
+    if (!isRecords(answer)) throw new ParcelError('FAILED', 'the daemon is of another hyperparcel')
+    const { version, places, trace } = answer
     const record = decodeMetaRecord(Buffer.from(places, 'base64'))
     if (record.type !== 'places') throw new ParcelError('INTEGRITY', 'a version without places')
     const decoded = decodeVersion(Buffer.from(version, 'base64'))
@@ -179,7 +179,9 @@ export class ItemClient implements ItemSource {
         waiting.resolve({ kind, body })
         continue
       }
-      const error = ParcelError.revive(failure.parse(JSON.parse(body.toString())))
+      const said: unknown = JSON.parse(body.toString())
+      if (!isRevivable(said)) return
+      const error = ParcelError.revive(said)
       // The daemon is going down: the next one is asked.
       if (error.code === 'INTERRUPTED') continue
       this.#waiting.delete(number)
@@ -242,7 +244,7 @@ async function hello({
   parcel,
   version,
   prefetch
-}: ItemsAddress): Promise<{ socket: Socket; incoming: Incoming; bytes: unknown }> {
+}: ItemsAddress): Promise<{ socket: Socket; incoming: Incoming; answer: unknown }> {
   const socket = await connectTo(path).catch((error: unknown) => {
     throw ParcelError.from(error, 'cannot reach the daemon')
   })
@@ -255,10 +257,17 @@ async function hello({
     throw new ParcelError('FAILED', 'the daemon hung up')
   }
   const answer: unknown = JSON.parse(bytes.toString())
-  const failed = failure.safeParse(answer)
-  if (!failed.success) return { socket, incoming, bytes: answer }
+  if (!isRevivable(answer)) return { socket, incoming, answer }
   socket.destroy()
-  throw ParcelError.revive(failed.data)
+  throw ParcelError.revive(answer)
+}
+
+/** By hand: a machine that is resumed would wait for a schema's code to be loaded. */
+function isRecords(value: unknown): value is Records {
+  if (typeof value !== 'object' || value === null) return false
+  if (!('version' in value && 'places' in value && 'trace' in value)) return false
+  const isTrace = value.trace === null || typeof value.trace === 'string'
+  return typeof value.version === 'string' && typeof value.places === 'string' && isTrace
 }
 
 function interrupted(): ParcelError {

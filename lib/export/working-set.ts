@@ -1,6 +1,5 @@
-import { readFile, rename, writeFile } from 'node:fs/promises'
+import { rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { z } from 'zod'
 import { bitCount } from '../image/chunk-pages.js'
 
 /** Pages that a machine used, in the order of their first use: number of the file, chunk, mask of its pages. */
@@ -9,13 +8,8 @@ export interface Touched {
   touched: [number, number, number][]
 }
 
-const FILE = 'working-set.json'
-const schema = z.object({
-  files: z.array(z.string()),
-  touched: z.array(
-    z.tuple([z.number().int().min(0), z.number().int().min(0), z.number().int().min(1).max(0xffff)])
-  )
-})
+/** Beside the overlays, for who makes the next version. */
+export const WORKING_SET = 'working-set.json'
 
 /** With fewer new pages than this in so many ms, a guest has settled. */
 const FEW = 32
@@ -79,8 +73,8 @@ export class WorkingSet {
   /** Leaves it beside the overlays, for who makes the next version. */
   async save(overlays: string): Promise<void> {
     const text = JSON.stringify({ files: this.#files, touched: this.#touched })
-    await writeFile(join(overlays, `${FILE}.tmp`), text, { mode: 0o600 })
-    await rename(join(overlays, `${FILE}.tmp`), join(overlays, FILE))
+    await writeFile(join(overlays, `${WORKING_SET}.tmp`), text, { mode: 0o600 })
+    await rename(join(overlays, `${WORKING_SET}.tmp`), join(overlays, WORKING_SET))
   }
 
   #note(path: string, chunk: number, pages: number, count: number): void {
@@ -106,16 +100,5 @@ export class WorkingSet {
     if (now - since > SPAN) this.#window = { since: now, count: 0 }
     this.#window.count += count
     return this.#isSettled
-  }
-}
-
-/** What the last machine with these overlays used; null when nobody watched, or it is damaged. */
-export async function readWorkingSet(overlays: string): Promise<Touched | null> {
-  const text = await readFile(join(overlays, FILE), 'utf8').catch(() => null)
-  if (text === null) return null
-  try {
-    return schema.parse(JSON.parse(text))
-  } catch {
-    return null
   }
 }

@@ -10,8 +10,8 @@ import {
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { z } from 'zod'
 import { nullIfAbsent, ParcelError } from '../errors.js'
+import type { FolderChange } from './folder-change.js'
 import type { FolderTree } from './folder-tree.js'
 
 /*
@@ -27,40 +27,6 @@ export const FOLDER_CHANGES = 'folders.jsonl'
 const FLAGS = constants.O_RDWR | constants.O_APPEND | constants.O_NOFOLLOW
 const sync = promisify(fdatasync)
 const FORMAT = '{"hyperparcel":"folder changes","format":1}'
-
-const id = z.coerce.bigint()
-const name = z.string().min(1).max(255)
-const at = z.number()
-const change = z.discriminatedUnion('change', [
-  z.strictObject({
-    change: z.literal('make'),
-    type: z.enum(['file', 'folder', 'symlink']),
-    id,
-    parent: id,
-    name,
-    mode: z.number().int().min(0).max(0o7777),
-    mtime: z.coerce.bigint(),
-    /** Of a link; else ''. */
-    target: z.string().max(4_096),
-    at
-  }),
-  z.strictObject({ change: z.literal('remove'), parent: id, name, at }),
-  /** What is there under the new name is removed. */
-  z.strictObject({ change: z.literal('move'), parent: id, name, to: id, as: name, at }),
-  z.strictObject({
-    change: z.literal('attributes'),
-    id,
-    mode: z.number().int().min(0).max(0o7777),
-    mtime: z.coerce.bigint(),
-    at
-  })
-])
-
-/**
- * One change of the folders of a version. Numbers are those of the tree; `at`: when it was made, ms
- * since 1970.
- */
-export type FolderChange = z.infer<typeof change>
 
 /** The changes of a folder of overlays, on disk. */
 export class FolderChanges {
@@ -145,6 +111,8 @@ export async function replayChanges(overlays: string, tree: FolderTree): Promise
   const path = join(overlays, FOLDER_CHANGES)
   const bytes = await readFile(path).catch(nullIfAbsent)
   if (bytes === null || bytes.byteLength === 0) return null
+  // Few have any, and whoever waits for a machine would wait for a schema's code to be loaded.
+  const { parseChange } = await import('./folder-change.js')
   let end = 0
   for (;;) {
     const next = bytes.indexOf(0x0a, end)
@@ -153,10 +121,10 @@ export async function replayChanges(overlays: string, tree: FolderTree): Promise
     if (end === 0) {
       if (line !== FORMAT) throw foreign(path, 'it is not one, or a newer hyperparcel wrote it')
     } else {
-      const parsed = change.safeParse(parseJson(line))
-      if (!parsed.success) return end
+      const change = parseChange(line)
+      if (change === null) return end
       try {
-        tree.apply(parsed.data)
+        tree.apply(change)
       } catch (error) {
         throw foreign(path, error instanceof Error ? error.message : 'it is of another version')
       }
@@ -171,12 +139,4 @@ function foreign(path: string, why: string): ParcelError {
 
 function plain(_key: string, value: unknown): unknown {
   return typeof value === 'bigint' ? String(value) : value
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text)
-  } catch {
-    return null
-  }
 }

@@ -1,5 +1,5 @@
 import { comparePaths } from '../format/file-table.js'
-import type { FolderChange } from './folder-changes.js'
+import type { FolderChange } from './folder-change.js'
 import type { Volume } from './volume.js'
 
 interface Common {

@@ -83,6 +83,8 @@ export interface Driver {
    * so it sees no file of the machine, only the facts. An empty list: it can be resumed here.
    */
   mismatches(facts: Facts): Promise<Mismatch[]>
+  /** Begins what `start` needs and no file of the machine says. Absent where there is nothing. */
+  prepareStart?(): void
   /** Starts the machine; settles when the guest runs. Throws ParcelError VMM_FAILED with the monitor's own words. */
   start(machine: Machine, options: StartOptions): Promise<RunningMachine>
   /**

@@ -61,10 +61,18 @@ export const qemu: Driver = {
   facts: async (machine) => factsOf(machine, await readMachine(machine)),
   mismatches: (facts) => hostMismatches(facts),
 
+  prepareStart() {
+    asked = qemuVersion()
+    // Whoever starts a machine hears of it.
+    asked.catch(() => {})
+  },
+
   async start(folder: Machine, { resume, runDir }: StartOptions): Promise<RunningMachine> {
     const { dir } = folder
     const spec = await readMachine(folder)
-    const facts = await factsOf(folder, spec)
+    const version = asked ?? qemuVersion()
+    asked = null
+    const facts = await factsOf(folder, spec, version)
     await dropTemporary(dir)
     if (resume) await checkSuspended(folder, spec, facts)
     const memoryFile = resume ? fileOf(folder, MEMORY) : await createMemory(dir, spec.memory)
@@ -92,8 +100,15 @@ export const qemu: Driver = {
   }
 }
 
-async function factsOf(folder: MachineFolder, spec: MachineSpec): Promise<Facts> {
-  const host = await qemuVersion()
+/** The version that the next start is to have, if that was asked for already. */
+let asked: ReturnType<typeof qemuVersion> | null = null
+
+async function factsOf(
+  folder: MachineFolder,
+  spec: MachineSpec,
+  version = qemuVersion()
+): Promise<Facts> {
+  const host = await version
   const facts: Facts = {
     ...(host === null ? { vmm: 'qemu' } : { vmm: `qemu ${host.version}`, qemu: host.fullVersion }),
     machine: spec.machine,

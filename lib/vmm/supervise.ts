@@ -90,6 +90,7 @@ async function start(
   prepared: ChildProcess | null
 ): Promise<{ running: RunningMachine; images: MachineImages | null }> {
   let images: MachineImages | null = null
+  driver.prepareStart?.()
   if (spec !== null) {
     // What that takes to load is of no use to whoever has a server for it.
     images = driver.needsServer

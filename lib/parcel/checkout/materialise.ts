@@ -28,13 +28,11 @@ import { walk } from '../commit/walk.js'
 import { seconds, writeFile, type WriteFileOptions } from './write-file.js'
 
 const SMALL_AT_ONCE = 16
-/** Bytes of files that are not synced one by one when most of a version is served. */
-const LITTLE = 8 * 1_048_576
 
 export interface MaterialiseOptions extends Omit<WriteFileOptions, 'onBytes'> {
   /** The version's contents, twice: to measure, then to write. */
   contents: () => AsyncIterable<Content>
-  /** Files that are left out: they are served to whoever wants them. */
+  /** Files that are left out: they are served to whoever wants them. The rest is not synced: see `syncFiles`. */
   isElsewhere?: (entry: FileEntry) => boolean
   /** Adds to the new folder what is of no version. */
   complete?: (dir: string) => Promise<void>
@@ -50,7 +48,7 @@ const underWay = new Set<string>()
 
 /**
  * Writes a version into `dir`, whole or not at all: it is built beside `dir` under another name,
- * synced, and takes its place by a rename. What was in `dir` before is gone only after that.
+ * synced if all of it is written, and takes its place by a rename. What was in `dir` before is gone only after that.
  * Returns the stamps of its files.
  */
 export async function materialise(dir: string, options: MaterialiseOptions): Promise<FileStamps> {
@@ -80,8 +78,7 @@ async function write(
     await keepMode(dir, partial)
     const stamps = await writeContents(partial, total, options)
     await options.complete?.(partial)
-    // Of what is mostly elsewhere there is little to lose, and somebody waits for it.
-    if (options.isElsewhere === undefined || total > LITTLE) await syncFiles(partial)
+    if (options.isElsewhere === undefined) await syncFiles(partial)
     const { signal } = options.work
     await setTimeout(stamps.untilSettled(systemTime()), undefined, { signal })
     stamps.keepSettled(systemTime())
@@ -283,7 +280,7 @@ async function removeTree(path: string): Promise<void> {
 }
 
 /** Makes everything below a folder durable at once: a sync of each of many files takes minutes. */
-async function syncFiles(path: string): Promise<void> {
+export async function syncFiles(path: string): Promise<void> {
   const args = process.platform === 'linux' ? ['-f', path] : []
   await promisify(execFile)('sync', args)
 }
