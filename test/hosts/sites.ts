@@ -1,6 +1,7 @@
-import { execFileSync, spawn, spawnSync, type ChildProcess } from 'node:child_process'
+import { execFileSync, spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
+import { addNamespace, deleteNamespace } from './namespaces.js'
 import type { Shape } from './test-network.js'
 
 const WIRE = fileURLToPath(new URL('../../../test/hosts/wire.pl', import.meta.url))
@@ -115,13 +116,13 @@ export class Sites {
       ...Array.from({ length: hosts }, (_, host) => `${site}-${host}`)
     ])
     for (const each of ['core', ...all]) {
-      spawnSync('ip', ['netns', 'del', `${this.#name}-${each}`], { stdio: 'ignore' })
+      deleteNamespace(`${this.#name}-${each}`)
     }
   }
 }
 
 function addHost(host: string): void {
-  ip('netns', 'add', host)
+  addNamespace(host)
   ip('-n', host, 'link', 'set', 'dev', 'lo', 'up')
 }
 
@@ -156,7 +157,7 @@ async function stretch(
   { mbit, rttMs, loss = 0, slow = 0, wall = false }: Shape
 ): Promise<ChildProcess> {
   const wire = `${name}-wire${site}`
-  ip('netns', 'add', wire)
+  addNamespace(wire)
   for (const [space, device, end, address] of [
     [`${name}-core`, `out${site}`, 'core', `10.79.${site}.1/24`],
     [`${name}-r${site}`, 'out', 'site', `10.79.${site}.2/24`]

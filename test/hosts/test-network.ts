@@ -1,6 +1,7 @@
 import { execFileSync, spawn, spawnSync, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
+import { addNamespace, deleteNamespace } from './namespaces.js'
 
 const WIRE = fileURLToPath(new URL('../../../test/hosts/wire.pl', import.meta.url))
 const SIDES = ['a', 'b', 'c'] as const
@@ -109,7 +110,7 @@ export class TestNetwork {
 }
 
 function addHost(host: string): void {
-  ip('netns', 'add', host)
+  addNamespace(host)
   ip('-n', host, 'link', 'set', 'dev', 'lo', 'up')
 }
 
@@ -120,7 +121,7 @@ async function stretch(
   { mbit, rttMs, loss = 0, slow = 0 }: Shape
 ): Promise<ChildProcess> {
   const wire = `${name}-wire${net}`
-  ip('netns', 'add', wire)
+  addNamespace(wire)
   for (const [n, side] of sides.entries()) {
     const host = `${name}-${side}`
     const eth = `eth${net}`
@@ -142,8 +143,7 @@ async function stretch(
 }
 
 function remove(name: string): void {
-  for (const end of [...SIDES, 'wire0', 'wire1'])
-    spawnSync('ip', ['netns', 'del', `${name}-${end}`])
+  for (const end of [...SIDES, 'wire0', 'wire1']) deleteNamespace(`${name}-${end}`)
 }
 
 function ip(...args: string[]): void {
