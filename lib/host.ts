@@ -6,7 +6,6 @@ import { WorkerPool } from './chunk/worker-pool.js'
 import { describeParcel, describeVersion } from './host/describe.js'
 import { Entrance } from './host/entrance.js'
 import { ParcelError } from './errors.js'
-import type { MemberRole } from './format/control-record.js'
 import { hostFacts } from './host/host-facts.js'
 import { homeDir } from './home-dir.js'
 import { createHome, openHome, readQuota, writeQuota, type Home } from './home.js'
@@ -21,6 +20,7 @@ import type {
   SuspendResult,
   VersionInfo
 } from './info.js'
+import { InProcess } from './host/in-process.js'
 import { ItemServer } from './host/item-server.js'
 import { fingerprint } from './keys/words.js'
 import { ChunkIndex } from './log/chunk-index.js'
@@ -97,6 +97,8 @@ export class Host {
   readonly remoteSuspend: RemoteSuspend
   readonly checkpoints: Checkpoints
   readonly nextSite: NextSite
+  /** To other hosts of this process: folders that are vaults. */
+  readonly inProcess: InProcess
   /** What happened here. */
   readonly events: Events
   /** How fast blocks come and go. */
@@ -191,6 +193,13 @@ export class Host {
       share: (parcel) => this.#share(parcel),
       whenMet: (onMet) => this.#swarm.whenMet(onMet),
       describe: (parcel) => this.#describe(parcel),
+      alone: (work) => this.#alone(null, work)
+    })
+    this.inProcess = new InProcess({
+      publicKey: home.identity.publicKey,
+      parcels: this.#parcels,
+      swarm: this.#swarm,
+      entrance: this.#entrance,
       alone: (work) => this.#alone(null, work)
     })
   }
@@ -562,88 +571,6 @@ export class Host {
       await this.#entrance.found(options, work)
       return this.list()
     })
-  }
-
-  /** Lets another host of this process in, as an invite would; it is known to the others then. Throws FORBIDDEN. */
-  async letIn(
-    name: string,
-    other: Host,
-    role: MemberRole,
-    carriesTo: readonly string[] = []
-  ): Promise<void> {
-    const { publicKey } = other.home.identity
-    const reply = await this.#entrance.admit(this.#parcels.named(name), publicKey, role)
-    await other.#alone(null, () => other.#entrance.take(reply, reply.name, carriesTo))
-  }
-
-  /**
-   * Has this vault carry to some hosts, in hex, what they lack of a parcel of another host of this process;
-   * to none: it keeps all of it.
-   */
-  async carry(parcel: string, to: readonly string[]): Promise<void> {
-    const found = this.#parcels.withId(Buffer.from(parcel, 'hex'))
-    if (found === undefined) throw new ParcelError('UNKNOWN_PARCEL', 'this vault does not have it')
-    await found.setCarriesTo(to)
-  }
-
-  /** Hosts, in hex, to which this vault carries what they lack of any parcel. */
-  get carriesTo(): string[] {
-    return [...new Set(this.#parcels.all.flatMap(({ carriesTo }) => carriesTo))]
-  }
-
-  /** What hosts, in hex, call themselves. */
-  namesOf(hosts: readonly string[]): string[] {
-    return hosts.map((id) => {
-      const parcel = this.#parcels.all.find((each) => each.control.members.roles.has(id))
-      return parcel?.hostName(id) ?? id.slice(0, 8)
-    })
-  }
-
-  /** Of the blocks that another host of this process has, how many are here that are wanted. */
-  takenFrom(other: Host): { done: number; total: number } {
-    let [done, total] = [0, 0]
-    for (const parcel of this.#parcels.all) {
-      const there = other.#parcels.withId(parcel.id)
-      for (const log of there?.logs() ?? []) {
-        const isUnwanted = !parcel.hoard.isAll || parcel.space.isLetGo(log.key.toString('hex'))
-        if (log.kind === 'data' && isUnwanted) continue
-        const here = parcel.logs().find(({ key }) => key.equals(log.key))
-        for (const { start, end } of log.ranges()) {
-          total += end - start
-          done += here === undefined ? 0 : end - start - here.missing(start, end).length
-        }
-      }
-    }
-    return { done, total }
-  }
-
-  /** Of the blocks that are here, of parcels that another host of this process has too, how many are there. */
-  copiedTo(other: Host): { done: number; total: number } {
-    let [done, total] = [0, 0]
-    for (const parcel of this.#parcels.all) {
-      const there = other.#parcels.withId(parcel.id)?.availability.held()
-      if (there === undefined) continue
-      for (const [core, count] of parcel.availability.held()) {
-        total += count
-        done += Math.min(there.get(core) ?? 0, count)
-      }
-    }
-    return { done, total }
-  }
-
-  /**
-   * Connects with another host of this process without a network, as the user has said, and be it
-   * known as a member yet or not. Returns how to end that.
-   */
-  async meet(other: Host): Promise<() => void> {
-    const ends = this.#parcels.all.flatMap((parcel) => {
-      const there = other.#parcels.withId(parcel.id)
-      return there === undefined ? [] : [parcel.welcome(other.id), there.welcome(this.id)]
-    })
-    ends.push(await this.#swarm.meet(other.#swarm))
-    return () => {
-      for (const end of ends) end()
-    }
   }
 
   /** Bytes that the store has on the disk, and may have. */

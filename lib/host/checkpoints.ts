@@ -96,12 +96,12 @@ export class Checkpoints {
         `"${name}" is a folder: only of machines that run checkpoints are made`
       )
     }
-    const before = parcel.checkpoints
+    const before = parcel.settings.checkpoints
     const policy = {
       every: every === undefined ? before.every : every,
       idle: idle === undefined ? before.idle : idle
     }
-    await parcel.setCheckpoints(policy)
+    await parcel.settings.setCheckpoints(policy)
     return policy
   }
 
@@ -111,7 +111,7 @@ export class Checkpoints {
 
   async #lookAll(): Promise<void> {
     for (const parcel of this.#parts.parcels.all) {
-      const { every, idle } = parcel.checkpoints
+      const { every, idle } = parcel.settings.checkpoints
       const isWanted = every !== null || idle !== null
       const status = isWanted ? await this.#status(parcel) : null
       if (status === null) {

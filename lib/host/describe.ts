@@ -77,7 +77,7 @@ export async function describeParcel(
     lastWords: machine === null ? lastWords : null,
     suspendAsked,
     isPaused,
-    checkpoints: parcel.checkpoints,
+    checkpoints: parcel.settings.checkpoints,
     role: parcel.role,
     epoch: parcel.control.members.epoch?.number ?? 0,
     members: [...parcel.control.members.roles].map(([id, role]) => ({
@@ -101,9 +101,9 @@ export async function describeParcel(
     peers,
     problems: [...parcel.problems],
     rollbacks: [...parcel.rollbacks],
-    copies: parcel.copies,
+    copies: parcel.settings.copies,
     lease: leaseInfo(parcel),
-    ...parcel.strictness,
+    ...parcel.settings.strictness,
     blocks: blocksOf(parcel, head),
     missing: parcel.availability.missing(),
     images: imagesOf(parcel, machine, connected)

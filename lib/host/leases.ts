@@ -45,7 +45,7 @@ export class Leases {
     if (consistency === 'lease') await parcel.leases.begin()
     else if (consistency !== undefined) await parcel.leases.end()
     const local = consistency === undefined || consistency === 'lease' ? {} : { consistency }
-    await parcel.setStrictness({ ...local, ...(days === undefined ? {} : { days }) })
+    await parcel.settings.setStrictness({ ...local, ...(days === undefined ? {} : { days }) })
   }
 
   /**

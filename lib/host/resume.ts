@@ -9,6 +9,7 @@ import { isName } from '../names.js'
 import { requireNoChanges } from '../parcel/commit/changes.js'
 import type { Served } from '../parcel/checkout/check-out.js'
 import { syncFiles } from '../parcel/checkout/materialise.js'
+import { requireHead } from '../parcel/head.js'
 import type { Known } from '../parcel/history.js'
 import type { Force } from '../parcel/members/lease-keeper.js'
 import type { Outside } from '../parcel/fetch/outside.js'
@@ -152,7 +153,7 @@ async function hear(
   { swarm, timeout }: { swarm: Swarm; timeout: number },
   { signal }: Work
 ): Promise<Set<string>> {
-  const { consistency, days } = parcel.strictness
+  const { consistency, days } = parcel.settings.strictness
   if (consistency !== 'latest') return swarm.hear(parcel, { ...HEAR, signal })
   const since = Date.now() - days * DAY
   const until = new Set(
@@ -260,7 +261,7 @@ export async function chooseVersion(
   }
   // To take an older version in its place would fork the history without a word.
   if (parcel.newerFormat !== null) throw parcel.newerFormat
-  return parcel.requireHead()
+  return requireHead(parcel)
 }
 
 /** Waits for a first version, if there are other hosts that may have one. */

@@ -146,7 +146,7 @@ export class Retention {
 }
 
 function tooFew(parcel: Parcel, kept: readonly Known[], silent: readonly string[]): ParcelError {
-  const { copies } = parcel
+  const { copies } = parcel.settings
   const count = kept.length === 1 ? '1 version stays' : `${kept.length} versions stay`
   const others = copies === 1 ? 'no other host has' : `fewer than ${copies} other hosts have`
   const names = silent.map((host) => parcel.hostName(host))

@@ -110,7 +110,7 @@ export class Vaults {
         await this.#save()
         await this.#letIn(vault, { isNew, names, carriesTo })
         for (const name of names) {
-          await openIn(vault).carry((await this.#host.status(name)).id, carriesTo)
+          await openIn(vault).inProcess.carry((await this.#host.status(name)).id, carriesTo)
         }
         return vault
       })
@@ -160,7 +160,7 @@ export class Vaults {
       const vault = await this.#named(path)
       for (;;) {
         const host = openIn(vault)
-        const { done, total } = this.#host.takenFrom(host)
+        const { done, total } = this.#host.inProcess.takenFrom(host.inProcess)
         work.report({ step: 'taking over', done, total, unit: 'blocks' })
         if (done >= total) return this.#describe(vault)
         await new Promise((resolve) => setTimeout(resolve, 100))
@@ -270,7 +270,7 @@ export class Vaults {
     // Before anybody gives it anything.
     if (quota !== undefined) await vault.host.setQuota(quota)
     vault.problem = null
-    vault.part = await this.#host.meet(vault.host)
+    vault.part = await this.#host.inProcess.meet(vault.host.inProcess)
   }
 
   async #stop(vault: Vault): Promise<void> {
@@ -328,7 +328,7 @@ export class Vaults {
     for (const name of names.length > 0 ? names : isNew ? owned : []) {
       const id = all.find((each) => each.name === name)?.id
       if (!kept.some((each) => each.id === id)) {
-        await this.#host.letIn(name, host, 'vault', carriesTo)
+        await this.#host.inProcess.letIn(name, host.inProcess, 'vault', carriesTo)
       }
     }
   }
@@ -346,7 +346,7 @@ export class Vaults {
       if (host !== before) {
         throw new ParcelError('INTERRUPTED', `${path} was closed before it had everything`)
       }
-      const { done, total } = this.#host.copiedTo(host)
+      const { done, total } = this.#host.inProcess.copiedTo(host.inProcess)
       work.report({ step: 'filling', done, total, unit: 'blocks' })
       // Nothing is shared with it, or it has all.
       if (done >= total) {
@@ -368,11 +368,12 @@ export class Vaults {
   async #describe({ path, host, isReleased, problem }: Vault): Promise<VaultInfo> {
     const parcels = (await host?.list()) ?? []
     const { used, limit } = (await host?.room()) ?? { used: 0, limit: null }
-    const { done, total } = host === null ? { done: 0, total: 0 } : this.#host.copiedTo(host)
+    const { done, total } =
+      host === null ? { done: 0, total: 0 } : this.#host.inProcess.copiedTo(host.inProcess)
     const ours = new Map((await this.#host.list()).map(({ id, name }) => [id, name]))
     const names = parcels.map(({ id, name }: ParcelInfo) => ours.get(id) ?? name)
     const state = host !== null ? 'open' : isReleased ? 'closed' : 'away'
-    const carriesTo = host === null ? [] : this.#host.namesOf(host.carriesTo)
+    const carriesTo = host === null ? [] : this.#host.inProcess.namesOf(host.inProcess.carriesTo)
     const counts = { done, total, used, limit }
     return { path, id: host?.id ?? null, state, parcels: names, carriesTo, ...counts, problem }
   }

@@ -12,6 +12,7 @@ import { isLabel, memberNamed, requireLabel, requireName } from '../names.js'
 import { homeOverlays } from './open-images.js'
 import { differences, type Change } from '../parcel/diff.js'
 import type { NextSite } from './next-site.js'
+import { requireHead } from '../parcel/head.js'
 import { branchName, type Known } from '../parcel/history.js'
 import { MAX_COPIES } from '../parcel/local-state.js'
 import type { Parcel } from '../parcel/parcel.js'
@@ -290,7 +291,7 @@ export class Versions {
     if (!Number.isInteger(count) || count < 0 || count > MAX_COPIES) {
       throw new ParcelError('USAGE', `a number of hosts, at most ${MAX_COPIES}`)
     }
-    await this.#parts.parcels.named(name).setCopies(count)
+    await this.#parts.parcels.named(name).settings.setCopies(count)
   }
 
   /** The user has seen that this host went on in new logs. */
@@ -338,7 +339,7 @@ export class Versions {
           if (text !== said || said === '') await onChange(await this.#describe(parcel, known))
           said = text
           const isSafe =
-            wanted === null ? holders.length >= parcel.copies : holders.includes(wanted)
+            wanted === null ? holders.length >= parcel.settings.copies : holders.includes(wanted)
           if (isSafe) return await this.#describe(parcel, known)
           await changed.catch(() => {})
           work.signal.throwIfAborted()
@@ -361,7 +362,7 @@ export class Versions {
     const help = names === '' ? 'let another host in or make a vault' : `bring ${names} online`
     return new ParcelError(
       'TOO_FEW_COPIES',
-      `${holders.length} of ${parcel.copies} other hosts have it: ${help}`
+      `${holders.length} of ${parcel.settings.copies} other hosts have it: ${help}`
     )
   }
 
@@ -405,7 +406,7 @@ export class Versions {
    */
   chosen(parcel: Parcel, version: string | undefined): Known {
     if (version !== undefined) return parcel.history.resolve(version)
-    return parcel.requireHead()
+    return requireHead(parcel)
   }
 
   #describe(parcel: Parcel, known: Known): Promise<VersionInfo> {

@@ -1,4 +1,3 @@
-import type { CheckpointPolicy, Consistency } from '../choices.js'
 import { ParcelError } from '../errors.js'
 import type { MemberRole } from '../format/control-record.js'
 import type { EpochKeys } from '../format/epoch-keys.js'
@@ -22,7 +21,7 @@ import { Epochs } from './members/epochs.js'
 import { Faults } from './fetch/faults.js'
 import { Hoard } from './fetch/hoard.js'
 import { Forks } from './logs/forks.js'
-import { branchName, History, type Known } from './history.js'
+import { History, type Known } from './history.js'
 import {
   announcementsOf,
   announcementText,
@@ -46,6 +45,7 @@ import { salvage } from './checkout/salvage.js'
 import type { Block } from './space/verify.js'
 import type { Said } from './logs/said-by-hosts.js'
 import { SavedState } from './saved-state.js'
+import { Settings } from './settings.js'
 import { Space } from './space/space.js'
 import { Synthesis } from './fetch/synthesis.js'
 import { contentsOf, packsOf } from './version-packs.js'
@@ -78,6 +78,7 @@ export class Parcel {
   readonly checking: Checking
   readonly lending: Lending
   readonly leases: LeaseKeeper
+  readonly settings: Settings
   readonly forks: Forks
   readonly #context: ParcelContext
   readonly #set: LogSet
@@ -127,6 +128,11 @@ export class Parcel {
     context.lookaside.add(this.#set)
     this.faults = new Faults(this.#set, context.lookaside, () => this.synthesis.answerers())
     this.#saved = new SavedState(state, context, control)
+    this.settings = new Settings({
+      saved: this.#saved,
+      hasLease: () => this.leases.lease !== null,
+      onChange: () => this.#changed()
+    })
     this.hoard = new Hoard({
       set: this.#set,
       history,
@@ -294,18 +300,6 @@ export class Parcel {
     this.#changed()
   }
 
-  /** How strict a resume is, and of how many days hosts are waited for. */
-  get strictness(): { consistency: Consistency; days: number } {
-    const { consistency, days } = this.#saved.value
-    return { consistency: this.leases.lease === null ? consistency : 'lease', days }
-  }
-
-  async setStrictness(how: Partial<{ consistency: Consistency; days: number }>): Promise<void> {
-    Object.assign(this.#saved.value, how)
-    await this.#saved.save()
-    this.#changed()
-  }
-
   /** When a host, in hex, said last what its newest versions are, ms since 1970; null: never. */
   lastSeen(host: string): number | null {
     return this.#saved.value.seen[host] ?? null
@@ -327,30 +321,6 @@ export class Parcel {
   /** Since when another host's machine runs, as that host says, in ms since 1970; null: it does not. */
   runningSince(host: string): number | null {
     return this.#set.running.get(host)?.since ?? null
-  }
-
-  /** How many other hosts are to have a version before this one can be without. */
-  get copies(): number {
-    return this.#saved.value.copies
-  }
-
-  async setCopies(count: number): Promise<void> {
-    this.#saved.value.copies = count
-    await this.#saved.save()
-    this.#changed()
-  }
-
-  /** When a version of its machine is made by itself while that runs here. */
-  get checkpoints(): CheckpointPolicy {
-    const { checkpointEvery: every, checkpointIdle: idle } = this.#saved.value
-    return { every, idle }
-  }
-
-  async setCheckpoints({ every, idle }: CheckpointPolicy): Promise<void> {
-    this.#saved.value.checkpointEvery = every
-    this.#saved.value.checkpointIdle = idle
-    await this.#saved.save()
-    this.#changed()
   }
 
   /** Hosts, in hex, to which this vault carries what they lack; none: it keeps all that it is given. */
@@ -497,45 +467,6 @@ export class Parcel {
       if (!found.some(({ signature }) => signature.equals(signed.signature))) found.push(signed)
     }
     return found
-  }
-
-  /**
-   * The version that is meant when none is said: the only head, or that of the branch which the
-   * folder here is on. Throws CONFLICT, UNKNOWN_VERSION when there is none.
-   */
-  requireHead(): Known {
-    const { history } = this
-    const heads = history.heads()
-    const { base: of } = this.folder
-    const base = of === null ? null : history.get(history.continued(of))
-    const own = base === null ? [] : (history.branches().get(branchName(base.version)) ?? [])
-    const [head, ...others] = own.length === 1 ? own : heads
-    if (head === undefined) {
-      throw new ParcelError(
-        'UNKNOWN_VERSION',
-        `"${this.name}" has no version yet: suspend it first`
-      )
-    }
-    if (others.length === 0 && !history.isLapsed(head)) return head
-    const ids = heads.map(({ id }) => id.toString('hex', 0, 6)).join(', ')
-    if (heads.some((each) => history.isLapsed(each))) {
-      throw new ParcelError(
-        'CONFLICT',
-        `a version was made without the lease: choose ${oneOf(ids)}, or settle it ` +
-          `with 'hyperparcel resolve ${this.name}'`
-      )
-    }
-    if (history.isInConflict) {
-      throw new ParcelError(
-        'CONFLICT',
-        `"${this.name}" has ${heads.length} heads: choose ${oneOf(ids)}, or settle it ` +
-          `with 'hyperparcel resolve ${this.name}'`
-      )
-    }
-    const names = heads
-      .map(({ id, version }) => branchName(version) || id.toString('hex', 0, 6))
-      .join(', ')
-    throw new ParcelError('CONFLICT', `"${this.name}" has branches: choose ${oneOf(names)}`)
   }
 
   headIds(): Buffer[] {
@@ -848,9 +779,4 @@ export class Parcel {
   #changed(): void {
     for (const listener of this.#listeners) listener()
   }
-}
-
-/** How a version is chosen, whatever the verb. */
-function oneOf(names: string): string {
-  return `one of ${names} ('hyperparcel resume' takes it as --version)`
 }

@@ -174,7 +174,7 @@ test('killed between saying where a prune has moved everything and noting it', a
   const { parcel } = test
   const kept = made.at(-1)
   assert.ok(kept)
-  await parcel.setCopies(0)
+  await parcel.settings.setCopies(0)
   await parcel.space.forget(made.slice(0, -1).map(({ known }) => known))
   const [states, then] = [join(test.home, 'parcels'), join(test.dir, 'then')]
   // From the copying on nothing can be noted.

@@ -12,7 +12,7 @@ const [home = '', folder = ''] = process.argv.slice(2)
 const { identity } = await openHome(home)
 const context = await openContext(home, identity, Date.now)
 const parcel = await Parcel.create(context, { name: 'p', driver: 'folder', path: folder })
-await parcel.setCopies(0)
+await parcel.settings.setCopies(0)
 console.log('created')
 const made: Known[] = []
 for (let step = 0; step < STEPS; step++) {

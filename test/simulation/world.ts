@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import { WorkerPool } from '../../lib/chunk/worker-pool.js'
 import { ParcelError } from '../../lib/errors.js'
+import { requireHead } from '../../lib/parcel/head.js'
 import type { Known } from '../../lib/parcel/history.js'
 import { branchName } from '../../lib/parcel/history.js'
 import { WORK } from '../parcel/parcels.js'
@@ -86,7 +87,7 @@ export class World {
     await first.write('base', this.#bytes(200_000))
     await this.#commit(first)
     for (const host of others) await host.join(first)
-    for (const { parcel } of this.#hosts) await parcel.setCopies(1 + this.#random(2))
+    for (const { parcel } of this.#hosts) await parcel.settings.setCopies(1 + this.#random(2))
     await this.#agree()
     // Half of the worlds know leases.
     if (this.#random(2) === 0) await first.parcel.leases.begin()
@@ -169,7 +170,7 @@ export class World {
   async #resume(host: SimulatedHost): Promise<void> {
     const { history, availability } = host.parcel
     const heads = history.heads()
-    const known = this.#random(3) === 0 ? this.#pick(heads) : host.parcel.requireHead()
+    const known = this.#random(3) === 0 ? this.#pick(heads) : requireHead(host.parcel)
     if (heads.length > 1) this.#choose(host, known.id)
     await availability.requireHere(known)
     await host.checkOut(known)
@@ -191,7 +192,7 @@ export class World {
   async #goBack(host: SimulatedHost): Promise<void> {
     const { history, author } = host.parcel
     const known = this.#pick(history.list())
-    const head = host.parcel.requireHead()
+    const head = requireHead(host.parcel)
     this.#choose(host, head.id)
     const how = { parents: [head.id], branch: branchName(head.version), message: 'back' }
     const [made] = await author.takeOver([{ known, ...how }])

@@ -41,7 +41,7 @@ test('a vault keeps and serves what it cannot read', async (t) => {
   assert.ok((await logs()) > 0)
   // All that there is to have: what the reader said last it may have taken with it.
   await eventually(async () => {
-    const { done, total } = owner.copiedTo(vault)
+    const { done, total } = owner.inProcess.copiedTo(vault.inProcess)
     return (done === total && total >= (await logs())) || null
   }, 'it has all')
   await hosts.stop('owner')
