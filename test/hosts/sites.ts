@@ -103,6 +103,11 @@ export class Sites {
     this.#wires[site]?.kill(isCut ? 'SIGUSR1' : 'SIGUSR2')
   }
 
+  /** Makes the wire of a site as slow as its shape says, for good. */
+  slowDown(site: number): void {
+    this.#wires[site]?.kill('SIGHUP')
+  }
+
   /** Ends the wires and takes the namespaces away; what ran in them must have ended. */
   async close(): Promise<void> {
     for (const wire of this.#wires) {

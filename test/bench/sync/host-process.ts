@@ -131,6 +131,7 @@ serve(
     },
     /** Lets nothing come that is not asked for. */
     unhoard: async () => host().retention.setHoard(NAME, { versions: 'none', files: [] }),
+    hoard: async () => host().retention.setHoard(NAME, { versions: 'all', files: [] }),
     /** Reads pages of a machine's memory at random for so long, ms, and says how long each took, ms, and when it was read. */
     async touch(version = '', ms = '') {
       const { items } = await host().open(NAME, { version })

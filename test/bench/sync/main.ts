@@ -302,6 +302,36 @@ async function sources(setting: Setting): Promise<Figure[]> {
   return [figure('two sources ÷ one', alone / both, '', alone / both >= 1.8, '≥ 1.8')]
 }
 
+/** A source, and another one beside it that sends a kilobyte a second. */
+async function slow(setting: Setting): Promise<Figure[]> {
+  const [one, two] = [await setting.host(0, 0, 'one'), await setting.host(1, 0, 'two')]
+  const reader = await setting.host(2, 0, 'reader')
+  await writeFile(join(setting.folder, 'small'), 'first')
+  await one.call('add', setting.folder)
+  await two.call('join', String(await one.call('invite')))
+  await reader.call('join', String(await one.call('invite')))
+  const seconds: number[] = []
+  for (const isBeside of [false, true]) {
+    await reader.call('unhoard')
+    await dirty(join(setting.folder, 'disk'), 50 * MB)
+    const { id } = await suspend(one)
+    await two.call('has', id)
+    await reader.call('knows', id)
+    if (isBeside) setting.sites.slowDown(1)
+    else setting.sites.cut(1, true)
+    await setTimeout(1_000)
+    const began = performance.now()
+    await reader.call('hoard')
+    await reader.call('has', id)
+    seconds.push((performance.now() - began) / 1_000)
+    setting.sites.cut(1, false)
+  }
+  const [alone = 0, beside = 1] = seconds
+  say(`from one ${alone.toFixed(1)} s, with a slow one beside it ${beside.toFixed(1)} s`)
+  const share = alone / beside
+  return [figure('one source ÷ one with a slow one beside it', share, '', share >= 0.95, '≥ 0.95')]
+}
+
 const Waits = z.array(z.object({ at: z.number(), took: z.number() }))
 
 /** A machine's memory is read page by page from two sources, and one of them is lost. */
@@ -363,6 +393,7 @@ const PARTS: Record<string, { sites: Site[]; run: (setting: Setting) => Promise<
   together: { sites: [site(1, LAN), site(3, LINE)], run: together },
   lossy: { sites: [site(1, LAN), site(1, { ...LINE, loss: 0.2 })], run: lossy },
   sources: { sites: [site(1, LINE), site(1, LINE), site(1, LAN)], run: sources },
+  slow: { sites: [site(1, LINE), site(1, { ...LINE, slow: 8_192 }), site(1, LAN)], run: slow },
   lost: { sites: [site(1, LINE), site(1, LINE), site(1, LAN)], run: lost },
   idle: { sites: [site(1, LAN), site(1, LINE)], run: idle }
 }
