@@ -12,7 +12,8 @@ export function attachVerb(program: Command): void {
     .argument('<name>', 'the parcel')
     .addHelpText(
       'after',
-      '\nCtrl-] detaches; the machine runs on. With a pipe, it ends with the input.'
+      '\nCtrl-] detaches; the machine runs on. With a pipe, it ends with the input.' +
+        '\nExamples: hyperparcel attach work\n          echo uptime | hyperparcel attach work'
     )
   verb(command, async ({ terminal, client, signal }, self) => {
     const [name = ''] = self.args

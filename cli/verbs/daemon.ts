@@ -9,6 +9,10 @@ export function daemonVerb(program: Command): void {
     .description(
       'run the process that owns the store, in the foreground; verbs start it by themselves'
     )
+    .addHelpText(
+      'after',
+      '\nExamples: hyperparcel daemon\n          hyperparcel daemon status\n          hyperparcel daemon stop'
+    )
   verb(command, async ({ terminal, options, signal }) => {
     const { home, bootstrap, passphrase } = options
     const { readHome, runDaemon } = await library()

@@ -4,7 +4,10 @@ import { library, verb } from '../context.js'
 
 export function idVerb(program: Command): void {
   verb(
-    program.command('id').description('show who this host is'),
+    program
+      .command('id')
+      .description('show who this host is')
+      .addHelpText('after', '\nExample: hyperparcel id --json'),
     async ({ terminal, options }) => {
       const { fingerprint, readHome } = await library()
       const { dir, key } = await readHome(homeDir(options.home))

@@ -65,7 +65,10 @@ export function linkVerb(program: Command): void {
       'let in who comes with it, without asking; so where there is no terminal',
       false
     )
-    .addHelpText('after', '\nOn the other machine: hyperparcel join, then the code or the link.')
+    .addHelpText(
+      'after',
+      '\nOn the other machine: hyperparcel join, then the code or the link.\nExample: hyperparcel link'
+    )
   verb(command, async (context, self) => {
     const { for: length, yes } = self.opts<Options>()
     const isAsked = !yes && !context.terminal.isJson && process.stdin.isTTY

@@ -47,7 +47,8 @@ export function phraseVerb(program: Command): void {
       'after',
       `
 Write them on paper: whoever has them is this host. 'hyperparcel init --phrase' takes them, and then
-finds every parcel of it at any host or vault that has it.`
+finds every parcel of it at any host or vault that has it.
+Example: hyperparcel phrase`
     )
   verb(command, async ({ terminal, options }) => {
     const { openHome, phraseOf, readHome } = await library()

@@ -3,7 +3,11 @@ import { verb } from '../context.js'
 import { stateText } from '../text.js'
 
 export function lsVerb(program: Command): void {
-  verb(program.command('ls').description('list the parcels here'), async ({ terminal, client }) => {
+  const command = program
+    .command('ls')
+    .description('list the parcels here')
+    .addHelpText('after', '\nExample: hyperparcel ls --json')
+  verb(command, async ({ terminal, client }) => {
     const { parcels, problems } = await client.call('ls', {})
     const width = Math.max(0, ...parcels.map(({ name }) => name.length))
     for (const parcel of parcels) {

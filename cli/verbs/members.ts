@@ -7,6 +7,7 @@ export function membersVerb(program: Command): void {
     .command('members')
     .description('show who belongs to a parcel, what each host may do, and who was shut out')
     .argument('<name>', 'the parcel')
+    .addHelpText('after', '\nExample: hyperparcel members work')
   verb(command, async ({ terminal, client }, self) => {
     const [name = ''] = self.args
     const parcel = await client.call('status', { name })

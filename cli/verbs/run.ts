@@ -9,7 +9,8 @@ export function runVerb(program: Command): void {
     .option('--cold', 'boot it anew and forget the memory it was suspended with', false)
     .addHelpText(
       'after',
-      "\nIt runs on when this command has ended: 'hyperparcel attach' shows its console."
+      "\nIt runs on when this command has ended: 'hyperparcel attach' shows its console." +
+        '\nExamples: hyperparcel run work\n          hyperparcel run work --cold'
     )
   verb(command, async ({ terminal, client }, self) => {
     const [name = ''] = self.args

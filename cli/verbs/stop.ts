@@ -6,7 +6,10 @@ export function stopVerb(program: Command): void {
     .command('stop')
     .description('end a machine at once, without a version')
     .argument('<name>', 'the parcel')
-    .addHelpText('after', '\nIts memory is lost; its disks stay as they are, as after a power cut.')
+    .addHelpText(
+      'after',
+      '\nIts memory is lost; its disks stay as they are, as after a power cut.\nExample: hyperparcel stop work'
+    )
   verb(command, async ({ terminal, client }, self) => {
     const [name = ''] = self.args
     await client.call('stop', { name })

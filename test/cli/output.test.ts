@@ -147,3 +147,15 @@ test('a reader that goes away is no crash', async (t) => {
   await new Promise((resolve) => child.once('close', resolve))
   assert.doesNotMatch(stderr, /EPIPE|at /)
 })
+
+test('every verb has help with an example', async (t) => {
+  const place = await Place.make(t)
+  const user = place.user('one')
+  const [, verbs = ''] = (await user.ok('--help')).split('\nCommands:\n')
+  const names = [...verbs.matchAll(/^ {2}([a-z]+) /gm)].flatMap(([, name]) => name ?? [])
+  assert.ok(names.length > 40, names.join())
+  for (const name of names) {
+    if (name === 'help') continue
+    assert.match(await user.ok(name, '--help'), /\nExamples?:\s+hyperparcel /, name)
+  }
+})
