@@ -176,10 +176,13 @@ async function main(): Promise<void> {
 /** What the parent sends first; when it has gone before, there is nothing to do. */
 function whatToServe(): Promise<ImageSpec> {
   return new Promise((resolve) => {
+    const leave = (): never => process.exit(0)
+    process.once('disconnect', leave)
     process.once('message', (message) => {
-      if (isOf<ImageSpec>(message, 'items')) resolve(message)
+      if (!isOf<ImageSpec>(message, 'items')) process.exit(1)
+      process.off('disconnect', leave)
+      resolve(message)
     })
-    process.once('disconnect', () => process.exit(0))
   })
 }
 

@@ -179,9 +179,7 @@ export class ItemClient implements ItemSource {
         waiting.resolve({ kind, body })
         continue
       }
-      const said: unknown = JSON.parse(body.toString())
-      if (!isRevivable(said)) return
-      const error = ParcelError.revive(said)
+      const error = ParcelError.revive(failureOf(body))
       // The daemon is going down: the next one is asked.
       if (error.code === 'INTERRUPTED') continue
       this.#waiting.delete(number)
@@ -260,6 +258,19 @@ async function hello({
   if (!isRevivable(answer)) return { socket, incoming, answer }
   socket.destroy()
   throw ParcelError.revive(answer)
+}
+
+function failureOf(body: Buffer): { code: string; message: string } {
+  const unreadable = {
+    code: 'FAILED',
+    message: 'the daemon cannot read an item, and does not say why'
+  }
+  try {
+    const said: unknown = JSON.parse(body.toString())
+    return isRevivable(said) ? said : unreadable
+  } catch {
+    return unreadable
+  }
 }
 
 /** By hand: a machine that is resumed would wait for a schema's code to be loaded. */

@@ -14,6 +14,7 @@ export class Rehearsal {
   readonly #seen = new WeakSet<Known>()
   #timer: NodeJS.Timeout | undefined
   #looking: Promise<void> | null = null
+  #isClosed = false
 
   /** @internal */
   constructor(parcels: ParcelList) {
@@ -27,6 +28,7 @@ export class Rehearsal {
   }
 
   async close(): Promise<void> {
+    this.#isClosed = true
     clearInterval(this.#timer)
     await this.#looking
   }
@@ -37,6 +39,7 @@ export class Rehearsal {
       const driver = driverNamed(parcel.driver)
       if (!driver.needsServer) continue
       for (const head of parcel.history.heads()) {
+        if (this.#isClosed) return
         if (this.#seen.has(head)) continue
         this.#seen.add(head)
         // Whoever resumes it is told what is wrong.

@@ -8,7 +8,6 @@ import type { ResumeOptions, ResumeResult } from '../info.js'
 import { isName } from '../names.js'
 import { requireNoChanges } from '../parcel/commit/changes.js'
 import type { Served } from '../parcel/checkout/check-out.js'
-import { syncFiles } from '../parcel/checkout/materialise.js'
 import { requireHead } from '../parcel/head.js'
 import type { Known } from '../parcel/history.js'
 import type { Force } from '../parcel/members/lease-keeper.js'
@@ -114,14 +113,7 @@ export async function resume(
         `${parcel.name} is in ${path} from now on: what is done in ${before} is no part of it any more`
       )
     }
-    // Nothing of it is new: whoever waits for the machine need not wait for the disk first.
-    const synced = how.served === null ? null : syncFiles(path)
-    synced?.catch(() => {})
     const screen = isRunning ? (await machine.run({ prefetch })).screen : null
-    await synced?.catch((error: unknown) => {
-      const { message } = ParcelError.from(error)
-      work.note(`what was written to ${path} may not survive a power cut: ${message}`)
-    })
     const others = [...parcel.trusted()]
     const names = (hosts: string[]): string[] => hosts.map((host) => parcel.hostName(host))
     return {

@@ -71,7 +71,7 @@ export async function readSealed(path: string, key: Buffer): Promise<Buffer> {
 }
 
 /** Makes what was written to a file durable, or renames and creations in a folder. */
-export async function makeDurable(path: string): Promise<void> {
+export async function makeDurable(path: string | Buffer): Promise<void> {
   const handle = await open(path, 'r')
   try {
     await handle.sync()

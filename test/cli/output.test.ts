@@ -151,7 +151,7 @@ test('a reader that goes away is no crash', async (t) => {
 test('every verb has help with an example', async (t) => {
   const place = await Place.make(t)
   const user = place.user('one')
-  const [, verbs = ''] = (await user.ok('--help')).split('\nCommands:\n')
+  const [, verbs = ''] = /\nCommands:\n(.*?)\n\n/s.exec(await user.ok('--help')) ?? []
   const names = [...verbs.matchAll(/^ {2}([a-z]+) /gm)].flatMap(([, name]) => name ?? [])
   assert.ok(names.length > 40, names.join())
   for (const name of names) {

@@ -26,3 +26,6 @@ process.on('exit', () => {
     deleteNamespace(name)
   }
 })
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+  process.once(signal, () => process.exit(130))
+}

@@ -279,3 +279,18 @@ test('a receipt that a record follows, as earlier software made them, goes along
   repeated.add(sign(OWNER, { type: 'receipt', version, cores: [] }, [now.id], 6), next)
   assert.equal(repeated.receipts.of(version).length, 1)
 })
+
+test('what records follow by way of receipts, as earlier software let them, is no head', () => {
+  const control = new Control(GENESIS.id)
+  const version = Buffer.alloc(32, 9)
+  let last = GENESIS
+  control.add(last)
+  for (let n = 1; n < 400; n += 4) {
+    const said = sign(OWNER, { type: 'pin', version, pinned: true }, [last.id], n)
+    const first = sign(OWNER, { type: 'receipt', version, cores: [] }, [said.id], n + 1)
+    const second = sign(OWNER, { type: 'receipt', version, cores: [] }, [first.id], n + 2)
+    last = sign(OWNER, { type: 'pin', version, pinned: true }, [second.id], n + 3)
+    for (const record of [said, first, second, last]) control.add(record)
+  }
+  assert.deepEqual(control.parents(64), [last.id])
+})

@@ -11,6 +11,7 @@ import type { Log } from '../../lib/log/log.js'
 import { Store } from '../../lib/log/store.js'
 import type { Known } from '../../lib/parcel/history.js'
 import { loadStates } from '../../lib/parcel/local-state.js'
+import { signControl } from '../../lib/parcel/members/control.js'
 import { Parcel } from '../../lib/parcel/parcel.js'
 import { connect, openStore } from '../log/stores.js'
 import { eventually } from '../support/hosts.js'
@@ -324,4 +325,26 @@ test('what a host appends while it waits for an answer is not taken for somebody
   await parcel.forks.ask()
   assert.ok(parcel.forks.isHeard)
   assert.deepEqual([parcel.rollbacks.length, metaOf(test).isContinuedElsewhere], [0, false])
+})
+
+test('what a host signed for in a past that it has lost does not count because it is kept', async (t) => {
+  const test = await TestParcel.create(t)
+  await make(test, 'one')
+  const { control, id, says } = test.parcel
+  const version = randomBytes(32)
+  const receipt = signControl(test.identity, {
+    parcel: id,
+    sequence: 1_000,
+    epoch: 0,
+    parents: [id],
+    created: 5_000,
+    body: { type: 'receipt', version, cores: [] }
+  })
+  // As a member has it that this host asked for what another record follows.
+  assert.equal(control.add(receipt), true)
+  await says.keep([receipt])
+  assert.deepEqual(control.receipts.of(version), [])
+  await make(test, 'two')
+  const again = await test.reopen()
+  assert.deepEqual(again.control.receipts.of(version), [])
 })

@@ -28,11 +28,13 @@ import { walk } from '../commit/walk.js'
 import { seconds, writeFile, type WriteFileOptions } from './write-file.js'
 
 const SMALL_AT_ONCE = 16
+/** So many files are synced one by one. */
+const FEW = 64
 
-export interface MaterialiseOptions extends Omit<WriteFileOptions, 'onBytes'> {
+export interface MaterialiseOptions extends Omit<WriteFileOptions, 'onBytes' | 'isSynced'> {
   /** The version's contents, twice: to measure, then to write. */
   contents: () => AsyncIterable<Content>
-  /** Files that are left out: they are served to whoever wants them. The rest is not synced: see `syncFiles`. */
+  /** Files that are left out: they are served to whoever wants them. */
   isElsewhere?: (entry: FileEntry) => boolean
   /** Adds to the new folder what is of no version. */
   complete?: (dir: string) => Promise<void>
@@ -48,7 +50,7 @@ const underWay = new Set<string>()
 
 /**
  * Writes a version into `dir`, whole or not at all: it is built beside `dir` under another name,
- * synced if all of it is written, and takes its place by a rename. What was in `dir` before is gone only after that.
+ * synced, and takes its place by a rename. What was in `dir` before is gone only after that.
  * Returns the stamps of its files.
  */
 export async function materialise(dir: string, options: MaterialiseOptions): Promise<FileStamps> {
@@ -72,13 +74,15 @@ async function write(
   const previous = previousOf(dir)
   try {
     await mkdir(dirname(dir), { recursive: true })
-    const total = await measure(options, dirname(dir))
+    const { total, files } = await measure(options, dirname(dir))
+    // Somebody waits for what is mostly served: few files are durable sooner than all of a file system.
+    const isEach = options.isElsewhere !== undefined && files <= FEW
     await removeTree(partial)
     await mkdir(partial)
     await keepMode(dir, partial)
-    const stamps = await writeContents(partial, total, options)
+    const stamps = await writeContents(partial, total, { ...options, isEach })
     await options.complete?.(partial)
-    if (options.isElsewhere === undefined) await syncFiles(partial)
+    await (isEach ? makeDurable(partial) : syncFiles(partial))
     const { signal } = options.work
     await setTimeout(stamps.untilSettled(systemTime()), undefined, { signal })
     stamps.keepSettled(systemTime())
@@ -163,9 +167,9 @@ async function exists(path: string): Promise<boolean> {
 async function writeContents(
   root: string,
   total: number,
-  options: MaterialiseOptions
+  options: MaterialiseOptions & { isEach: boolean }
 ): Promise<FileStamps> {
-  const { work } = options
+  const { work, isEach } = options
   const stamps = new FileStamps()
   const folders: { path: Buffer; entry: FileEntry }[] = []
   let done = 0
@@ -188,7 +192,8 @@ async function writeContents(
       await files.end()
       stamps.push(null)
     } else {
-      const written = writeFile(path, entry, content.place, { ...options, onBytes })
+      const how = { ...options, onBytes, isSynced: isEach }
+      const written = writeFile(path, entry, content.place, how)
       await files.push(written, entry.size > CHUNK_SIZE)
     }
   }
@@ -199,6 +204,8 @@ async function writeContents(
     await lutimes(path, seconds(entry.mtime), seconds(entry.mtime))
   }
   for (const { path, entry } of folders.toReversed()) {
+    // Before it may not be read.
+    if (isEach) await makeDurable(path)
     await chmod(path, entry.mode)
     await utimes(path, seconds(entry.mtime), seconds(entry.mtime))
   }
@@ -206,16 +213,16 @@ async function writeContents(
 }
 
 /**
- * Bytes that will be written. Throws DISK_FULL as soon as they are more than there is room for in
+ * Bytes and files that will be written. Throws DISK_FULL as soon as they are more than there is room for in
  * `parent`: a small hostile table can describe petabytes.
  */
 async function measure(
   { contents, work, source, isElsewhere = () => false }: MaterialiseOptions,
   parent: string
-): Promise<number> {
+): Promise<{ total: number; files: number }> {
   const { bavail, bsize } = await statfs(parent)
   const free = bavail * bsize
-  let total = 0
+  let [total, files] = [0, 0]
   const add = (bytes: number): void => {
     work.signal.throwIfAborted()
     total += bytes
@@ -228,6 +235,7 @@ async function measure(
   }
   for await (const { entry, place } of contents()) {
     if (entry.type !== 'file' || isElsewhere(entry)) continue
+    files++
     if (entry.size <= CHUNK_SIZE) {
       add(entry.root === null ? 0 : entry.size)
       continue
@@ -238,7 +246,7 @@ async function measure(
       }
     }
   }
-  return total
+  return { total, files }
 }
 
 /** Throws CONFLICT for a folder with something in it. */
@@ -280,7 +288,7 @@ async function removeTree(path: string): Promise<void> {
 }
 
 /** Makes everything below a folder durable at once: a sync of each of many files takes minutes. */
-export async function syncFiles(path: string): Promise<void> {
+async function syncFiles(path: string): Promise<void> {
   const args = process.platform === 'linux' ? ['-f', path] : []
   await promisify(execFile)('sync', args)
 }

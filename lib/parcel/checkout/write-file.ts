@@ -31,6 +31,8 @@ export interface WriteFileOptions {
   /** Told of each item that is here now, so that later versions need not store it again. */
   onItems: (items: Item[]) => Promise<void>
   onBytes: (bytes: number) => void
+  /** Whether each file is to be durable when it is written, or all of them at the end. */
+  isSynced: boolean
 }
 
 interface Item {
@@ -67,6 +69,7 @@ export async function writeFile(
     }
     await handle.chmod(entry.mode)
     await handle.utimes(seconds(entry.mtime), seconds(entry.mtime))
+    if (options.isSynced) await handle.sync()
     const { ino, ctimeNs } = await handle.stat({ bigint: true })
     return { ino, ctime: ctimeNs }
   } finally {

@@ -1,6 +1,6 @@
 import { chunkId } from '../../chunk/id.js'
 import { ParcelError } from '../../errors.js'
-import type { ControlBody } from '../../format/control-record.js'
+import { decodeControlRecord, type ControlBody } from '../../format/control-record.js'
 import { decodeCoreHeader, encodeCoreHeader } from '../../format/core-header.js'
 import type { Extension } from '../../format/extension.js'
 import { encodePackHeader } from '../../format/pack.js'
@@ -123,10 +123,20 @@ export class OwnLogs {
     await this.saveMarks()
   }
 
-  /** Appends control records of whoever once more, and makes them durable. */
+  /**
+   * Appends control records of whoever once more, and makes them durable; but not what this host has signed
+   * for in other logs, and would seem to have signed for again.
+   */
   async repeat(records: readonly SignedRecord[]): Promise<void> {
-    if (records.length === 0) return
-    await this.require().control.append(records.map((record) => [encodeSigned(record)]))
+    const { control } = this.#set
+    const self = this.#context.identity.publicKey
+    const blocks = records.flatMap((record) => {
+      const said = decodeControlRecord(record.bytes)
+      const isHeld = said.author.equals(self) && control.receipts.wouldCount(said)
+      return isHeld ? [] : [[encodeSigned(record)]]
+    })
+    if (blocks.length === 0) return
+    await this.require().control.append(blocks)
     await this.#context.store.flush()
     await this.saveMarks()
   }

@@ -94,6 +94,8 @@ export class Membership {
   readonly #acts: Act[] = []
   /** Records that nothing known follows, but for receipts. */
   readonly #heads = new Map<string, Buffer>()
+  /** Receipts, in hex, that other records follow: what they follow is no head. */
+  readonly #passed = new Set<string>()
   /** Ids, in hex, of what known records follow. */
   readonly #followed = new Set<string>()
   /** All that a record follows, where that was asked for. */
@@ -191,14 +193,26 @@ export class Membership {
       past.take(node.past)
       if (node.act !== null) past.add(node.act.bit)
       depth = Math.max(depth, node.depth + 1)
-      if (!isReceipt) this.#heads.delete(parent.toString('hex'))
     }
+    if (!isReceipt) this.#follow(record.parents)
     const act = this.#actOf(name, signed, past, depth)
     this.#nodes.set(name, { signed, depth, past, act })
     if (!isReceipt) this.#heads.set(name, id)
     if (act === null) return
     this.#acts.push(act)
     this.#members = null
+  }
+
+  /** No heads any more: what a record follows, also by way of receipts, as earlier software let it. */
+  #follow(parents: readonly Buffer[]): void {
+    const look = parents.map((id) => id.toString('hex'))
+    for (let name = look.pop(); name !== undefined; name = look.pop()) {
+      this.#heads.delete(name)
+      const record = this.#nodes.get(name)?.signed.record
+      if (record?.body.type !== 'receipt' || this.#passed.has(name)) continue
+      this.#passed.add(name)
+      look.push(...record.parents.map((id) => id.toString('hex')))
+    }
   }
 
   #actOf(id: string, { record }: Signed, past: Bits, depth: number): Act | null {

@@ -1,4 +1,4 @@
-import type { HeldCore } from '../../format/control-record.js'
+import type { ControlRecord, HeldCore } from '../../format/control-record.js'
 import type { Signed } from './control.js'
 
 /** "All of this version is durable here." */
@@ -58,6 +58,12 @@ export class Receipts {
       const signers = this.#signers.get(name) ?? new Set()
       this.#signers.set(name, signers.add(host))
     }
+  }
+
+  /** Whether a record would count as signed where it stands in its author's logs of now: a receipt is not repeated there. */
+  wouldCount({ author, sequence, body }: ControlRecord): boolean {
+    if (body.type !== 'receipt') return false
+    return sequence >= (this.#parts.currentOf(author.toString('hex'))?.begun ?? 0)
   }
 
   /** A host, in hex, is without a version, as its record of that sequence says. */
