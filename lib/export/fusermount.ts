@@ -1,6 +1,7 @@
 import { execFile } from 'node:child_process'
-import { readFile, writeFile } from 'node:fs/promises'
+import { writeFile } from 'node:fs/promises'
 import { promisify } from 'node:util'
+import { mounts } from '../mounts.js'
 import { MAX_WRITE } from './fuse-protocol.js'
 
 const run = promisify(execFile)
@@ -80,13 +81,7 @@ export async function fuserunmount(dir: string, how: readonly string[] = []): Pr
  * False where the system does not offer it.
  */
 export async function abortConnection(dir: string): Promise<boolean> {
-  const mounts = await readFile('/proc/self/mountinfo', 'utf8').catch(() => '')
-  const escaped = dir.replaceAll(
-    /[\\ \t\n]/g,
-    (c) => `\\${c.charCodeAt(0).toString(8).padStart(3, '0')}`
-  )
-  const line = mounts.split('\n').findLast((each) => each.split(' ')[4] === escaped)
-  const minor = /^\d+ \d+ \d+:(\d+) /.exec(line ?? '')?.[1]
+  const minor = (await mounts()).findLast(({ point }) => point === dir)?.minor
   if (minor === undefined) return false
   return writeFile(`/sys/fs/fuse/connections/${minor}/abort`, '1').then(
     () => true,

@@ -19,6 +19,7 @@ import type { FileEntry } from '../../format/file-table.js'
 import { CHUNK_SIZE, chunkLength } from '../../format/limits.js'
 import { leaves } from '../../image/tree-reader.js'
 import { makeDurable } from '../../keys/at-rest.js'
+import { mountsIn } from '../../mounts.js'
 import { hasCode } from '../../paths.js'
 import { OrderedWindow } from '../../ordered-window.js'
 import type { Work } from '../../progress.js'
@@ -87,6 +88,7 @@ async function write(
     await setTimeout(stamps.untilSettled(systemTime()), undefined, { signal })
     stamps.keepSettled(systemTime())
     await options.beforeSwap()
+    await requireNoMounts(dir)
     if (options.isNew === true) await removeEmpty(dir)
     const hadPrevious = options.isNew !== true && (await moveAside(dir, previous))
     try {
@@ -247,6 +249,16 @@ async function measure(
     }
   }
   return { total, files }
+}
+
+/** What is mounted in a folder would move away with it, and could not be removed. Throws CONFLICT. */
+async function requireNoMounts(dir: string): Promise<void> {
+  const [point] = await mountsIn(dir)
+  if (point === undefined) return
+  throw new ParcelError(
+    'CONFLICT',
+    `a file system is mounted at ${point}, and ${dir} is to be replaced: unmount it, or choose another folder`
+  )
 }
 
 /** Throws CONFLICT for a folder with something in it. */
