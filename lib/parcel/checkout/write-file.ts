@@ -175,8 +175,10 @@ function holesOf({ entry }: LeafEntry): number {
 
 /**
  * Nanoseconds as seconds since 1970, the way utimes takes them: a double, cut to microseconds.
- * From the middle of a microsecond no rounding falls into the one before.
+ * From the middle of a microsecond no rounding falls into the one before. As text: of numbers below
+ * zero, times before 1970, Node makes the present.
  */
-export function seconds(mtime: bigint): number {
-  return (Number(mtime / 1_000n) + 0.5) / 1e6
+export function seconds(mtime: bigint): string {
+  const microseconds = mtime / 1_000n - (mtime % 1_000n < 0n ? 1n : 0n)
+  return String((Number(microseconds) + 0.5) / 1e6)
 }
