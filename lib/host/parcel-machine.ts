@@ -83,7 +83,7 @@ export class ParcelMachine {
     const driver = driverNamed(parcel.driver)
     const path = requirePath(parcel)
     await this.requireStopped()
-    const marker = await readMarker(overlaysIn(path))
+    const marker = await markerIn(driver, path)
     const served = new Set(marker?.files ?? [])
     const hasState = await hasMachineState(driver, path, served)
     if (cold) {
@@ -128,8 +128,8 @@ export class ParcelMachine {
   }
 
   /** Which files of a version's folder are served instead of being in it; null: all of it is in it. */
-  static async asServed(path: string, version: Buffer): Promise<Served | null> {
-    const marker = await readMarker(overlaysIn(path))
+  static async asServed(parcel: Parcel, path: string, version: Buffer): Promise<Served | null> {
+    const marker = await markerIn(driverNamed(parcel.driver), path)
     if (marker === null) return null
     const files = new Set(marker.files)
     return {
@@ -143,7 +143,7 @@ export class ParcelMachine {
     parcel: Parcel,
     path: string
   ): Promise<{ files: ReadonlySet<string>; isDirty: boolean }> {
-    const marker = await readMarker(overlaysIn(path))
+    const marker = await markerIn(driverNamed(parcel.driver), path)
     // Of a machine that was suspended, what was written may not be tidied away yet.
     const isDirty = parcel.folder.isStarted && (await hasOverlays(overlaysIn(path)))
     return { files: new Set(marker?.files ?? []), isDirty }
@@ -251,7 +251,7 @@ export class ParcelMachine {
     const driver = driverNamed(this.#parcel.driver)
     const path = requirePath(this.#parcel)
     const isScratchFile = isScratch(driver)
-    const marker = await readMarker(overlaysIn(path))
+    const marker = await markerIn(driver, path)
     const machine = await driver.describe(path, marker === null ? null : namesOf(marker))
     const request: CommitRequest = {
       path,
@@ -275,7 +275,7 @@ export class ParcelMachine {
   /** All of it is in a version now: files that are served are served out of that. */
   async #tidy(driver: Driver, path: string, { id }: Known): Promise<void> {
     await removeMachineState(driver, path)
-    const marker = await readMarker(overlaysIn(path))
+    const marker = await markerIn(driver, path)
     if (marker === null) return
     await rm(overlaysIn(path), { recursive: true, force: true })
     await writeMarker(overlaysIn(path), { ...marker, version: id.toString('hex') })
@@ -317,6 +317,11 @@ async function isIn(path: string, file: string): Promise<boolean> {
     () => true,
     () => false
   )
+}
+
+/** null: all of it is in its folder, as always where nothing is ever served: what is there is the user's. */
+async function markerIn({ imageRoles }: Driver, path: string): Promise<Marker | null> {
+  return imageRoles.length === 0 ? null : readMarker(overlaysIn(path))
 }
 
 function overlaysIn(path: string): string {

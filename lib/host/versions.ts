@@ -259,7 +259,7 @@ export class Versions {
           `"${name}" has no version here to go back to: 'hyperparcel suspend' makes one`
         )
       }
-      const served = await ParcelMachine.asServed(path, base.id)
+      const served = await ParcelMachine.asServed(parcel, path, base.id)
       if (served === null) await parcel.availability.fetch(base, { timeout }, work)
       await parcel.availability.watch(base, { timeout }, work, (each) =>
         parcel.checkOut(base, path, { served, beforeSwap: () => machine.requireStopped() }, each)
