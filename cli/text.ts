@@ -79,7 +79,8 @@ export function stateText(parcel: ParcelInfo): string {
 export function versionLine(version: VersionInfo): string {
   const when = new Date(version.created).toISOString().replace('T', ' ').slice(0, 16)
   const size = `${bytes(version.bytes)}, ${bytes(version.stored)} new`
-  const message = version.message === '' ? '' : `  "${version.message}"`
+  const said = version.message.replaceAll(/\s+/g, ' ')
+  const message = said === '' ? '' : `  "${said}"`
   const on = version.holders.join(', ')
   const names = [...(version.branch === '' ? [] : [version.branch]), ...version.tags]
   const called = names.length === 0 ? '' : `  (${names.join(', ')})`

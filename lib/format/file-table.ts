@@ -40,6 +40,9 @@ const MAX_SECONDS = 2 ** 40
 /** A file system can hold times beyond the format's; they are written as its first or last. */
 const LAST_TIME = BigInt(MAX_SECONDS) * NS + NS - 1n
 
+/** Software of before 2026-11-27 wrote it for files that are called as what every object has, such as `constructor`. */
+const NO_ROLE = 255
+
 export function encodeFileEntry(entry: FileEntry): Buffer {
   const writer = new Writer(96 + entry.path.byteLength)
   writer.u8(TYPES.indexOf(entry.type)).sized(entry.path).varint(entry.mode)
@@ -47,6 +50,7 @@ export function encodeFileEntry(entry: FileEntry): Buffer {
   const time = shifted < 0n ? 0n : shifted > LAST_TIME ? LAST_TIME : shifted
   writer.varint(Number(time / NS)).varint(Number(time % NS))
   if (entry.type === 'file') {
+    if (!ROLES.includes(entry.role)) throw new RangeError('a file of no role')
     writer.u8(ROLES.indexOf(entry.role)).u8(entry.chunking).varint(entry.size)
     writer.fixed(entry.root ?? NO_ROOT, HASH_BYTES)
   } else if (entry.type === 'symlink') {
@@ -65,7 +69,9 @@ export function decodeFileEntry(bytes: Uint8Array): FileEntry {
   const seconds = BigInt(reader.varint(MAX_SECONDS)) - EPOCH_SHIFT
   const mtime = seconds * NS + BigInt(reader.varint(999_999_999))
   if (type === 'file') {
-    const role = ROLES[reader.u8()] ?? reader.fail('an unknown role of a file')
+    const byte = reader.u8()
+    const role =
+      byte === NO_ROLE ? 'file' : (ROLES[byte] ?? reader.fail('an unknown role of a file'))
     const chunking = readChunking(reader)
     const size = reader.varint(MAX_FILE_SIZE)
     const root = reader.fixed(HASH_BYTES)

@@ -78,6 +78,11 @@ async function oddFolder(root: string): Promise<void> {
   await mkdir(join(root, 'closed/inner'), { recursive: true })
   await writeFile(join(root, 'closed/inner/file'), 'kept')
   await utimes(join(root, 'plain'), 1, 1.5)
+  for (const [n, name] of ['constructor', '__proto__', 'hasOwnProperty'].entries()) {
+    await writeFile(join(root, name), name)
+    // As text: of numbers below zero Node makes the present.
+    await utimes(join(root, name), String(-1.5 - n), String(-1e9 - n))
+  }
   await utimes(join(root, 'program'), 4_102_444_800, 4_102_444_800)
   await utimes(join(root, 'empty'), 1_000, 1_000)
   await chmod(join(root, 'closed/inner'), 0o555)
@@ -136,6 +141,40 @@ test(
     const skipped = JSON.stringify(version?.['skipped'])
     assert.match(skipped, /"secret".*no permission|no permission.*"secret"/)
     assert.match(skipped, /"locked".*no permission|no permission.*"locked"/)
+  }
+)
+
+test("what a user has in a plain folder under a name of ours is the user's", async (t) => {
+  const place = await Place.make(t)
+  const user = await place.host('one')
+  await place.write('plain/state/images/images.json', 'mine')
+  await user.ok('add', place.path('plain'), '--name', 'plain')
+  await user.ok('suspend', 'plain')
+  const before = await digest(place.path('plain'))
+  await user.ok('resume', 'plain', '--to', place.path('copy'))
+  assert.equal(await digest(place.path('copy')), before)
+})
+
+test(
+  'a folder in which something is mounted is not replaced',
+  { skip: isRoot ? LINUX : 'needs root to mount' },
+  async (t) => {
+    const place = await Place.make(t)
+    const user = await place.host('one')
+    const inner = place.path('work/with blank')
+    await place.write('work/file', 'kept')
+    await mkdir(inner)
+    await user.ok('add', place.path('work'), '--name', 'work')
+    await run('mount', ['-t', 'tmpfs', 'tmpfs', inner])
+    onEnd(t, () => run('umount', [inner]))
+    await writeFile(join(inner, 'also'), 'kept too')
+    await user.ok('suspend', 'work')
+    const { code, stderr } = await user.run('resume', 'work')
+    assert.equal(code, 4)
+    assert.match(stderr, /mounted at .*work\/with blank.*unmount it/)
+    assert.equal(await readFile(join(inner, 'also'), 'utf8'), 'kept too')
+    await user.ok('resume', 'work', '--to', place.path('copy'))
+    assert.equal(await readFile(place.path('copy/with blank/also'), 'utf8'), 'kept too')
   }
 )
 

@@ -20,6 +20,10 @@ const name = fc
     fc.constantFrom('a', 'a.b', 'a b', 'A', '-rf', '...', '\n', ' ', 'ü', '.x', '~').map((text) => {
       return new Uint8Array(Buffer.from(text))
     }),
+    // What every object has.
+    fc.constantFrom('constructor', '__proto__', 'toString').map((text) => {
+      return new Uint8Array(Buffer.from(text))
+    }),
     fc.constant(new Uint8Array(255).fill(0x7a))
   )
   .map((bytes) => Buffer.from(bytes.map((byte) => (byte === 0x2f ? 0x80 : byte))))

@@ -235,7 +235,7 @@ async function storeOne(
   } catch (error) {
     const isAboutThisFile = error instanceof ChangingFile || isAccessError(error)
     if (!isAboutThisFile) throw error
-    const role = options.roles[path.toString('utf8')]
+    const role = roleOf(path, options)
     if (role !== undefined && role !== 'log') {
       // A machine without its disk or memory is no machine.
       throw new ParcelError('FAILED', `cannot store ${printable(path)}: ${reason(error)}`, error)
@@ -251,7 +251,7 @@ async function storeFile(
   { writer, pool, roles, base, scan, dirty, images, work, onBytes }: StoreOptions
 ): Promise<Stored> {
   const name = path.toString('utf8')
-  const role = roles[name] ?? 'file'
+  const role = roleOf(path, { roles }) ?? 'file'
   const isState = streamOf(role) === 'memory'
   const isTracked = scan !== 'full' && Object.hasOwn(dirty, name)
   const ranges = isTracked ? dirty[name] : undefined
@@ -293,6 +293,12 @@ async function storeFile(
       work.note(`read again: ${printable(path)}: ${error.message}`)
     }
   }
+}
+
+/** A file may be called as what every object has: only what was said of it counts. */
+function roleOf(path: Buffer, { roles }: Pick<StoreOptions, 'roles'>): FileRole | undefined {
+  const name = path.toString('utf8')
+  return Object.hasOwn(roles, name) ? roles[name] : undefined
 }
 
 /** What a file was, where that can save anything. */
