@@ -141,8 +141,7 @@ export class Image {
     const end = Math.min(offset + length, this.size)
     const found: Stretch[] = []
     for (let at = offset; at < end;) {
-      const next = this.#endOfPart(at, end)
-      const isHole = await this.#isHole(at)
+      const { isHole, end: next } = await this.#alike(at, this.#endOfPart(at, end))
       const last = found.at(-1)
       if (last?.isHole === isHole) last.length += next - at
       else found.push({ length: next - at, isHole })
@@ -193,13 +192,23 @@ export class Image {
     bytes?.copy(into)
   }
 
-  async #isHole(at: number): Promise<boolean> {
+  /** Whether there is a hole at `at`, and how far, at most to the end of the part, that is so. */
+  async #alike(at: number, part: number): Promise<{ isHole: boolean; end: number }> {
     const page = pageOf(at)
-    if (this.#overlay.written.has(page)) return false
-    if (this.#overlay.zeroed.has(page)) return true
-    const entry = (await this.#base?.entry(Math.floor(page / CHUNK_PAGES)))?.entry ?? null
-    if (entry === null || entry.kind === 'hole' || entry.kind === 'zero') return true
-    return entry.kind === 'chunk' && (entry.holes & (1 << (page % CHUNK_PAGES))) !== 0
+    if (this.#overlay.written.has(page)) return { isHole: false, end: part }
+    if (this.#overlay.zeroed.has(page)) return { isHole: true, end: part }
+    const chunk = Math.floor(page / CHUNK_PAGES)
+    const entry = (await this.#base?.entry(chunk))?.entry ?? null
+    if (entry === null || entry.kind === 'hole' || entry.kind === 'zero') {
+      return { isHole: true, end: part }
+    }
+    if (entry.kind !== 'chunk') return { isHole: false, end: part }
+    const { holes } = entry
+    const isIn = (n: number): boolean => (holes & (1 << n)) !== 0
+    let next = page % CHUNK_PAGES
+    const isHole = isIn(next)
+    while (next < CHUNK_PAGES && isIn(next) === isHole) next++
+    return { isHole, end: Math.min((chunk * CHUNK_PAGES + next) * SUBPAGE_SIZE, part) }
   }
 
   /** Makes a page one of the overlay as it is, so that a part of it can be written. */

@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto'
 import { chunkId, isZero } from '../../lib/chunk/id.js'
 import type { Place } from '../../lib/format/entry.js'
-import { CHUNK_SIZE, CHUNKING } from '../../lib/format/limits.js'
+import { CHUNK_SIZE, CHUNKING, SUBPAGE_SIZE } from '../../lib/format/limits.js'
+import { pageStarts } from '../../lib/image/chunk-pages.js'
 import { Image } from '../../lib/image/image.js'
 import type { ItemSource } from '../../lib/image/items.js'
 import { Overlay } from '../../lib/image/overlay.js'
@@ -40,12 +41,15 @@ export async function storeFile(size: number, known?: Buffer): Promise<StoredFil
     const n = at / CHUNK_SIZE
     const chunk = contents.subarray(at, at + CHUNK_SIZE)
     if (known === undefined && n % 3 !== 1 && n % 5 !== 4) chunk.set(randomBytes(chunk.byteLength))
+    // Some begin with a hole, and have another one.
+    const holes = known === undefined && n % 8 === 6 && chunk.byteLength === CHUNK_SIZE ? 0x207 : 0
+    for (const start of pageStarts(holes)) chunk.fill(0, start, start + SUBPAGE_SIZE)
     const id = chunkId(chunk)
     if (n % 3 === 1) entries.push({ entry: { kind: 'hole' }, places: [] })
     else if (isZero(chunk)) entries.push({ entry: { kind: 'zero', holes: 0 }, places: [] })
     else {
       const place = await pages.add('disk', id, chunk)
-      entries.push({ entry: { kind: 'chunk', id, holes: 0 }, places: [place] })
+      entries.push({ entry: { kind: 'chunk', id, holes }, places: [place] })
     }
   }
   const stored = await store(pages, entries, size)
