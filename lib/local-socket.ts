@@ -1,14 +1,25 @@
 import { constants } from 'node:fs'
-import { chmod, open, rm } from 'node:fs/promises'
+import { chmod, lstat, open, rm } from 'node:fs/promises'
 import { once } from 'node:events'
 import { createConnection, type Server, type Socket } from 'node:net'
 import { basename, dirname } from 'node:path'
+import { nullIfAbsent, ParcelError } from './errors.js'
 
 /** sun_path has 108 bytes with its final zero, 104 on macOS. */
 const LONGEST = process.platform === 'linux' ? 107 : 103
 
-/** Listens on a unix socket that only this user may connect to, replacing a left-over one. */
+/**
+ * Listens on a unix socket that only this user may connect to, replacing a left-over one. Throws CONFLICT when
+ * something else is there.
+ */
 export async function listenOn(server: Server, path: string): Promise<void> {
+  const there = await lstat(path).catch(nullIfAbsent)
+  if (there !== null && !there.isSocket()) {
+    throw new ParcelError(
+      'CONFLICT',
+      `${path} is there already, and is no socket: choose another path`
+    )
+  }
   await rm(path, { force: true })
   await withShortPath(path, async (short) => {
     server.listen(short)
