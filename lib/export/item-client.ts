@@ -101,8 +101,12 @@ export class ItemClient implements ItemSource {
   }
 
   async read(place: Place, id?: Buffer): Promise<Buffer> {
-    if (this.#packs.has(place)) return this.#packs.read(place, () => this.#pack(place, null))
-    if (id === undefined) return this.#packs.read(place, () => this.#pack(place, null))
+    if (id === undefined || this.#packs.has(place)) {
+      const bytes = await this.#packs.read(place, () => this.#pack(place, null)).catch(nullIfNoPack)
+      if (bytes !== null) return bytes
+      // What was on its way was another item alone.
+      if (id === undefined) return this.read(place)
+    }
     let item: Buffer | null = null
     const bytes = await this.#packs
       .read(place, async () => {
@@ -111,10 +115,7 @@ export class ItemClient implements ItemSource {
         item = body
         throw new NoPack()
       })
-      .catch((error: unknown) => {
-        if (!(error instanceof NoPack)) throw error
-        return null
-      })
+      .catch(nullIfNoPack)
     if (bytes !== null) return bytes
     // Whoever waited beside for another item of the pack asks for its own.
     return item ?? this.read(place, id)
@@ -236,6 +237,11 @@ function knownOf(text: string | null): Touched | null {
 
 /** The item came without its pack. */
 class NoPack extends Error {}
+
+function nullIfNoPack(error: unknown): null {
+  if (error instanceof NoPack) return null
+  throw error
+}
 
 async function hello({
   socket: path,
