@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import { readdir } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import type { Command } from 'commander'
@@ -35,6 +36,10 @@ export function mountVerb(program: Command): void {
     const [name = '', dir = ''] = self.args
     const chosen = self.opts<Options>()
     const mount = resolve(dir)
+    const there = await readdir(mount).catch(() => [])
+    if (there.length > 0) {
+      throw new ParcelError('CONFLICT', `${mount} is not empty: choose another folder`)
+    }
     await serve(context, name, chosen, { mount }, (place) => ({
       event: 'mounted',
       fields: { dir: mount },

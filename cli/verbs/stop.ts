@@ -6,6 +6,7 @@ export function stopVerb(program: Command): void {
     .command('stop')
     .description('end a machine at once, without a version')
     .argument('<name>', 'the parcel')
+    .option('--force', 'the same: it never waits for the guest', false)
     .addHelpText(
       'after',
       '\nIts memory is lost; its disks stay as they are, as after a power cut.\nExample: hyperparcel stop work'

@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { writeFile } from 'node:fs/promises'
+import { stat, writeFile } from 'node:fs/promises'
 import { promisify } from 'node:util'
 import { mounts } from '../mounts.js'
 import { MAX_WRITE } from './fuse-protocol.js'
@@ -87,4 +87,16 @@ export async function abortConnection(dir: string): Promise<boolean> {
     () => true,
     () => false
   )
+}
+
+/** Takes away what a process had mounted at a folder that is gone: all who look there get an error until then. */
+export async function detachDead(dir: string): Promise<void> {
+  const isDead = await stat(dir).then(
+    () => false,
+    (error: unknown) => error instanceof Error && 'code' in error && error.code === 'ENOTCONN'
+  )
+  if (!isDead) return
+  const [command, ...how] =
+    process.getuid?.() === 0 ? ['umount', '-i', '-l'] : ['fusermount3', '-u', '-z', '-q']
+  await run(command ?? '', [...how, '--', dir]).catch(() => {})
 }

@@ -2,7 +2,7 @@ import type { ChildProcess } from 'node:child_process'
 import { mkdir } from 'node:fs/promises'
 import { z } from 'zod'
 import { ParcelError } from '../errors.js'
-import { fusermounted } from './fusermount.js'
+import { detachDead, fusermounted } from './fusermount.js'
 import type { ItemsAddress } from './item-client.js'
 import { launchImages } from './launch.js'
 
@@ -100,18 +100,20 @@ export class ImageProcess {
   #next = 1
   #isEnding = false
 
-  private constructor(child: ChildProcess) {
+  private constructor(child: ChildProcess, mount: string | null) {
     this.#child = child
     this.exited = new Promise((resolve) => {
       child.once('exit', (code, signal) => {
         for (const { reject } of this.#asked.values()) {
           reject(new ParcelError('FAILED', 'the image server has ended'))
         }
-        resolve(
+        const why =
           code === 0 || this.#isEnding
             ? null
             : `the image server ended with ${signal ?? `status ${code}`}`
-        )
+        // One that was killed has left its mount behind.
+        const isLeft = why !== null && mount !== null
+        void (isLeft ? detachDead(mount) : Promise.resolve()).then(() => resolve(why))
       })
     })
     child.on('message', (message) => this.#onMessage(message))
@@ -120,6 +122,7 @@ export class ImageProcess {
   /** Starts it, or takes a `prepared` one, and waits until it serves. Throws what it could not do. */
   static async start(spec: ImageSpec, prepared: ChildProcess | null = null): Promise<ImageProcess> {
     if (spec.mount !== null) {
+      await detachDead(spec.mount)
       await mkdir(spec.mount, { recursive: true }).catch((error: unknown) => {
         throw new ParcelError('FAILED', `cannot mount at ${spec.mount}: it is no folder`, error)
       })
@@ -130,7 +133,7 @@ export class ImageProcess {
     const isUsable = by.length === 0 && prepared?.connected === true
     if (!isUsable && prepared?.connected === true) prepared.disconnect()
     const child = isUsable ? prepared : launchImages(by, JSON.stringify(spec))
-    const server = new ImageProcess(child)
+    const server = new ImageProcess(child, spec.mount)
     if (isUsable) child.send(spec, () => {})
     const first = await new Promise<unknown>((resolve) => {
       child.once('message', resolve)

@@ -278,7 +278,9 @@ class Supervisor {
       stuck = waiting > 0 || troubles.length > 0 ? stuck + 1 : 0
       // It may have come about while we looked.
       if (isOver || stuck < STUCK) continue
-      const why = troubles[0] ?? `it waits for ${waiting} blocks that no host sends`
+      const why =
+        troubles[0] ??
+        `it waits for ${waiting === 1 ? 'a block' : `${waiting} blocks`} that no host sends: bring one online that has the rest`
       throw new ParcelError('UNREACHABLE', `the guest cannot be stopped: ${why}`)
     }
     await done
