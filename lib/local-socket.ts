@@ -8,18 +8,18 @@ import { nullIfAbsent, ParcelError } from './errors.js'
 /** sun_path has 108 bytes with its final zero, 104 on macOS. */
 const LONGEST = process.platform === 'linux' ? 107 : 103
 
-/**
- * Listens on a unix socket that only this user may connect to, replacing a left-over one. Throws CONFLICT when
- * something else is there.
- */
-export async function listenOn(server: Server, path: string): Promise<void> {
+/** At a path that the user has chosen: throws CONFLICT when something else than a socket is there. */
+export async function requireFreeSocket(path: string): Promise<void> {
   const there = await lstat(path).catch(nullIfAbsent)
-  if (there !== null && !there.isSocket()) {
-    throw new ParcelError(
-      'CONFLICT',
-      `${path} is there already, and is no socket: choose another path`
-    )
-  }
+  if (there === null || there.isSocket()) return
+  throw new ParcelError(
+    'CONFLICT',
+    `${path} is there already, and is no socket: choose another path`
+  )
+}
+
+/** Listens on a unix socket that only this user may connect to, replacing what is left over there. */
+export async function listenOn(server: Server, path: string): Promise<void> {
   await rm(path, { force: true })
   await withShortPath(path, async (short) => {
     server.listen(short)

@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { createServer, type AddressInfo, type Server, type Socket } from 'node:net'
 import { SUBPAGE_SIZE } from '../format/limits.js'
 import { Incoming } from '../incoming.js'
-import { listenOn } from '../local-socket.js'
+import { listenOn, requireFreeSocket } from '../local-socket.js'
 import {
   ALLOCATION_ID,
   MOST_BYTES,
@@ -68,6 +68,7 @@ export class NbdServer {
     { isReadOnly = false } = {}
   ): Promise<NbdServer> {
     const server = new NbdServer(volumes, isReadOnly, '')
+    await requireFreeSocket(path)
     await listenOn(server.#server, path)
     return server
   }
