@@ -50,8 +50,9 @@ export function encodeFileEntry(entry: FileEntry): Buffer {
   const time = shifted < 0n ? 0n : shifted > LAST_TIME ? LAST_TIME : shifted
   writer.varint(Number(time / NS)).varint(Number(time % NS))
   if (entry.type === 'file') {
-    if (!ROLES.includes(entry.role)) throw new RangeError('a file of no role')
-    writer.u8(ROLES.indexOf(entry.role)).u8(entry.chunking).varint(entry.size)
+    const role = ROLES.indexOf(entry.role)
+    if (role < 0) throw new RangeError('a file of no role')
+    writer.u8(role).u8(entry.chunking).varint(entry.size)
     writer.fixed(entry.root ?? NO_ROOT, HASH_BYTES)
   } else if (entry.type === 'symlink') {
     writer.sized(entry.target)

@@ -143,3 +143,19 @@ function byParts(a: string[], b: string[]): number {
   }
   return a.length - b.length
 }
+
+test('the role 255 of earlier software is that of a plain file, and is never written', () => {
+  const plain = encodeFileEntry(entry('constructor'))
+  const file = entry('constructor')
+  assert.ok(file.type === 'file')
+  const logged = encodeFileEntry({ ...file, role: 'log' })
+  const at = plain.findIndex((byte, n) => byte !== logged[n])
+  const old = Buffer.from(plain)
+  old[at] = 255
+  assert.deepEqual(decodeLine(old), entry('constructor'))
+  const unknown = Buffer.from(plain)
+  unknown[at] = 7
+  assert.throws(() => decodeLine(unknown), /unknown role/)
+  const none: FileEntry = Object.assign({ ...file }, { role: Object })
+  assert.throws(() => encodeFileEntry(none), RangeError)
+})
