@@ -90,5 +90,7 @@ export function versionLine(version: VersionInfo): string {
     : version.isForgotten
       ? '  forgotten'
       : ''
-  return `${id}${called}  ${when}  ${version.authorName}  ${size}  on ${on}${state}${message}`
+  const { leftOut } = version
+  const lacks = leftOut === 0 ? '' : `  ${leftOut} ${leftOut === 1 ? 'thing' : 'things'} left out`
+  return `${id}${called}  ${when}  ${version.authorName}  ${size}  on ${on}${state}${lacks}${message}`
 }

@@ -20,6 +20,8 @@ export interface VersionInfo {
   message: string
   files: number
   bytes: number
+  /** Things in the folder that could not be stored, so the version lacks them. */
+  leftOut: number
   /** Bytes that this version added to its author's log. */
   stored: number
   facts: Record<string, string>

@@ -50,6 +50,8 @@ export interface Version {
 const NO_ROOT = Buffer.alloc(HASH_BYTES)
 /** Optional extension: the name of the branch that a version is on, in UTF-8. */
 const BRANCH = 1
+/** Optional extension: how many things in the folder could not be stored, a varint. */
+const LEFT_OUT = 2
 
 /** The branch that a version is on; '' is the one without a name. What is no name counts as none. */
 export function branchOf({ extensions }: Pick<Version, 'extensions'>): string {
@@ -58,9 +60,26 @@ export function branchOf({ extensions }: Pick<Version, 'extensions'>): string {
   return bytes.byteLength <= MAX_NAME_BYTES && Buffer.from(text).equals(bytes) ? text : ''
 }
 
-/** The extensions of a version on a branch. */
-export function onBranch(name: string): Extension[] {
-  return name === '' ? [] : [{ tag: BRANCH, critical: false, value: Buffer.from(name) }]
+/** How many things in the folder the version lacks: 0 when it has all. What is no number counts as 0. */
+export function leftOutOf({ extensions }: Pick<Version, 'extensions'>): number {
+  const bytes = extensions.find(({ tag }) => tag === LEFT_OUT)?.value
+  if (bytes === undefined) return 0
+  try {
+    const reader = new Reader(bytes, 'number of what was left out')
+    const count = reader.varint()
+    reader.end()
+    return count
+  } catch {
+    return 0
+  }
+}
+
+/** The extensions of a version on a branch, which lacks so many things of its folder. */
+export function versionExtensions(branch: string, leftOut: number): Extension[] {
+  const name = { tag: BRANCH, critical: false, value: Buffer.from(branch) }
+  const value = Buffer.from(new Writer(8).varint(leftOut).bytes())
+  const lacks = { tag: LEFT_OUT, critical: false, value }
+  return [...(branch === '' ? [] : [name]), ...(leftOut === 0 ? [] : [lacks])]
 }
 
 /** The canonical bytes: equal versions have equal bytes. */

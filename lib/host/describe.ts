@@ -1,6 +1,7 @@
 import { ParcelError } from '../errors.js'
 import type { MemberRole } from '../format/control-record.js'
 import type { JoinReply } from '../format/pairing.js'
+import { leftOutOf } from '../format/version.js'
 import { obstacles } from './host-facts.js'
 import type { Home } from '../home.js'
 import { branchName, type Known } from '../parcel/history.js'
@@ -35,6 +36,7 @@ export async function describeVersion(
     message: version.message,
     files: version.totals.files,
     bytes: version.totals.bytes,
+    leftOut: leftOutOf(version),
     stored: version.totals.stored,
     facts: version.facts,
     isHead: parcel.history.isHead(id),

@@ -246,10 +246,17 @@ test('what is no file is left out, named, and exit 3; the version is made', asyn
     assert.ok(ran.stderr.includes(`left out: ${thing}: not a file`), thing)
   const [head] = objects(await user.ok('log', 'mixed', '--json'))
   assert.equal(head?.['files'], 1)
+  assert.equal(head['leftOut'], things.length)
+  assert.match(await user.ok('status', 'mixed'), new RegExp(`${things.length} things left out`))
   // They are in no version: to lose them needs a word.
   assert.match(await user.fails(4, 'resume', 'mixed'), /--force/)
   await user.ok('resume', 'mixed', '--force')
   assert.deepEqual(await readdir(root), ['file'])
+  // Later versions are whole; one with the contents of this one is not.
+  assert.equal((await user.result('suspend', 'mixed'))['leftOut'], 0)
+  await user.ok('rollback', 'mixed', String(head['id']))
+  const [back] = objects(await user.ok('log', 'mixed', '--json'))
+  assert.equal(back?.['leftOut'], things.length)
 })
 
 test('5,000 small files', async (t) => {

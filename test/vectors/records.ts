@@ -11,7 +11,7 @@ import {
   linkText,
   type JoinReply
 } from '../../lib/format/pairing.js'
-import { onBranch, type CoreHead, type Version } from '../../lib/format/version.js'
+import { versionExtensions, type CoreHead, type Version } from '../../lib/format/version.js'
 import {
   encodeAnnouncements,
   encodeHeads,
@@ -83,7 +83,7 @@ const versions: Version[] = [
     message: 'kept',
     leaseEpoch: 0,
     cores: [],
-    extensions: onBranch('bureau é')
+    extensions: versionExtensions('bureau é', 300)
   }
 ]
 

@@ -1,7 +1,12 @@
 import { ParcelError } from '../../errors.js'
 import { encodeMetaRecord, type Places, type Trace } from '../../format/meta-record.js'
 import { ContinuedElsewhere } from '../../log/log.js'
-import { onBranch, type CoreHead, type Version } from '../../format/version.js'
+import {
+  leftOutOf,
+  versionExtensions,
+  type CoreHead,
+  type Version
+} from '../../format/version.js'
 import type { Work } from '../../progress.js'
 import type { ParcelContext } from '../context.js'
 import type { Faults } from '../fetch/faults.js'
@@ -229,7 +234,7 @@ export class Author {
           totals: { ...known.version.totals, stored: 0 },
           message,
           leaseEpoch: this.#parts.leaseEpoch(),
-          extensions: onBranch(branch)
+          extensions: versionExtensions(branch, leftOutOf(known.version))
         }
         return {
           signed: signVersion(context.identity, version),

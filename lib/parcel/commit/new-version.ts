@@ -3,7 +3,12 @@ import { nullIfElsewhere, ParcelError } from '../../errors.js'
 import type { FileEntry, FileRole } from '../../format/file-table.js'
 import { CHUNKING } from '../../format/limits.js'
 import type { Places, Trace } from '../../format/meta-record.js'
-import { onBranch, type CoreHead, type Version } from '../../format/version.js'
+import {
+  leftOutOf,
+  versionExtensions,
+  type CoreHead,
+  type Version
+} from '../../format/version.js'
 import { contents } from '../../image/contents.js'
 import type { Identity } from '../../keys/identity.js'
 import type { ItemSource } from '../../image/items.js'
@@ -155,6 +160,10 @@ export async function storeVersion(
   // Only taken over meanwhile: it is still what the folder was.
   const parentId = base === null ? null : set.history.continued(base)
   const continued = parentId === null ? null : set.history.get(parentId)
+  // What a mounted version lacks, it lacks still.
+  const mounted = request.path === null ? (request.images?.version ?? null) : null
+  const before = mounted === null ? null : set.history.get(mounted)
+  const leftOutBefore = before === null ? 0 : leftOutOf(before.version)
   const version: Version = {
     chunking: CHUNKING,
     parcel,
@@ -172,7 +181,10 @@ export async function storeVersion(
     message: request.message,
     leaseEpoch,
     cores: cores.keys.flatMap((key) => heads.get(prefix(key)) ?? []),
-    extensions: continued === null ? [] : onBranch(branchName(continued.version))
+    extensions: versionExtensions(
+      continued === null ? '' : branchName(continued.version),
+      stored.skipped.length + leftOutBefore
+    )
   }
   const places = { cores: [...cores.keys], table: stored.table.place, roots: stored.roots }
   const { skipped, stamps } = stored
