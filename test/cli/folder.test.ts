@@ -249,7 +249,10 @@ test('what is no file is left out, named, and exit 3; the version is made', asyn
   assert.equal(head['leftOut'], things.length)
   assert.match(await user.ok('status', 'mixed'), new RegExp(`${things.length} things left out`))
   // They are in no version: to lose them needs a word.
-  assert.match(await user.fails(4, 'resume', 'mixed'), /--force/)
+  assert.match(
+    await user.fails(4, 'resume', 'mixed'),
+    /is in no version \(not a file.*\): move it out .* or --force/
+  )
   await user.ok('resume', 'mixed', '--force')
   assert.deepEqual(await readdir(root), ['file'])
   // Later versions are whole; one with the contents of this one is not.

@@ -46,7 +46,12 @@ export async function requireNoChanges(
     if (!isSameTime || !isSameSize || !isSameType) throw changed(name, path, 'was changed')
   }
   const [lost] = skipped
-  if (lost !== undefined) throw changed(name, Buffer.from(lost.path), 'could not be stored')
+  if (lost !== undefined) {
+    throw new ParcelError(
+      'CONFLICT',
+      `${lost.path} is in no version (${lost.why}): move it out of ${root} first, or --force to lose it`
+    )
+  }
   for (const [text, entry] of stored) {
     if (isState(text) || served.has(entry.path.toString())) continue
     throw changed(name, entry.path, 'was removed')

@@ -15,6 +15,11 @@ function host(): Host {
   return opened
 }
 
+async function isHere(id: string): Promise<boolean> {
+  const versions = await host().log(NAME)
+  return versions.some((version) => version.id === id && version.isHere)
+}
+
 /** What the guest says when it has done something. */
 const PAST: Record<string, string> = { write: 'wrote', fill: 'filled' }
 
@@ -99,13 +104,10 @@ serve(
     },
     /** Where image servers find the newest version. */
     place: async () => host().open(NAME),
-    async hoard() {
+    /** Waits until all of a version is here: a later one may be of a host that was measured, and is no more. */
+    async hoard(id = '') {
       release()
-      for (;;) {
-        const { heads } = await host().status(NAME)
-        if (heads.every((head) => head.isHere)) return
-        await setTimeout(50)
-      }
+      while (!(await isHere(id))) await setTimeout(50)
     },
     boot: async () => session([], true),
     session: async (...commands) => session(commands),

@@ -163,7 +163,7 @@ async function measure(
   const home = guests.shift()
   if (home === undefined) throw new Error('a host a run')
   const to = join(dir, 'there')
-  if (policy === 'hoarded') await hoard(dir, home)
+  if (policy === 'hoarded') await hoard(dir, home, traced)
   const network = await TestNetwork.create(shape)
   const ends: End[] = []
   const start = async (side: 'a' | 'b', program: string, ...args: string[]): Promise<End> => {
@@ -204,14 +204,14 @@ async function measure(
 }
 
 /** Has a host fetch everything over a link without limits. */
-async function hoard(dir: string, home: string): Promise<void> {
+async function hoard(dir: string, home: string, version: string): Promise<void> {
   const dht = await PrivateDht.start()
   const a = await End.start(HOST, join(dir, 'a'), dht.address)
   const b = await End.start(HOST, home, dht.address)
   await a.call('open')
   await b.call('open')
   await setTimeout(1_000)
-  await b.call('hoard')
+  await b.call('hoard', version)
   await b.stop()
   await a.stop()
   await dht.stop()
