@@ -8,7 +8,9 @@ import { ended } from './transfers.js'
 export function eventsVerb(program: Command): void {
   const command = program
     .command('events')
-    .description('what happened here lately: versions, connections, conflicts, remote suspends')
+    .description(
+      'what happened here lately: versions, connections, conflicts, stalls, remote suspends'
+    )
     .argument('[name]', 'only of this parcel')
     .option('-f, --follow', 'then each that happens, until Ctrl-C', false)
     .option('--since <number>', 'only those after this one', whole, 0)

@@ -16,6 +16,7 @@ import type {
   VersionInfo
 } from '../info.js'
 import type { MachineStatus } from '../vmm/machine-process.js'
+import { stallOf } from './stall.js'
 
 export async function describeVersion(
   parcel: Parcel,
@@ -137,17 +138,9 @@ function imagesOf(
   const { dirtyBytes, troubles, used, covered, known } = machine.images
   const workingSet = { used, covered, known }
   const info = { dirtyBytes, workingSet }
-  const { stall } = parcel.faults
   const [trouble] = troubles
   if (trouble !== undefined) return { ...info, stall: { why: trouble, from: [], since: 0 } }
-  if (stall === null) return { ...info, stall: null }
-  const { blocks, since } = stall
-  const hosts = [...parcel.trusted()]
-  const from = hosts.map(
-    (host) => `${parcel.hostName(host)}${connected.has(host) ? '' : ' (not connected)'}`
-  )
-  const why = `${blocks === 1 ? 'a block' : `${blocks} blocks`} of its disk or memory`
-  return { ...info, stall: { why, from, since } }
+  return { ...info, stall: stallOf(parcel, connected) }
 }
 
 /** What a host that is let in has to know. */

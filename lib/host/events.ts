@@ -13,6 +13,8 @@ export const EVENTS = [
   'disconnected',
   'running',
   'stopped',
+  'stalled',
+  'goes-on',
   'suspend-asked',
   'suspend-refused',
   'suspended',

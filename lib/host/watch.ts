@@ -2,9 +2,13 @@ import type { Events } from './events.js'
 import type { Known } from '../parcel/history.js'
 import type { Parcel } from '../parcel/parcel.js'
 import type { PeerStatus } from '../peer-status.js'
+import { notifyUser } from './notify.js'
+import { stallOf } from './stall.js'
 
 /** How often it is looked what has changed, ms. */
 const EVERY = 1_000
+/** A wait that is no longer is no news, ms. */
+const LONG = 4_000
 
 /** What was so when a parcel was looked at last. */
 interface Seen {
@@ -15,6 +19,7 @@ interface Seen {
   rollbacks: number
   connected: Map<string, string>
   running: Set<string>
+  isStalled: boolean
 }
 
 /** Notices what happens with the parcels of a host, and writes it down. */
@@ -70,7 +75,8 @@ export class Watch {
       isInConflict: history.isInConflict,
       rollbacks: parcel.rollbacks.length,
       connected: new Map(),
-      running: this.#running(parcel)
+      running: this.#running(parcel),
+      isStalled: false
     }
   }
 
@@ -127,5 +133,16 @@ export class Watch {
       if (!running.has(id)) add('stopped', `its machine runs no more on ${host}`, { host })
     }
     seen.running = running
+    const stall = stallOf(parcel, new Set(peers.keys()))
+    if (stall !== null && !seen.isStalled && stall.since > LONG) {
+      seen.isStalled = true
+      const from = stall.from.length === 0 ? '' : `, from ${stall.from.join(' or ')}`
+      const text = `it waits for ${stall.why}${from}`
+      add('stalled', text)
+      notifyUser(`${name}: ${text}`)
+    } else if (stall === null && seen.isStalled) {
+      seen.isStalled = false
+      add('goes-on', 'what it waited for has come, or nobody waits for it any more')
+    }
   }
 }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { gone, processesOf } from '../cli/place.js'
+import { gone, objects, processesOf } from '../cli/place.js'
 import { finish } from '../support/cli.js'
 import { eventually } from '../support/hosts.js'
 import {
@@ -40,6 +40,12 @@ for (const isCached of [false, true]) {
       release()
       const before = await nextTick(b)
       const qemu = await monitor(b)
+      const happened = async (type: string, since: number): Promise<Record<string, unknown>> =>
+        eventually(async () => {
+          const all = objects(await b.ok('events', 'vm', '--json', '--since', String(since)))
+          return all.find(({ event }) => event === type) ?? null
+        }, type)
+      const last = objects(await b.ok('events', 'vm', '--json')).at(-1)
       await a.killDaemon()
       const console = new Console(b)
       const from = await console.type('sum')
@@ -50,6 +56,8 @@ for (const isCached of [false, true]) {
         const [from] = (await status(b)).images?.stall?.from ?? []
         return from === 'a (not connected)' ? true : null
       }, 'a host that is not connected')
+      const told = await happened('stalled', Number(last?.['number']))
+      assert.match(String(told['text']), /^it waits for .* of its disk or memory, from a/)
       // A second one finds the first still under way.
       for (let round = 0; round < 2; round++) {
         assert.match(await b.fails(6, 'suspend', 'vm'), /cannot be stopped/)
@@ -70,6 +78,7 @@ for (const isCached of [false, true]) {
       assert.ok(after.tick > before.tick && after.uptime > before.uptime)
       assert.equal(await monitor(b), qemu)
       assert.equal((await status(b)).images?.stall, null)
+      await happened('goes-on', Number(told['number']))
       await b.ok('suspend', 'vm')
     }
   )
