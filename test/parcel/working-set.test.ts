@@ -111,6 +111,14 @@ test('what a machine used is read out of the blocks that its trace names, day af
         for (const [n, [start, end]] of ranges.entries()) {
           assert.ok(parts[n]?.equals(model.subarray(start, end)), `page at ${start}`)
         }
+        // And what else is in those chunks of memory.
+        const whole = touched.map(([chunk]): [number, number] => {
+          return [chunk * CHUNK_SIZE, Math.min((chunk + 1) * CHUNK_SIZE, SIZE)]
+        })
+        const chunks = await read(test, known, trace, whole)
+        for (const [n, [start, end]] of whole.entries()) {
+          assert.ok(chunks[n]?.equals(model.subarray(start, end)), `chunk at ${start}`)
+        }
         // The version before is still what it was made of.
         await read(test, before, null, [[0, SIZE]])
       }

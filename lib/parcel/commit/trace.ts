@@ -14,6 +14,8 @@ import { leaves, patchesOf, type LeafEntry } from '../../image/tree-reader.js'
 const FIRST_PAGES = 4_096
 /** Chunks that a monitor looks into before it starts the machine. */
 const OPENING = 16
+/** So many blocks with other pages of the chunks that it used are fetched after those. */
+const MOST_BESIDE = 1_024
 
 /** What a resumed machine used, in order: files by path, and [file, chunk, mask of its pages]. */
 export interface Used {
@@ -41,8 +43,8 @@ export function blockName({ core, block }: Pick<Place, 'core' | 'block'>): strin
 
 /**
  * The blocks of a version in the order in which a resume will want them: the file table, the files
- * that it needs whole, then the working set chunk by chunk with the pages that lead to it. Only of
- * what is here; the rest is in the blocks that came with it.
+ * that it needs whole, then the working set chunk by chunk with the pages that lead to it, then
+ * what else is in its chunks of memory. Only of what is here; the rest is in the blocks that came with it.
  */
 export async function traceOf(options: TraceOptions): Promise<Omit<Trace, 'version'>> {
   const { version, places, used, packed, isNeeded } = options
@@ -78,6 +80,7 @@ export async function traceOf(options: TraceOptions): Promise<Omit<Trace, 'versi
   let count = 0
   const names = used.files.slice(0, MAX_TRACE_FILES)
   const touched: Trace['touched'] = []
+  const beside: LeafEntry[] = []
   for (const [file, chunk, pages] of memoryFirst(used.touched, names, files).slice(
     0,
     MAX_TRACE_CHUNKS
@@ -91,8 +94,14 @@ export async function traceOf(options: TraceOptions): Promise<Omit<Trace, 'versi
     }
     touched.push({ file, chunk, pages })
     count += bitCount(pages)
-    const isFirst = touched.length <= OPENING || files.get(names[file] ?? '')?.role === 'memory'
-    if (count <= FIRST_PAGES && isFirst) first = order.size
+    const isMemory = files.get(names[file] ?? '')?.role === 'memory'
+    if (count <= FIRST_PAGES && (isMemory || touched.length <= OPENING)) first = order.size
+    if (isMemory) beside.push(entry)
+  }
+  // A guest's next pages are mostly beside its last ones: in chunks that it wrote to again and again.
+  const most = order.size + MOST_BESIDE
+  for (const { places } of beside.toSorted((a, b) => patchCount(b) - patchCount(a))) {
+    for (const place of places) if (order.size < most) note(place)
   }
   const blocks: Trace['blocks'] = []
   for (const [name, at] of order) {
@@ -142,6 +151,10 @@ function memoryFirst(
     ...later.filter(isMemory),
     ...later.filter((one) => !isMemory(one))
   ]
+}
+
+function patchCount({ entry }: LeafEntry): number {
+  return entry.kind === 'patched' ? entry.patches.length : 0
 }
 
 async function entryAt(tree: TreeLookup | undefined, chunk: number): Promise<LeafEntry | null> {

@@ -11,6 +11,8 @@ const GROWTH = 1.15
 const STALLED = 3_000
 /** And nothing is asked for any more: what it lacks comes in the background, if ever. */
 const GIVEN_UP = 30_000
+/** What is not foretold, only likely, has so much of the link under way, ms: a fault waits behind it. */
+const LIKELY = 25
 /** Counted for a block whose size nobody knew. */
 const UNKNOWN = 65_536
 const POLL = 20
@@ -23,6 +25,17 @@ export interface PrefetchOptions {
   signal: AbortSignal
 }
 
+interface Wanted {
+  core: Buffer
+  block: number
+  /** Bytes. */
+  size: number
+  /** Whether the machine should not start without it. */
+  isFirst: boolean
+  /** It is not known to be used, only likely. */
+  isLikely: boolean
+}
+
 /**
  * Fetches the blocks of a trace in their order, pipelined, so that what is wanted first comes first
  * and the link is never idle.
@@ -30,7 +43,7 @@ export interface PrefetchOptions {
 export class Prefetch {
   /** Settles when all are here, or the signal aborts. */
   readonly done: Promise<void>
-  readonly #blocks: readonly { core: Buffer; block: number; size: number; isFirst: boolean }[]
+  readonly #blocks: readonly Wanted[]
   readonly #options: PrefetchOptions
   readonly #link = new LinkFill()
   #lastCame = performance.now()
@@ -43,13 +56,15 @@ export class Prefetch {
 
   constructor({ blocks, first }: Pick<Trace, 'blocks' | 'first'>, options: PrefetchOptions) {
     this.#options = options
+    // What was packed for a resume was used; what is behind it was not.
+    const foretold = blocks.findLastIndex(({ isPacked }) => isPacked) + 1
     const missing = blocks.flatMap(({ core, block, size }, i) => {
       const key = options.cores[core]
       const log = key === undefined ? null : options.set.get(key)
       const isWanted =
         log !== null && block < log.length && !log.has(block) && !log.isDropped(block)
       return isWanted && key !== undefined
-        ? [{ core: key, block, size: size || UNKNOWN, isFirst: i < first }]
+        ? [{ core: key, block, size: size || UNKNOWN, isFirst: i < first, isLikely: i >= foretold }]
         : []
     })
     this.#blocks = missing
@@ -78,13 +93,14 @@ export class Prefetch {
     }
   }
 
-  /** Whether there is room for another block. With a fault on its way, only for one at a time. */
-  get #isFull(): boolean {
-    const limit = this.#options.isFaulting() ? 1 : this.#link.limit
-    return this.#inFlight > 0 && this.#inFlight >= limit
+  /** Whether there is room for a block. With a fault on its way, only for one at a time. */
+  #isFull({ isLikely, isFirst }: Wanted): boolean {
+    const { limit, rate } = this.#link
+    const most = isLikely && !isFirst ? Math.min(limit, rate * LIKELY) : limit
+    return this.#inFlight > 0 && this.#inFlight >= (this.#options.isFaulting() ? 1 : most)
   }
 
-  #onBlock({ size, isFirst }: { size: number; isFirst: boolean }): void {
+  #onBlock({ size, isFirst }: Wanted): void {
     this.#lastCame = performance.now()
     this.#link.onBlock(size)
     this.#inFlight -= size
@@ -109,6 +125,8 @@ export class Prefetch {
       const { core, block, size } = one
       const log = set.get(core)
       if (log === null) continue
+      while (waiting.size > 0 && this.#isFull(one)) await Promise.race(waiting)
+      if (until.aborted) break
       const { done, cancel } = log.fetch([block])
       cancels.add(cancel)
       this.#inFlight += size
@@ -118,7 +136,6 @@ export class Prefetch {
         waiting.delete(coming)
       })
       waiting.add(coming)
-      while (waiting.size > 0 && this.#isFull) await Promise.race(waiting)
     }
     await Promise.all(waiting)
     clearInterval(timer)
