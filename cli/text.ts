@@ -81,7 +81,8 @@ export function versionLine(version: VersionInfo): string {
   const size = `${bytes(version.bytes)}, ${bytes(version.stored)} new`
   const said = version.message.replaceAll(/\s+/g, ' ')
   const message = said === '' ? '' : `  "${said}"`
-  const on = version.holders.join(', ')
+  const holders = version.holders.join(', ')
+  const where = holders === '' ? (version.isHere ? 'here' : 'nowhere whole') : `on ${holders}`
   const names = [...(version.branch === '' ? [] : [version.branch]), ...version.tags]
   const called = names.length === 0 ? '' : `  (${names.join(', ')})`
   const id = shortId(version.id)
@@ -92,5 +93,5 @@ export function versionLine(version: VersionInfo): string {
       : ''
   const { leftOut } = version
   const lacks = leftOut === 0 ? '' : `  ${leftOut} ${leftOut === 1 ? 'thing' : 'things'} left out`
-  return `${id}${called}  ${when}  ${version.authorName}  ${size}  on ${on}${state}${lacks}${message}`
+  return `${id}${called}  ${when}  ${version.authorName}  ${size}  ${where}${state}${lacks}${message}`
 }

@@ -492,21 +492,25 @@ export class Host {
   }
 
   /** Ends a machine without suspending it; a suspend under way is let finish first. */
-  stop(name: string): Promise<void> {
+  async stop(name: string): Promise<void> {
     const parcel = this.#parcels.named(name)
-    return this.#alone(parcel, () =>
-      this.#andTell(parcel, () => this.#machine(parcel).process.end())
-    )
+    const machine = this.#machine(parcel)
+    machine.requireMachine()
+    await this.#alone(parcel, () => this.#andTell(parcel, () => machine.process.end()))
   }
 
   /** The console of a running machine: a socket, both ways. */
   async attach(name: string): Promise<Socket> {
-    return this.#machine(this.#parcels.named(name)).process.console()
+    const machine = this.#machine(this.#parcels.named(name))
+    machine.requireMachine()
+    return machine.process.console()
   }
 
   /** Folder of the running machine's socket, for attaching from another process. */
   runDir(name: string): string {
-    return this.#machine(this.#parcels.named(name)).runDir
+    const machine = this.#machine(this.#parcels.named(name))
+    machine.requireMachine()
+    return machine.runDir
   }
 
   /**

@@ -30,6 +30,9 @@ export function doctorVerb(program: Command): void {
       seen: boolean
     }>()
     if (kvm) return tryAccelerator(context, accelerator)
+    if (self.getOptionValueSource('accelerator') === 'cli') {
+      throw new ParcelError('USAGE', '--accelerator goes with --kvm')
+    }
     const { examine } = await library()
     const findings = await examine()
     context.terminal.result('doctor', { findings }, findings.map(line).join('\n'))

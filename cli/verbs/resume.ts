@@ -1,6 +1,6 @@
 import { resolve } from 'node:path'
 import { Option, type Command } from 'commander'
-import { POLICIES, type Policy } from '../../lib/client.js'
+import { ParcelError, POLICIES, type Policy } from '../../lib/client.js'
 import { follow, verb } from '../context.js'
 import { seconds } from '../options.js'
 import { duration } from '../terminal.js'
@@ -54,6 +54,12 @@ export function resumeVerb(program: Command): void {
     const [name = ''] = self.args
     const { version, to, force, policy, prefetch, lookaside, start, timeout, offline } =
       self.opts<Options>()
+    if (!prefetch && policy !== 'demand') {
+      throw new ParcelError(
+        'USAGE',
+        `--no-prefetch goes with --policy demand: ${policy} fetches all`
+      )
+    }
     const started = performance.now()
     const result = await context.client.call(
       'resume',
@@ -90,6 +96,12 @@ export function resumeVerb(program: Command): void {
       context.terminal.note(
         `${here} of ${total} blocks are here; the rest ${rest}, from ${holders}: ` +
           'without them the machine waits'
+      )
+    }
+    const isOfMachine = self.getOptionValueSource('policy') === 'cli' || !prefetch || !start
+    if (isOfMachine && result.version.driver === 'folder') {
+      context.terminal.note(
+        `${name} is a folder: all of it is written, whatever --policy, --no-prefetch and --no-start say`
       )
     }
     const state = result.isRunning ? 'runs' : 'is'

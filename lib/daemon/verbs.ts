@@ -464,14 +464,23 @@ function verb<P, R>(
     async call(value: unknown, context: VerbContext): Promise<R> {
       const parsed = schema.safeParse(value)
       if (!parsed.success) {
-        const issues = parsed.error.issues.map(
-          ({ path, message }) => `${path.join('.')}: ${message}`
-        )
-        throw new ParcelError('USAGE', issues.join('; '), parsed.error)
+        throw new ParcelError('USAGE', parsed.error.issues.map(inWords).join('; '), parsed.error)
       }
       return run(parsed.data, context)
     }
   }
+}
+
+/** What is wrong with a parameter, by its name. */
+function inWords(issue: z.core.$ZodIssue): string {
+  const name = issue.path.join('.')
+  if (issue.code === 'too_big' || issue.code === 'too_small') {
+    const isBig = issue.code === 'too_big'
+    const limit = isBig ? `at most ${issue.maximum}` : `at least ${issue.minimum}`
+    if (issue.origin === 'string') return `${name} has ${limit} characters`
+    return issue.origin === 'array' ? `${name} are ${limit}` : `${name} is ${limit}`
+  }
+  return `${name}: ${issue.message}`
 }
 
 /** A verb whose results are many: `run` gives them one by one, however many there are. */

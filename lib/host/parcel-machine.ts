@@ -65,6 +65,13 @@ export class ParcelMachine {
     this.#parcel = parcel
   }
 
+  /** Throws NOT_RUNNING for a folder, which has no machine. */
+  requireMachine(): void {
+    const { name, driver } = this.#parcel
+    if (driverNamed(driver).statePaths.length > 0) return
+    throw new ParcelError('NOT_RUNNING', `"${name}" is a folder: it has no machine`)
+  }
+
   /** Throws RUNNING. */
   async requireStopped(): Promise<void> {
     if ((await this.process.status()) === null) return

@@ -49,6 +49,9 @@ const REFUSED: [number, ...string[]][] = [
   [2, 'add', '/tmp', '--name', 'a\nb'],
   [2, 'add', '/tmp', '--name', 'x', '--vm', 'vax'],
   [1, 'add', '/tmp', '--name', 'files'],
+  [2, 'resume', 'files', '--policy', 'baseline', '--no-prefetch'],
+  [2, 'resume', 'files', '--policy', 'hoard', '--no-prefetch'],
+  [2, 'doctor', '--accelerator', 'tcg'],
   [2, 'suspend', 'files', '--message', 'x'.repeat(5_000)],
   [2, 'suspend', 'x'.repeat(5_000)],
   [2, 'resume', 'files', '--to', '/' + 'x'.repeat(5_000)]
