@@ -225,13 +225,14 @@ export class Image {
     this.#onTouch(index, pageMask(start, end))
     const known = this.#chunks.get(index)
     if (known === undefined) {
-      const part = await this.#ofPatch(index, start, end)
+      const part = await this.#ofPatched(index, start, end)
       if (part !== null) return part
     }
     return (await this.#chunk(index))?.subarray(start, end) ?? null
   }
 
-  async #ofPatch(index: number, start: number, end: number): Promise<Buffer | null> {
+  /** null: it is no patched chunk. */
+  async #ofPatched(index: number, start: number, end: number): Promise<Buffer | null> {
     const entry = (await this.#base?.entry(index)) ?? null
     if (this.#base === null || entry === null) return null
     const { size, chunking } = this.#base.tree

@@ -154,8 +154,8 @@ export function patchesOf(
 }
 
 /**
- * A stretch of one chunk out of patches alone, so that the rest of the chunk need not be here;
- * verified against their ids. null: something of it is not in a patch.
+ * A stretch of a patched chunk, out of the items alone that its pages come from, so that the others
+ * need not be here; verified against their ids. null: the chunk is not a patched one.
  */
 export async function readPatched(
   source: ItemSource,
@@ -164,14 +164,18 @@ export async function readPatched(
   { start, end }: { start: number; end: number }
 ): Promise<Buffer | null> {
   if (entry.kind !== 'patched') return null
+  const all = pageMask(0, length)
   const { patches, rest } = patchesOf(entry, pageMask(start, end))
-  if (rest !== 0) return null
+  const wanted = patches.map(({ at, share }) => {
+    const { mask, id } = entry.patches[at] ?? { mask: 0, id: Buffer.alloc(0) }
+    return { mask, id, share, place: places[at + 1] }
+  })
+  if (rest !== 0) wanted.push({ mask: all, id: entry.base, share: rest, place: places[0] })
   const parts = await Promise.all(
-    patches.map(async ({ at, share }) => {
-      const { mask, id } = entry.patches[at] ?? { mask: 0, id: Buffer.alloc(0) }
-      const bytes = await readItem(source, places[at + 1], id, chunking)
+    wanted.map(async ({ mask, id, share, place }) => {
+      const bytes = await readItem(source, place, id, chunking)
       if (bytes.byteLength !== patchLength(mask, length)) {
-        throw damaged('a patch of another length')
+        throw damaged('a part of a chunk of another length')
       }
       return { mask, share, bytes }
     })
