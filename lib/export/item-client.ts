@@ -40,6 +40,8 @@ interface Records {
 
 /** Opened packs kept, of up to 1 MiB each. */
 const CACHED = 24
+/** Items kept that came without their pack, of up to 64 KiB each: other pages of them are wanted next. */
+const LONE = 256
 const RETRY = 200
 /** A daemon that does not come up is started again after so long, ms. */
 const START_AGAIN = 5_000
@@ -62,6 +64,8 @@ export class ItemClient implements ItemSource {
   readonly known: Touched | null
   readonly #address: ItemsAddress
   readonly #packs = new OpenedPacks(CACHED)
+  /** By their ids, in hex. */
+  readonly #lone = new Map<string, Buffer>()
   readonly #waiting = new Map<number, Waiting>()
   #socket: Socket | null = null
   #next = 1
@@ -107,12 +111,16 @@ export class ItemClient implements ItemSource {
       // What was on its way was another item alone.
       if (id === undefined) return this.read(place)
     }
+    const name = id.toString('hex')
+    const lone = this.#lone.get(name)
+    if (lone !== undefined) return lone
     let item: Buffer | null = null
     const bytes = await this.#packs
       .read(place, async () => {
         const { kind, body } = await this.#ask(place, id)
         if (kind === ANSWER.pack) return body
         item = body
+        this.#keep(name, body)
         throw new NoPack()
       })
       .catch(nullIfNoPack)
@@ -126,6 +134,12 @@ export class ItemClient implements ItemSource {
     this.#isClosed = true
     this.#socket?.destroy()
     this.#failAll()
+  }
+
+  #keep(name: string, item: Buffer): void {
+    this.#lone.set(name, item)
+    const oldest = this.#lone.size > LONE ? this.#lone.keys().next().value : undefined
+    if (oldest !== undefined) this.#lone.delete(oldest)
   }
 
   async #pack(place: Place, id: Buffer | null): Promise<Buffer> {

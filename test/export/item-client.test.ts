@@ -64,4 +64,8 @@ test('items of one pack that are read at once, and come alone: each its own', as
   const came = await Promise.all(wanted.map(read))
   assert.deepEqual(came, wanted.map(itemOf))
   assert.deepEqual([...new Set(asked)].toSorted(), [1, 2, 3])
+  // Other pages of them are wanted next.
+  asked.length = 0
+  assert.deepEqual(await Promise.all(wanted.map(read)), came)
+  assert.deepEqual(asked, [])
 })
