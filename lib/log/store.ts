@@ -104,7 +104,11 @@ export class Store {
 
   /** Throws DISK_FULL when writing `bytes` more would leave too little for the store to tidy up. */
   async requireRoom(bytes: number): Promise<void> {
-    if ((await this.#free()) < bytes + TIDYING) throw this.#full()
+    const [free, needed] = [await this.#free(), bytes + TIDYING]
+    if (free < needed) {
+      const [here, wanted] = [free, needed].map((each) => Math.ceil(each / 1_048_576))
+      throw this.#full(undefined, ` (${here} MiB free, ${wanted} needed to go on)`)
+    }
   }
 
   /** Closes a log that stays on the disk. */
@@ -176,10 +180,10 @@ export class Store {
     )
   }
 
-  #full(cause?: unknown): ParcelError {
+  #full(cause?: unknown, room = ''): ParcelError {
     return new ParcelError(
       'DISK_FULL',
-      `the disk of ${this.#dir} is full: free some space and do it again`,
+      `the disk of ${this.#dir} is full${room}: free some space and do it again`,
       cause
     )
   }
