@@ -1,7 +1,12 @@
 import { nullIfElsewhere } from '../../errors.js'
 import type { Place } from '../../format/entry.js'
 import { printable, type FileRole } from '../../format/file-table.js'
-import { MAX_TRACE_BLOCKS, MAX_TRACE_CHUNKS, MAX_TRACE_FILES } from '../../format/limits.js'
+import {
+  CHUNK_SIZE,
+  MAX_TRACE_BLOCKS,
+  MAX_TRACE_CHUNKS,
+  MAX_TRACE_FILES
+} from '../../format/limits.js'
 import type { Places, Trace } from '../../format/meta-record.js'
 import type { Version } from '../../format/version.js'
 import { bitCount } from '../../image/chunk-pages.js'
@@ -14,7 +19,7 @@ import { leaves, patchesOf, type LeafEntry } from '../../image/tree-reader.js'
 const FIRST_PAGES = 4_096
 /** Chunks that a monitor looks into before it starts the machine. */
 const OPENING = 16
-/** So many blocks with other pages of the chunks that it used are fetched after those. */
+/** So many blocks with other pages of the chunks that it used are fetched after those, at most. */
 const MOST_BESIDE = 1_024
 
 /** What a resumed machine used, in order: files by path, and [file, chunk, mask of its pages]. */
@@ -44,7 +49,7 @@ export function blockName({ core, block }: Pick<Place, 'core' | 'block'>): strin
 /**
  * The blocks of a version in the order in which a resume will want them: the file table, the files
  * that it needs whole, then the working set chunk by chunk with the pages that lead to it, then
- * what else is in its chunks of memory. Only of what is here; the rest is in the blocks that came with it.
+ * what else was written to its chunks of memory, and what is under that. Only of what is here; the rest is in the blocks that came with it.
  */
 export async function traceOf(options: TraceOptions): Promise<Omit<Trace, 'version'>> {
   const { version, places, used, packed, isNeeded } = options
@@ -88,7 +93,7 @@ export async function traceOf(options: TraceOptions): Promise<Omit<Trace, 'versi
     const entry = await entryAt(files.get(names[file] ?? '')?.tree, chunk)
     if (entry === null || entry.places.length === 0) continue
     const { patches, rest } = patchesOf(entry.entry, pages)
-    for (const item of rest === 0 ? patches.map(({ at }) => at + 1) : entry.places.keys()) {
+    for (const item of [...(rest === 0 ? [] : [0]), ...patches.map(({ at }) => at + 1)]) {
       const place = entry.places[item]
       if (place !== undefined) note(place)
     }
@@ -99,10 +104,7 @@ export async function traceOf(options: TraceOptions): Promise<Omit<Trace, 'versi
     if (isMemory) beside.push(entry)
   }
   // A guest's next pages are mostly beside its last ones: in chunks that it wrote to again and again.
-  const most = order.size + MOST_BESIDE
-  for (const { places } of beside.toSorted((a, b) => patchCount(b) - patchCount(a))) {
-    for (const place of places) if (order.size < most) note(place)
-  }
+  for (const place of await likeliest(beside, options.sizeOf)) note(place)
   const blocks: Trace['blocks'] = []
   for (const [name, at] of order) {
     blocks.push({ ...at, size: await options.sizeOf(at), isPacked: packed.has(name) })
@@ -153,8 +155,33 @@ function memoryFirst(
   ]
 }
 
-function patchCount({ entry }: LeafEntry): number {
-  return entry.kind === 'patched' ? entry.patches.length : 0
+/**
+ * Blocks with other pages of chunks that were used: what was written to them, and what is under that where
+ * it was often. First those that have most of it for their size.
+ */
+async function likeliest(
+  chunks: readonly LeafEntry[],
+  sizeOf: TraceOptions['sizeOf']
+): Promise<Place[]> {
+  const found = new Map<string, { place: Place; changes: number }>()
+  for (const { places } of chunks) {
+    const changes = places.length - 1
+    for (const place of changes > 1 ? places : places.slice(1)) {
+      const name = blockName(place)
+      const known = found.get(name)
+      if (known === undefined) found.set(name, { place, changes })
+      else known.changes += changes
+    }
+  }
+  const costs: { place: Place; cost: number }[] = []
+  for (const { place, changes } of found.values()) {
+    const size = (await sizeOf(place)) || CHUNK_SIZE
+    costs.push({ place, cost: size / changes })
+  }
+  return costs
+    .toSorted((a, b) => a.cost - b.cost)
+    .slice(0, MOST_BESIDE)
+    .map(({ place }) => place)
 }
 
 async function entryAt(tree: TreeLookup | undefined, chunk: number): Promise<LeafEntry | null> {

@@ -12,7 +12,7 @@ const STALLED = 3_000
 /** And nothing is asked for any more: what it lacks comes in the background, if ever. */
 const GIVEN_UP = 30_000
 /** What is not foretold, only likely, has so much of the link under way, ms: a fault waits behind it. */
-const LIKELY = 25
+const LIKELY = 40
 /** Counted for a block whose size nobody knew. */
 const UNKNOWN = 65_536
 const POLL = 20
@@ -81,7 +81,8 @@ export class Prefetch {
     while (!this.#isDone && this.#firstCame < total) {
       work.signal.throwIfAborted()
       const left = total - this.#firstCame
-      if (left <= this.#link.rate * ms) return
+      // What was held up comes in a burst, which is no rate to go by.
+      if (left <= Math.min(this.#link.rate, this.#link.mean) * ms) return
       if (performance.now() - this.#lastCame > STALLED) return
       work.report({
         step: 'fetching what it wants first',
@@ -95,8 +96,8 @@ export class Prefetch {
 
   /** Whether there is room for a block. With a fault on its way, only for one at a time. */
   #isFull({ isLikely, isFirst }: Wanted): boolean {
-    const { limit, rate } = this.#link
-    const most = isLikely && !isFirst ? Math.min(limit, rate * LIKELY) : limit
+    const { limit, mean } = this.#link
+    const most = isLikely && !isFirst ? Math.min(limit, mean * LIKELY) : limit
     return this.#inFlight > 0 && this.#inFlight >= (this.#options.isFaulting() ? 1 : most)
   }
 
@@ -148,14 +149,23 @@ export class Prefetch {
  */
 class LinkFill {
   limit = FIRST
-  /** Bytes for a ms. */
+  /** Bytes for a ms, lately. */
   rate = 0
   #isFound = false
   #since = performance.now()
   #bytes = 0
+  #first: number | null = null
+  #total = 0
+
+  /** Bytes for a ms, since the first came. */
+  get mean(): number {
+    return this.#first === null ? 0 : this.#total / Math.max(1, performance.now() - this.#first)
+  }
 
   onBlock(size: number): void {
     this.#bytes += size
+    if (this.#first === null) this.#first = performance.now()
+    else this.#total += size
     if (this.#bytes < 2 * this.limit) return
     const now = performance.now()
     const rate = this.#bytes / Math.max(1, now - this.#since)
