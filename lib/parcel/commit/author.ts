@@ -1,12 +1,7 @@
 import { ParcelError } from '../../errors.js'
 import { encodeMetaRecord, type Places, type Trace } from '../../format/meta-record.js'
 import { ContinuedElsewhere } from '../../log/log.js'
-import {
-  leftOutOf,
-  versionExtensions,
-  type CoreHead,
-  type Version
-} from '../../format/version.js'
+import { leftOutOf, versionExtensions, type CoreHead, type Version } from '../../format/version.js'
 import type { Work } from '../../progress.js'
 import type { ParcelContext } from '../context.js'
 import type { Faults } from '../fetch/faults.js'

@@ -3,12 +3,7 @@ import { nullIfElsewhere, ParcelError } from '../../errors.js'
 import type { FileEntry, FileRole } from '../../format/file-table.js'
 import { CHUNKING } from '../../format/limits.js'
 import type { Places, Trace } from '../../format/meta-record.js'
-import {
-  leftOutOf,
-  versionExtensions,
-  type CoreHead,
-  type Version
-} from '../../format/version.js'
+import { leftOutOf, versionExtensions, type CoreHead, type Version } from '../../format/version.js'
 import { contents } from '../../image/contents.js'
 import type { Identity } from '../../keys/identity.js'
 import type { ItemSource } from '../../image/items.js'
