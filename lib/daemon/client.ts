@@ -5,6 +5,7 @@ import { request, type IncomingMessage } from 'node:http'
 import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import { ALLOCATOR } from '../allocator.js'
 import { ParcelError } from '../errors.js'
 import { homeDir } from '../home-dir.js'
 import type { KeyFile } from '../keys/key-file.js'
@@ -149,7 +150,7 @@ export class DaemonClient {
 
   async #start(passphrase: string): Promise<ParcelError | null> {
     const program = fileURLToPath(new URL('./main.js', import.meta.url))
-    const env = { ...process.env }
+    const env: NodeJS.ProcessEnv = { ...ALLOCATOR, ...process.env }
     if (this.#bootstrap !== undefined) env['HYPERPARCEL_BOOTSTRAP'] = this.#bootstrap
     // What a process was started with others of its user can read for as long as it runs.
     delete env['HYPERPARCEL_PASSPHRASE']

@@ -1,5 +1,6 @@
 import { spawn, type ChildProcess } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
+import { ALLOCATOR } from '../allocator.js'
 
 /** Requests that block, on the FUSE device and on disks, take threads; packs are opened on them too. */
 const THREADS = 16
@@ -33,7 +34,7 @@ function launch(by: readonly string[], args: readonly string[]): ChildProcess {
     cwd: '/',
     // In a session of its own: a Ctrl-C in our terminal is ours to deal with.
     detached: true,
-    env: { ...process.env, UV_THREADPOOL_SIZE: String(THREADS) },
+    env: { ...ALLOCATOR, ...process.env, UV_THREADPOOL_SIZE: String(THREADS) },
     stdio: ['ignore', 'ignore', 'inherit', 'ipc']
   })
 }

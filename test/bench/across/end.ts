@@ -1,6 +1,7 @@
 import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { z } from 'zod'
+import { ALLOCATOR } from '../../../lib/allocator.js'
 import { NODE_FLAGS } from '../ours.js'
 import { endWithUs } from '../scratch.js'
 
@@ -27,7 +28,10 @@ export class End {
     ...args: string[]
   ): Promise<End> {
     const [file = '', ...rest] = [...prefix, process.execPath, ...NODE_FLAGS, program, ...args]
-    const child = spawn(file, rest, { stdio: ['ignore', 'ignore', 'inherit', 'ipc'] })
+    const child = spawn(file, rest, {
+      env: { ...ALLOCATOR, ...process.env },
+      stdio: ['ignore', 'ignore', 'inherit', 'ipc']
+    })
     endWithUs(child)
     await once(child, 'message')
     return new End(child)
