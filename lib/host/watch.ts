@@ -76,8 +76,14 @@ export class Watch {
       rollbacks: parcel.rollbacks.length,
       connected: new Map(),
       running: this.#running(parcel),
-      isStalled: false
+      isStalled: this.#wasStalled(parcel)
     }
+  }
+
+  /** Before this process ended it may have been said that it waits. */
+  #wasStalled({ name }: Parcel): boolean {
+    const said = this.#events.since(0).filter(({ parcel }) => parcel === name)
+    return said.findLast(({ type }) => type === 'stalled' || type === 'goes-on')?.type === 'stalled'
   }
 
   #running(parcel: Parcel): Set<string> {
