@@ -61,7 +61,11 @@ serve(
     },
     async open() {
       opened = await Host.open({ home, bootstrap })
-      release = opened.hold(NAME)
+      const held = opened.hold(NAME)
+      release = () => {
+        held()
+        release = () => {}
+      }
     },
     async close() {
       await opened?.close()
@@ -96,10 +100,12 @@ serve(
         timeout: 600_000,
         ...(version === '' ? {} : { version })
       }
-      // From here on the rest may come, as for anybody.
-      release()
+      // A resume on demand holds the rest back by itself until the machine runs.
+      if (how !== 'demand') release()
       const started = performance.now()
       const { blocks } = await host().resume(NAME, wish)
+      // From here on it may come, as for anybody.
+      release()
       return { seconds: (performance.now() - started) / 1_000, ...blocks }
     },
     /** Where image servers find the newest version. */
