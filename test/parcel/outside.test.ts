@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
-import { mkdir, rm, symlink, writeFile } from 'node:fs/promises'
+import { mkdir, open, rm, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
 import { chunkId } from '../../lib/chunk/id.js'
@@ -10,6 +10,7 @@ import { ChunkIndex } from '../../lib/log/chunk-index.js'
 import { Lookaside } from '../../lib/parcel/fetch/lookaside.js'
 import { Outside } from '../../lib/parcel/fetch/outside.js'
 import { onEnd } from '../support/on-end.js'
+import { output } from '../support/programs.js'
 import { scratch } from '../support/scratch.js'
 
 const KEY = Buffer.alloc(32, 7)
@@ -74,5 +75,25 @@ test('a file that changed is indexed again; one that is gone, or lies, does no h
   assert.deepEqual(await lookaside.findTrue(chunkId(after)), after)
   await rm(path)
   assert.equal(await lookaside.findTrue(chunkId(after)), null)
+  await place.look([], WORK)
+})
+
+test('a pipe in the place of a file is not waited for, and holes are not read', async (t) => {
+  const { dir, index, outside } = await setting(t)
+  const path = join(dir, 'media/disk.img')
+  const [before, far] = [randomBytes(CHUNK_SIZE), randomBytes(CHUNK_SIZE)]
+  await writeFile(path, before)
+  const sparse = await open(join(dir, 'media/sparse.img'), 'w')
+  await sparse.truncate(2 ** 40)
+  await sparse.write(far, 0, CHUNK_SIZE, 2 ** 39)
+  await sparse.close()
+  const place = await outside()
+  await place.look([join(dir, 'media')], WORK)
+  const lookaside = new Lookaside(index, place)
+  assert.deepEqual(await lookaside.findTrue(chunkId(before)), before)
+  assert.deepEqual(await lookaside.findTrue(chunkId(far)), far)
+  await rm(path)
+  await output('mkfifo', [path])
+  assert.equal(await lookaside.findTrue(chunkId(before)), null)
   await place.look([], WORK)
 })

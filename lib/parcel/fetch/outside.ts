@@ -1,9 +1,10 @@
 import { createHash } from 'node:crypto'
 import { constants, type BigIntStats } from 'node:fs'
-import { lstat, open, realpath } from 'node:fs/promises'
+import { lstat, open, realpath, type FileHandle } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
-import { SEGMENT_SIZE } from '../../chunk/buffers.js'
+import { extents, isSparse } from '../../chunk/extents.js'
+import { spans, wholeFile } from '../../chunk/spans.js'
 import type { WorkerPool } from '../../chunk/worker-pool.js'
 import { ParcelError } from '../../errors.js'
 import { CHUNK_SIZE } from '../../format/limits.js'
@@ -86,12 +87,14 @@ export class Outside {
         work.signal.throwIfAborted()
         if (seen.size >= MOST_FILES) break
         seen.add(path)
-        work.report({ step: 'indexing', done, total: 0, unit: 'bytes' })
         const stamp = stampOf(stats)
         const key = keyOf(path)
         if (this.#files.get(key.toString('hex'))?.stamp === stamp) continue
-        if (!(await this.#indexFile(path, key, work))) continue
-        done += Number(stats.size)
+        const onBytes = (count: number): void => {
+          done += count
+          work.report({ step: 'indexing', done, total: 0, unit: 'bytes' })
+        }
+        if (!(await this.#indexFile(path, key, { signal: work.signal, onBytes }))) continue
         this.#files.set(key.toString('hex'), { path, stamp })
       }
     }
@@ -109,7 +112,8 @@ export class Outside {
     const file = this.#files.get(core.toString('hex'))
     if (file === undefined) return null
     try {
-      const handle = await open(file.path, constants.O_RDONLY | constants.O_NOFOLLOW)
+      const handle = await openFile(file.path)
+      if (handle === null) return null
       try {
         const bytes = Buffer.allocUnsafe(CHUNK_SIZE)
         const { bytesRead } = await handle.read(bytes, 0, CHUNK_SIZE, block * CHUNK_SIZE)
@@ -124,14 +128,24 @@ export class Outside {
   }
 
   /** false: it could not be read. */
-  async #indexFile(path: string, key: Buffer, { signal }: Work): Promise<boolean> {
-    const handle = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW).catch(() => null)
+  async #indexFile(
+    path: string,
+    key: Buffer,
+    { signal, onBytes }: { signal: AbortSignal; onBytes: (count: number) => void }
+  ): Promise<boolean> {
+    const handle = await openFile(path)
     if (handle === null) return false
     try {
-      const { size } = await handle.stat()
-      for (let at = 0; at < size; at += SEGMENT_SIZE) {
+      const stats = await handle.stat({ bigint: true })
+      const size = Number(stats.size)
+      const parts = isSparse(stats) ? spans(extents(handle.fd), size) : wholeFile(size)
+      for await (const part of parts) {
         signal.throwIfAborted()
-        const segment = await this.#pool.read(handle.fd, at, Math.min(SEGMENT_SIZE, size - at))
+        if (part.kind !== 'data') continue
+        const at = part.chunk * CHUNK_SIZE
+        const length = Math.min(part.masks.length * CHUNK_SIZE, size - at)
+        const segment = await this.#pool.read(handle.fd, at, length)
+        onBytes(length)
         const items: { id: Buffer; location: Location }[] = []
         for (let n = 0; n * CHUNK_SIZE < segment.bytes.byteLength; n++) {
           const id = segment.id(n)
@@ -152,6 +166,17 @@ export class Outside {
     const value = { format: 1, paths: [...this.#paths], files: [...this.#files.values()] }
     await writeSealed(this.#path, this.#key, Buffer.from(JSON.stringify(value)))
   }
+}
+
+/** null: there is no regular file, or not for us. What took its place may be a pipe, which would be waited for. */
+async function openFile(path: string): Promise<FileHandle | null> {
+  const flags = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK
+  const handle = await open(path, flags).catch(() => null)
+  if (handle === null) return null
+  const stats = await handle.stat().catch(() => null)
+  if (stats?.isFile() === true) return handle
+  await handle.close()
+  return null
 }
 
 /** Regular files at or below a path; nothing when it is not there now. */
