@@ -156,12 +156,15 @@ class Session {
     this.#incoming = incoming
     this.#agreed = agreed
     this.#send = sender(socket)
+    for (const event of ['drain', 'close']) socket.on(event, () => this.#wake())
   }
 
   /** Until the client has left and all that it asked for is done. */
   async run(): Promise<void> {
     for (;;) {
       await this.#room()
+      // Nobody waits any more for what it has asked for.
+      if (this.#socket.destroyed) break
       const head = await this.#incoming.take(REQUEST_BYTES)
       const request = head === null ? null : readRequest(head)
       if (request === null || request.type === COMMAND.disconnect) break
@@ -189,12 +192,8 @@ class Session {
       this.#bytes >= MOST_IN_FLIGHT ||
       this.#socket.writableLength >= MOST_IN_FLIGHT
     ) {
-      await new Promise<void>((resolve) => {
-        this.#wake = resolve
-        this.#socket.once('drain', resolve)
-        this.#socket.once('close', resolve)
-      })
       if (this.#socket.destroyed) return
+      await new Promise<void>((resolve) => (this.#wake = resolve))
     }
   }
 

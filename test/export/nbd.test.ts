@@ -4,6 +4,7 @@ import { once } from 'node:events'
 import { readFile, stat, writeFile } from 'node:fs/promises'
 import { createConnection, type Socket } from 'node:net'
 import { join } from 'node:path'
+import { setTimeout } from 'node:timers/promises'
 import { test, type TestContext } from 'node:test'
 import * as fc from 'fast-check'
 import { NbdServer } from '../../lib/export/nbd.js'
@@ -12,12 +13,14 @@ import { CHUNK_SIZE, SUBPAGE_SIZE } from '../../lib/format/limits.js'
 import type { Image } from '../../lib/image/image.js'
 import { Incoming } from '../../lib/incoming.js'
 import { openImage, storeFile } from '../image/images.js'
+import { eventually } from '../support/hosts.js'
 import { onEnd } from '../support/on-end.js'
 import { missing, output } from '../support/programs.js'
 import { scratch } from '../support/scratch.js'
 
 const SIZE = 48 * CHUNK_SIZE
 const FRAMES = 100_000
+const MANY = 20_000
 const CLIENTS = { skip: missing(['nbdinfo', 'nbdcopy', 'qemu-img', 'qemu-io', 'fio']) }
 
 interface Served {
@@ -187,6 +190,44 @@ test('an error of the volume is the error of its request', async (t) => {
   assert.equal(await client.request({ type: 6, length: 10 }), 28)
   assert.equal(await client.request({ type: 3 }), 5)
   client.socket.destroy()
+})
+
+test('what a client asked for that has left is not carried out, nor listened for', async (t) => {
+  const dir = await scratch(t)
+  const socket = join(dir, 'nbd.sock')
+  let reads = 0
+  const none = async (): Promise<never> => {
+    throw new Error('only read')
+  }
+  const volume: Volume = {
+    size: SIZE,
+    async read(_, length) {
+      reads++
+      await setTimeout(10)
+      return Buffer.alloc(length)
+    },
+    write: none,
+    zero: none,
+    resize: none,
+    flush: none,
+    stretches: none
+  }
+  const server = await NbdServer.onSocket(socket, new Map([['vm/disk.img', volume]]))
+  onEnd(t, () => server.close())
+  const warnings: Error[] = []
+  const onWarning = (warning: Error): void => void warnings.push(warning)
+  process.on('warning', onWarning)
+  const client = await Client.go({ socket })
+  const one = frame({ type: 0, flags: 0, offset: 0n, length: 512 })
+  client.socket.write(Buffer.concat(Array.from({ length: MANY }, () => one)))
+  await eventually(async () => (reads > 600 ? true : null), 'a part of it')
+  client.socket.destroy()
+  await eventually(async () => (server.clients === 0 ? true : null), 'that it has left')
+  const asked = reads
+  await setTimeout(200)
+  process.off('warning', onWarning)
+  assert.ok(reads <= asked + 1 && reads < MANY, `${reads} reads, ${asked} when it left`)
+  assert.deepEqual(warnings, [])
 })
 
 test('whatever a client sends, only its own connection ends', async (t) => {
