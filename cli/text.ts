@@ -73,7 +73,7 @@ export function stateText(parcel: ParcelInfo): string {
   const conflict = heads.length > 1 ? several : ''
   if (state === 'running') return `running${screen === null ? '' : `, screen ${screen}`}${conflict}`
   if (state === 'not here') return `no folder here yet${conflict}`
-  return `${state === 'suspended' ? 'suspended' : 'files'} in ${path ?? ''}${conflict}`
+  return `${state === 'off' ? 'off, not suspended,' : state} in ${path ?? ''}${conflict}`
 }
 
 export function versionLine(version: VersionInfo): string {

@@ -101,7 +101,8 @@ export interface MemberInfo {
   obstacles: string[] | null
 }
 
-export type ParcelState = 'running' | 'suspended' | 'files' | 'not here'
+/** `off`: its machine ran since the folder's version was made, and does not any more. */
+export type ParcelState = 'running' | 'suspended' | 'off' | 'files' | 'not here'
 
 export interface ParcelInfo {
   name: string

@@ -102,6 +102,11 @@ function describe(parcel: ParcelInfo, self: string): string {
     if (refusal !== null) lines.push(`  ${host.slice(0, 8)}: ${refusal}`)
   }
   if (parcel.lastWords !== null) lines.push(`  its machine ended: ${parcel.lastWords}`)
+  if (parcel.state === 'off') {
+    lines.push(
+      `  what it did since its version is in none: 'hyperparcel suspend ${parcel.name}' stores its disk`
+    )
+  }
   for (const { at, why } of parcel.rollbacks) {
     lines.push(`  rolled back, noticed ${timeText(at)}: ${why}; 'hyperparcel doctor' says more`)
   }

@@ -161,7 +161,8 @@ export function joinReply(parcel: Parcel, home: Home, role: MemberRole): JoinRep
 function stateOf(parcel: Parcel, machine: MachineStatus | null): ParcelState {
   if (machine !== null) return 'running'
   if (parcel.folder.path === null) return 'not here'
-  return parcel.driver === 'folder' || parcel.folder.base === null ? 'files' : 'suspended'
+  if (parcel.driver === 'folder' || parcel.folder.base === null) return 'files'
+  return parcel.folder.isStarted ? 'off' : 'suspended'
 }
 
 /** Who has the lease; null: nobody needs one. */

@@ -307,8 +307,12 @@ export async function requireSuspended(parcel: Parcel, path: string): Promise<vo
   await requireNoChanges(path, base === null ? null : parcel.contents(base), {
     name: parcel.name,
     served: served.files,
-    isState: (file) =>
-      driver.statePaths.length > 0 &&
-      (file === 'state' || file.startsWith('state/') || file.startsWith(CONSOLE_LOG))
+    isState: (file) => isStateOf(driver, file)
   })
+}
+
+/** Whether a path of a folder is of its machine's state, which comes and goes with it. */
+export function isStateOf(driver: Driver, file: string): boolean {
+  if (driver.statePaths.length === 0) return false
+  return file === 'state' || file.startsWith('state/') || file.startsWith(CONSOLE_LOG)
 }

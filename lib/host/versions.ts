@@ -10,6 +10,7 @@ import type { Home } from '../home.js'
 import type { FileInfo, VersionInfo } from '../info.js'
 import { isLabel, memberNamed, requireLabel, requireName } from '../names.js'
 import { homeOverlays } from './open-images.js'
+import { requireAllStored } from '../parcel/commit/changes.js'
 import { differences, type Change } from '../parcel/diff.js'
 import type { NextSite } from './next-site.js'
 import { requireHead } from '../parcel/head.js'
@@ -20,7 +21,8 @@ import type { ParcelList } from './parcel-list.js'
 import { ParcelMachine } from './parcel-machine.js'
 import { namesIn, overlaps, realDestination } from '../paths.js'
 import { Task, type Work } from '../progress.js'
-import { chooseVersion } from './resume.js'
+import { chooseVersion, isStateOf } from './resume.js'
+import { driverNamed } from '../vmm/drivers.js'
 
 const TIMEOUT = 60_000
 
@@ -259,6 +261,9 @@ export class Versions {
           `"${name}" has no version here to go back to: 'hyperparcel suspend' makes one`
         )
       }
+      const driver = driverNamed(parcel.driver)
+      const isState = (file: string): boolean => isStateOf(driver, file)
+      await requireAllStored(path, parcel.contents(base), { isState })
       const served = await ParcelMachine.asServed(parcel, path, base.id)
       if (served === null) await parcel.availability.fetch(base, { timeout }, work)
       await parcel.availability.watch(base, { timeout }, work, (each) =>

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { readdir, readFile, rm, stat } from 'node:fs/promises'
 import { test, type TestContext } from 'node:test'
 import { setTimeout } from 'node:timers/promises'
+import { output } from '../support/programs.js'
 import { failure, objects, Place, type User } from './place.js'
 
 /** A host with a folder parcel of two versions. */
@@ -133,6 +134,10 @@ test('discard makes the folder its version again', async (t) => {
   await place.write('files/more', 'unsaved')
   await rm(place.path('files/b'))
   await user.fails(4, 'resume', 'files')
+  await output('mkfifo', [place.path('files/pipe')])
+  assert.match(await user.fails(4, 'discard', 'files'), /pipe is in no version .*: move it out/)
+  assert.equal(await readFile(place.path('files/a'), 'utf8'), 'unsaved')
+  await rm(place.path('files/pipe'))
   await user.ok('discard', 'files')
   assert.deepEqual(await readdir(place.path('files')), ['a', 'b', 'sub'])
   assert.equal(await readFile(place.path('files/a'), 'utf8'), 'second')
@@ -155,6 +160,8 @@ test('a machine that ran on is what it was when it was suspended', async (t) => 
   await user.fails(1, 'discard', 'vm')
   await setTimeout(500)
   await user.ok('stop', 'vm')
+  assert.equal((await user.result('status', 'vm'))['state'], 'off')
+  assert.match(await user.ok('status', 'vm'), /off, not suspended.*\n(.*\n)*.* is in none/)
   await user.ok('discard', 'vm')
   const { state, heads } = JSON.parse(await user.ok('status', 'vm', '--json'))
   assert.deepEqual([state, heads[0].id], ['suspended', id])
