@@ -75,8 +75,8 @@ export function nbdVerb(program: Command): void {
       const nbd = at(place)
       const uri = (file: string): string =>
         nbd !== null && 'socket' in nbd
-          ? `nbd+unix:///${encodeURI(file)}?socket=${nbd.socket}`
-          : `nbd://127.0.0.1:${server.port}/${token}/${encodeURI(file)}`
+          ? `nbd+unix:///${inUri(file)}?socket=${nbd.socket}`
+          : `nbd://127.0.0.1:${server.port}/${token}/${inUri(file)}`
       const where = nbd !== null && 'socket' in nbd ? nbd : { port: server.port, token }
       const exports = server.files.map((path) => ({ path, uri: uri(path) }))
       const lines = exports.slice(0, 20).map((each) => `  ${each.uri}`)
@@ -147,3 +147,8 @@ async function serve(
 }
 
 const POLL = 2_000
+
+/** As a part of a URI; slashes stay. */
+function inUri(file: string): string {
+  return file.split('/').map(encodeURIComponent).join('/')
+}

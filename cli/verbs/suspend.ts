@@ -219,8 +219,10 @@ function define(program: Command, name: 'suspend' | 'checkpoint', description: s
     const until = { on: to ?? null, timeout: (typeof wait === 'number' ? wait : HOUR) * 1_000 }
     if (wait !== undefined || to !== undefined) await untilSafe(context, parcel, version, until)
     if (skipped.length > 0) {
-      const things = skipped.length === 1 ? '1 thing' : `${skipped.length} things`
-      throw new ParcelError('PARTIAL', `${things} could not be stored: the version lacks them`)
+      const isOne = skipped.length === 1
+      const things = isOne ? '1 thing' : `${skipped.length} things`
+      const why = `${things} could not be stored: the version lacks ${isOne ? 'it' : 'them'}`
+      throw new ParcelError('PARTIAL', why)
     }
   })
   return command
