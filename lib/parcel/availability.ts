@@ -10,6 +10,8 @@ import type { LogSet } from './logs/log-set.js'
 import { covers, isPartOf } from './due-receipts.js'
 
 const POLL = 25
+/** After so long without a block somebody who waits is told for whom, ms. */
+const LONG = 5_000
 
 /** How much of a version is here, and who else has it: read from the logs, nothing kept. */
 export class Availability {
@@ -171,12 +173,15 @@ export class Availability {
     const started = performance.now()
     if (await this.isHere(known)) return
     const release = this.#hoard.want(known)
+    const sayWaiting = this.#waiting(known, work)
     try {
       while (!(await this.isHere(known))) {
         work.signal.throwIfAborted()
         const { here, total } = this.blocksOf(known)
         work.report({ step: 'fetching', done: here, total, unit: 'blocks' })
-        if (performance.now() - Math.max(started, this.#set.lastDownload) > timeout) {
+        const silent = performance.now() - Math.max(started, this.#set.lastDownload)
+        if (silent > LONG) sayWaiting()
+        if (silent > timeout) {
           throw this.#unreachable(known)
         }
         await setTimeout(POLL, undefined, { signal: work.signal })
@@ -202,6 +207,7 @@ export class Availability {
     run: (work: Work) => Promise<T>
   ): Promise<T> {
     const stop = new AbortController()
+    const sayWaiting = this.#waiting(known, work)
     let last = performance.now()
     let isLost = false
     const report: Work['report'] = (progress) => {
@@ -211,7 +217,9 @@ export class Availability {
     const timer = setInterval(() => {
       const isWaiting = this.#set.missingLogs > 0 || this.#set.logs().some((log) => log.isRead)
       if (!isWaiting) last = performance.now()
-      if (performance.now() - Math.max(last, this.#set.lastDownload) <= timeout) return
+      const silent = performance.now() - Math.max(last, this.#set.lastDownload)
+      if (silent > LONG) sayWaiting()
+      if (silent <= timeout) return
       isLost = true
       stop.abort()
     }, POLL)
@@ -226,9 +234,25 @@ export class Availability {
     }
   }
 
+  /** Says once for whom somebody waits. */
+  #waiting(known: Known, work: Work): () => void {
+    let isSaid = false
+    return () => {
+      if (isSaid) return
+      isSaid = true
+      const holders = this.#holderNames(known)
+      const whom = holders.length === 0 ? 'a host that has some of it' : holders.join(' or ')
+      work.note(`fetching: nothing has come for ${LONG / 1_000} s, it waits for ${whom}`)
+    }
+  }
+
+  #holderNames(known: Known): string[] {
+    return [...this.holders(known)].map((host) => this.#set.nameOf(host))
+  }
+
   #unreachable(known: Known): ParcelError {
     const { here, total } = this.blocksOf(known)
-    const holders = [...this.holders(known)].map((host) => this.#set.nameOf(host))
+    const holders = this.#holderNames(known)
     return new ParcelError(
       'UNREACHABLE',
       `${here} of ${total} blocks of this version are here and no host sends the rest: ` +

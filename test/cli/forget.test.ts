@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { eventually } from '../support/hosts.js'
 import { randomFile } from './blob.js'
-import { objects, Place } from './place.js'
+import { failure, objects, Place } from './place.js'
 
 test('forget says which, prune gives their space back, and asks for more copies with exit 5', async (t) => {
   const place = await Place.make(t)
@@ -47,7 +47,13 @@ test('forget says which, prune gives their space back, and asks for more copies 
   const before = await used()
   assert.match(await desk.ok('prune', 'work'), /3 versions are not on this host any more/)
   await eventually(async () => ((await used()) < before - (4 << 20) ? true : null), 'space is back')
-  await desk.fails(6, 'restore', 'work', ids[1] ?? '', '--to', place.path('gone'), '--timeout', '1')
+  const gone = ['restore', 'work', ids[1] ?? '', '--to', place.path('gone'), '--timeout', '6']
+  const waited = await desk.run(...gone)
+  assert.match(
+    waited.stderr,
+    /fetching: nothing has come for 5 s, it waits for a host that has some/
+  )
+  failure(waited, 6, 'restore')
   for (const id of [ids[0] ?? '', ids[4] ?? '', head]) {
     await desk.ok('restore', 'work', id, '--to', place.path(`at-${id}`))
   }
