@@ -71,7 +71,7 @@ export async function requireAllStored(
     if (isState(text) || (await isReadable(found))) continue
     suspects.set(text, printable(found.path))
   }
-  const [lost] = skipped.filter(({ path }) => !isState(path))
+  const lost = skipped.find(({ path }) => !isState(path))
   if (lost !== undefined) throw inNoVersion(lost.path, lost.why, root, '')
   if (suspects.size === 0) return
   for await (const { entry } of contents) suspects.delete(entry.path.toString('latin1'))
