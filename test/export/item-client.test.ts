@@ -1,31 +1,17 @@
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { CHUNKING } from '../../lib/format/limits.js'
 import { encodeMetaRecord } from '../../lib/format/meta-record.js'
 import { encodeVersion } from '../../lib/format/version.js'
 import { ItemClient } from '../../lib/export/item-client.js'
 import { ITEM_SOCKET } from '../../lib/export/item-protocol.js'
 import { ItemServer } from '../../lib/host/item-server.js'
+import { version } from '../parcel/versions.js'
 import { onEnd } from '../support/on-end.js'
 import { scratch } from '../support/scratch.js'
 
 const NONE = Buffer.alloc(32)
-const version = encodeVersion({
-  chunking: CHUNKING,
-  parcel: NONE,
-  author: NONE,
-  parents: [],
-  created: 0,
-  driver: 'folder',
-  facts: {},
-  table: { size: 0, root: null },
-  totals: { files: 0, bytes: 0, stored: 0 },
-  message: '',
-  leaseEpoch: 0,
-  cores: [],
-  extensions: []
-})
+const record = encodeVersion(version())
 const nowhere = { size: 0, root: null, place: null }
 const places = encodeMetaRecord({
   type: 'places',
@@ -38,7 +24,7 @@ test('items of one pack that are read at once, and come alone: each its own', as
   const asked: number[] = []
   const server = new ItemServer(() => ({
     records: {
-      version: version.toString('base64'),
+      version: record.toString('base64'),
       places: places.toString('base64'),
       trace: null
     },
