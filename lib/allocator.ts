@@ -1,7 +1,7 @@
 /**
  * For processes that handle contents: buffers of a MiB come and go by the thousand, and glibc would give each
- * back to the kernel, which clears it anew, and keep a heap for each of some thirty threads, none of which is
- * ever full. Other C libraries do not look at it. What the user has set counts.
+ * back to the kernel, which clears it anew, and keep up to eight heaps a core for its threads, with holes in
+ * each. Other C libraries do not look at it. What the user has set counts.
  */
 export const ALLOCATOR = {
   GLIBC_TUNABLES:

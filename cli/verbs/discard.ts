@@ -14,7 +14,7 @@ export function discardVerb(program: Command): void {
       'after',
       `
 The folder becomes again what its version was; a machine stands as it did then. What was changed
-since is gone.
+since is gone. It refuses while there is something that no version could store, such as a pipe.
 Example: hyperparcel discard work`
     )
   verb(command, async (context, self) => {

@@ -247,7 +247,8 @@ export class Versions {
 
   /**
    * Throws away what this host has not suspended: the folder becomes again what its version was,
-   * and a machine stands as it did then. Throws RUNNING, CONFLICT when there is no version.
+   * and a machine stands as it did then. Throws RUNNING, CONFLICT when there is no version or something
+   * in the folder that none could store.
    */
   discard(name: string, { timeout = TIMEOUT }: Reading = {}): Task<VersionInfo> {
     return this.#task(name, async (parcel, work) => {

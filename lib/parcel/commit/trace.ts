@@ -49,7 +49,8 @@ export function blockName({ core, block }: Pick<Place, 'core' | 'block'>): strin
 /**
  * The blocks of a version in the order in which a resume will want them: the file table, the files
  * that it needs whole, then the working set chunk by chunk with the pages that lead to it, then
- * what else was written to its chunks of memory, and what is under that. Only of what is here; the rest is in the blocks that came with it.
+ * what else was written to its chunks of memory, and what is under that. Only of what is here; the rest
+ * is in the blocks that came with it.
  */
 export async function traceOf(options: TraceOptions): Promise<Omit<Trace, 'version'>> {
   const { version, places, used, packed, isNeeded } = options
