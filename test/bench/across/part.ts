@@ -2,14 +2,13 @@ import { mkdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { describeImages, makeImages, sizesFor } from '../image.js'
-import { warm } from '../machine.js'
+import { makeReady } from '../machine.js'
 import { measure } from '../measure.js'
 import { isMetric, type Values } from '../metrics.js'
 import { OUR_VERSION, ourProgram } from '../ours.js'
 import type { Bench, Part } from '../part.js'
 import { versionOf } from '../program.js'
 import { OURS, Results, type PartReport } from '../report.js'
-import { sync } from '../sync.js'
 import { hyperdriveVersion } from './hyperdrive-packages.js'
 import { ownLoopback } from './namespace.js'
 import { BLOCKS, CHANGED, FILES, FIRST } from './tasks.js'
@@ -81,9 +80,7 @@ async function run(bench: Bench): Promise<PartReport> {
       bench.say(`run ${run}, ${name}`)
       const dir = join(bench.dir, 'run')
       await mkdir(dir)
-      await warm(images.before)
-      await warm(images.after)
-      sync()
+      await makeReady(bench.dir, [images.before, images.after])
       const path = `./${program}-run-process.js`
       const all = [dir, images.before, images.after, ...args]
       const command = ourProgram(path, import.meta.url, ...all)

@@ -33,3 +33,5 @@ async function run(): Promise<void> {
 const { call } = await timedCall(run)
 console.log(JSON.stringify(call))
 await host.close()
+// As the daemon ends: a library's timer would keep the process for another half second.
+process.exit(0)

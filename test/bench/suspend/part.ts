@@ -2,7 +2,7 @@ import { mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import { describeImages, makeImages, sizesFor, type Images } from '../image.js'
-import { diskUsage, warm } from '../machine.js'
+import { diskUsage, makeReady } from '../machine.js'
 import { measure, type Command } from '../measure.js'
 import type { Bench, Part } from '../part.js'
 import { Results, type PartReport } from '../report.js'
@@ -18,7 +18,7 @@ const NOTES = [
   'CPU and memory are those of the whole process, start and end included; memory of the largest one.',
   'restic and borg do not look into a file whose size and times are as they were; the others read it again.',
   'restic 0.14 has no sparse restore and writes the holes as well.',
-  'The image is read once before each step (nothing waits for the disk to read), and all is synced.'
+  'Before each step the image is read once (nothing waits for the disk to read), free memory is touched, and all is synced.'
 ]
 
 export const suspendPart: Part = {
@@ -59,8 +59,7 @@ async function keep(
   const step = async (task: string, command: Command, data: number): Promise<void> => {
     bench.say(`run ${run}, ${keeper.name}: ${task}`)
     const before = await diskUsage(repo)
-    await warm(disk)
-    sync()
+    await makeReady(bench.dir, [disk])
     const { wall, cpu, rss, stdout } = await measure(command)
     sync()
     const stored = (await diskUsage(repo)) - before

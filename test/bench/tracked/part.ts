@@ -3,7 +3,7 @@ import { mkdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { describeImages, makeImages, sizesFor, type Images } from '../image.js'
-import { diskUsage, warm } from '../machine.js'
+import { diskUsage, makeReady } from '../machine.js'
 import { measure } from '../measure.js'
 import { OUR_VERSION, ourProgram } from '../ours.js'
 import type { Bench, Part } from '../part.js'
@@ -66,8 +66,7 @@ async function suspendDirty(
     for (const tool of ways) {
       bench.say(`run ${run}, ${task}: ${tool}`)
       await writeRanges(images.after, disk, ranges, mark++)
-      await warm(disk)
-      sync()
+      await makeReady(dir, [disk])
       const before = await diskUsage(repo)
       const args = tool === OURS ? [bench.dht, repo, map] : [bench.dht, repo]
       const argv = ourProgram('./tracked-process.js', import.meta.url, ...args)
