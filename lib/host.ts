@@ -329,6 +329,11 @@ export class Host {
     return this.#context.store.isBroken
   }
 
+  /** Whether the store's folder was removed or replaced: only the end of the process is safe then, not `close`. */
+  isDisplaced(): Promise<boolean> {
+    return this.#context.store.isDisplaced()
+  }
+
   /** Whether a broken store could be opened anew: that needs some room on the disk. */
   canReopen(): Promise<boolean> {
     return this.#context.store.hasRoom()

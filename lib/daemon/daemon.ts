@@ -55,11 +55,18 @@ async function untilDone(
   signal: AbortSignal
 ): Promise<boolean> {
   for (;;) {
+    if (await host.isDisplaced()) endAtOnce(host.home.dir)
     const idleFor = server.idleFor()
     if (signal.aborted || (idle !== null && idleFor >= idle)) return true
     if (host.isBroken && idleFor > 0 && (await host.canReopen())) return false
     await setTimeout(TICK, undefined, { signal }).catch(() => {})
   }
+}
+
+/** Nothing is closed: that would write into the store that another host may have begun in the same place. */
+function endAtOnce(home: string): never {
+  console.error(`hyperparcel: ${home} was removed, moved or replaced while its daemon ran: it ends`)
+  process.exit(1)
 }
 
 /** How long a daemon that a verb started waits for the next, ms: HYPERPARCEL_IDLE seconds, else 10 minutes. */

@@ -1,4 +1,4 @@
-import { mkdir, readdir, stat, statfs } from 'node:fs/promises'
+import { lstat, mkdir, readdir, stat, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
 import Corestore from 'corestore'
 import Hypercore from 'hypercore'
@@ -8,6 +8,7 @@ import type { CoreKind } from '../format/core-header.js'
 import { makeDurable } from '../keys/at-rest.js'
 import type { KeyPair } from '../keys/identity.js'
 import type { Keyring } from '../keys/keyring.js'
+import { hasCode } from '../paths.js'
 import { Log } from './log.js'
 import { mendBitfield } from './mend.js'
 import { removeOldReports } from './old-reports.js'
@@ -37,12 +38,15 @@ export class Store {
   /** The disk was full when a write failed first; later failures follow from it. */
   #isFull = false
   readonly #dir: string
+  /** Inode of the lock file, which RocksDB holds open: no other file can have it. */
+  readonly #lock: bigint | null
   readonly #storage: CoreStorage
   readonly #cores: Corestore
   readonly #logs = new Map<string, Promise<Log>>()
 
-  private constructor(dir: string, storage: CoreStorage, cores: Corestore) {
+  private constructor(dir: string, lock: bigint | null, storage: CoreStorage, cores: Corestore) {
     this.#dir = dir
+    this.#lock = lock
     this.#storage = storage
     this.#cores = cores
   }
@@ -67,7 +71,7 @@ export class Store {
     await makeDurable(join(dir, 'CORESTORE'))
     await makeDurable(dir)
     await removeOldReports(join(dir, 'db'))
-    return new Store(dir, storage, cores)
+    return new Store(dir, await lockOf(dir), storage, cores)
   }
 
   /** This host's own core: it appends with `keyPair`, whose secret stays out of the store. */
@@ -193,6 +197,15 @@ export class Store {
     return (await this.#free()) > LEAST_ROOM
   }
 
+  /**
+   * Whether its folder is gone, or another one is in its place. RocksDB finds its files by their paths: then
+   * it would write into the other store and remove what it does not know, also when it is closed.
+   */
+  async isDisplaced(): Promise<boolean> {
+    const lock = await lockOf(this.#dir)
+    return lock !== this.#lock
+  }
+
   async close(): Promise<void> {
     await this.#cores.close()
   }
@@ -234,6 +247,16 @@ export class Store {
       this.#logs.delete(id)
       throw ParcelError.from(error)
     }
+  }
+}
+
+/** null: there is none. */
+async function lockOf(dir: string): Promise<bigint | null> {
+  try {
+    return (await lstat(join(dir, 'db', 'LOCK'), { bigint: true })).ino
+  } catch (error) {
+    if (hasCode(error, 'ENOENT', 'ENOTDIR')) return null
+    throw ParcelError.from(error, `cannot look for the store ${dir}`)
   }
 }
 

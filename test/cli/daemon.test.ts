@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
-import { access, readdir, rm, stat, writeFile } from 'node:fs/promises'
+import { access, readdir, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -112,6 +112,25 @@ test('a socket left over by kill -9, or anything in its place, is no obstacle', 
   await rm(join(user.home, 'daemon.sock'))
   await writeFile(join(user.home, 'daemon.sock'), 'a file')
   await user.ok('ls')
+})
+
+test('a home that is removed ends its daemon, before the next one in its place is written to', async (t) => {
+  const place = await Place.make(t)
+  const user = await place.host('one')
+  await user.ok('ls')
+  const pid = await user.daemonPid()
+  await rm(user.home, { recursive: true })
+  await gone(pid)
+  await user.ok('init', '--name', 'another')
+  await place.write('files/a', 'new')
+  await user.ok('add', place.path('files'), '--name', 'files')
+  await user.ok('suspend', 'files')
+  const moved = `${user.home}.moved`
+  const second = await user.daemonPid()
+  await rename(user.home, moved)
+  await gone(second)
+  await rename(moved, user.home)
+  await user.ok('verify', 'files')
 })
 
 test('a very long home path works, daemon and machine', async (t) => {
