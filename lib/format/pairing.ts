@@ -1,5 +1,5 @@
-import sodium from 'sodium-native'
 import { ParcelError } from '../errors.js'
+import { sodium } from '../keys/sodium.js'
 import { Reader, readOptional, writeOptional, Writer } from './codec.js'
 import { ROLES, type MemberRole } from './control-record.js'
 import { readFormat } from './extension.js'

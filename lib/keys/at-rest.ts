@@ -1,11 +1,11 @@
 import { link, open, readFile, rename, rm } from 'node:fs/promises'
 import { basename, dirname } from 'node:path'
-import sodium from 'sodium-native'
 import { ParcelError } from '../errors.js'
 import { NONCE_BYTES } from '../format/limits.js'
 import { keyedHash } from './hash.js'
 import { NS } from './namespaces.js'
 import { randomBytes } from './identity.js'
+import { sodium } from './sodium.js'
 
 const NO_LINKS = new Set(['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK'])
 const MAX_SEALED_FILE = 64 * 1024 * 1024

@@ -1,9 +1,9 @@
-import sodium from 'sodium-native'
 import { decodeEpochKeys, encodeEpochKeys, type EpochKeys } from '../format/epoch-keys.js'
 import { NONCE_BYTES } from '../format/limits.js'
 import { keyedHash } from './hash.js'
 import { randomBytes, sealTo, type Identity } from './identity.js'
 import { NS } from './namespaces.js'
+import { sodium } from './sodium.js'
 
 /**
  * What an epoch record gives one host: the new keys, in libsodium's sealed box. The record's own id

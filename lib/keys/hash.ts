@@ -1,6 +1,6 @@
 import { Blake3Hasher } from '@napi-rs/blake-hash'
-import sodium from 'sodium-native'
 import { HASH_BYTES } from '../format/limits.js'
+import { sodium } from './sodium.js'
 
 /** BLAKE2b-256 of the parts in order, keyed with a namespace or a secret. */
 export function keyedHash(key: Buffer, ...parts: readonly Buffer[]): Buffer {

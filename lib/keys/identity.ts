@@ -1,7 +1,7 @@
-import sodium from 'sodium-native'
 import { KEY_BYTES, SIGNATURE_BYTES } from '../format/limits.js'
 import { keyedHash } from './hash.js'
 import { NS } from './namespaces.js'
+import { sodium } from './sodium.js'
 
 export interface KeyPair {
   publicKey: Buffer

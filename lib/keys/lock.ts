@@ -1,7 +1,7 @@
-import sodium from 'sodium-native'
 import { ParcelError } from '../errors.js'
 import { KEY_BYTES, NONCE_BYTES } from '../format/limits.js'
 import { randomBytes } from './identity.js'
+import { sodium } from './sodium.js'
 
 /** How a passphrase becomes a key: Argon2id, RFC 9106, as libsodium has it. */
 export interface Stretch {

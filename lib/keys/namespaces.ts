@@ -1,4 +1,4 @@
-import sodium from 'sodium-native'
+import { sodium } from './sodium.js'
 
 /**
  * Every domain-separation constant of hyperparcel, in one place: a hash, a derived key or a

@@ -1,9 +1,9 @@
-import sodium from 'sodium-native'
 import { KEY_BYTES } from '../format/limits.js'
 import { LAN_TAG_BYTES } from '../format/lan.js'
 import { keyedHash } from './hash.js'
 import type { KeyPair } from './identity.js'
 import { NS } from './namespaces.js'
+import { sodium } from './sodium.js'
 
 /**
  * What two hosts alone know, each from its own secret key and the other's public key (X25519 of the identity

@@ -1,4 +1,3 @@
-import sodium from 'sodium-native'
 import { ParcelError } from '../errors.js'
 import {
   ENVELOPE_BYTES,
@@ -9,6 +8,7 @@ import {
   TAG_BYTES
 } from '../format/limits.js'
 import { NS } from './namespaces.js'
+import { sodium } from './sodium.js'
 
 /** A key that blocks are sealed with, and the name it has in their envelopes. */
 export interface SealingKey {

@@ -1,7 +1,6 @@
 import type { Connection } from 'hyperswarm'
 import Protomux, { type Message } from 'protomux'
 import { raw } from 'compact-encoding'
-import sodium from 'sodium-native'
 import {
   decodeJoinReplies,
   decodeJoinRequest,
@@ -14,6 +13,7 @@ import { HASH_BYTES, NONCE_BYTES } from '../format/limits.js'
 import { Cpace, type Share } from '../keys/cpace.js'
 import { keyedHash } from '../keys/hash.js'
 import { randomBytes } from '../keys/identity.js'
+import { sodium } from '../keys/sodium.js'
 import { NS } from '../keys/namespaces.js'
 
 /*
