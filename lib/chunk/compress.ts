@@ -7,10 +7,14 @@ const LEVEL = 1
 const THOROUGH = 9
 /** A frame must save at least 1/32, or the pack is stored as it is: reading it then costs nothing. */
 const WORTH = 31 / 32
-const BLOCK_MAX = 131_072
+/** zstd 1.5.7 cuts a frame into blocks of this at the least, but for the last. */
+const LEAST_BLOCK = 8_192
 /** Pieces that tell whether the rest is worth the work. */
 const TASTE = 8_192
 const TASTES = 8
+
+/** Kinds of blocks of a frame. */
+const [RLE, COMPRESSED] = [1, 2]
 
 const encoder = new Encoder(LEVEL)
 const thorough = new Encoder(THOROUGH)
@@ -52,7 +56,7 @@ export async function decompress(codec: Codec, frame: Buffer, length: number): P
 
 /** Undoes `compress` where the length is not known. Throws INTEGRITY when it is more than `most` bytes. */
 export async function decompressUpTo(codec: Codec, frame: Buffer, most: number): Promise<Buffer> {
-  if (codec === 'none' ? frame.byteLength > most : largestOutput(frame) > most + 2 * BLOCK_MAX) {
+  if (codec === 'none' ? frame.byteLength > most : isTooMuch(frame, most)) {
     throw bad('it declares too much')
   }
   if (codec === 'none') return frame
@@ -80,7 +84,7 @@ function isPlain(codec: Codec, frame: Buffer, length: number): boolean {
     throw bad(`${frame.byteLength} bytes, not ${length}`)
   }
   if (codec === 'none') return true
-  if (largestOutput(frame) > length + 2 * BLOCK_MAX) throw bad('it declares too much')
+  if (isTooMuch(frame, length)) throw bad('it declares too much')
   return false
 }
 
@@ -90,25 +94,30 @@ function ofLength(raw: Buffer, length: number): Buffer {
 }
 
 /**
- * An upper bound of what a frame decompresses to, read from its block headers (RFC 8878 §3.1.1),
- * so that a small frame cannot be made to fill the memory. Infinity for what is not one plain frame.
+ * Whether a frame is not one plain frame of up to `length` bytes, as its block headers say (RFC 8878
+ * §3.1.1), so that a small one cannot be made to fill the memory: a raw or RLE block tells its length, a
+ * compressed one gives up to 128 KiB. What passes gives 16 times `length` at most.
  */
-function largestOutput(frame: Buffer): number {
-  if (frame.byteLength < 9 || frame.readUInt32LE(0) !== 0xfd2fb528) return Infinity
+function isTooMuch(frame: Buffer, length: number): boolean {
+  if (frame.byteLength < 9 || frame.readUInt32LE(0) !== 0xfd2fb528) return true
   const descriptor = frame[4] ?? 0
   const single = (descriptor & 0x20) !== 0
   const contentSize = [single ? 1 : 0, 2, 4, 8][descriptor >> 6] ?? 0
   const dictionary = [0, 1, 2, 4][descriptor & 3] ?? 0
   let at = 5 + (single ? 0 : 1) + dictionary + contentSize
-  for (let blocks = 1; at + 3 <= frame.byteLength; blocks++) {
+  let [plain, compressed] = [0, 0]
+  while (at + 3 <= frame.byteLength) {
     const header = frame.readUIntLE(at, 3)
-    const isRle = ((header >> 1) & 3) === 1
-    at += 3 + (isRle ? 1 : header >> 3)
+    const [type, size] = [(header >> 1) & 3, header >> 3]
+    at += 3 + (type === RLE ? 1 : size)
+    if (type === COMPRESSED) compressed++
+    else plain += size
+    if (plain > length || compressed > length / LEAST_BLOCK + 2) return true
     if ((header & 1) === 0) continue
     const checksum = (descriptor & 4) === 0 ? 0 : 4
-    return at + checksum === frame.byteLength ? blocks * BLOCK_MAX : Infinity
+    return at + checksum !== frame.byteLength
   }
-  return Infinity
+  return true
 }
 
 function bad(why: string, cause?: unknown): ParcelError {

@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto'
 import { test } from 'node:test'
 import { Encoder } from '@toondepauw/node-zstd'
 import * as fc from 'fast-check'
-import { compress, decompress } from '../../lib/chunk/compress.js'
+import { compress, compressSync, decompress, decompressSync } from '../../lib/chunk/compress.js'
 import { MAX_PACK_RAW } from '../../lib/format/limits.js'
 
 /** Runs of noise, of one byte and of text, as in a disk image. */
@@ -43,6 +43,31 @@ test('the largest pack round-trips', async () => {
   const { codec, frame } = await compress(raw)
   assert.equal(codec, 'zstd')
   assert.ok(raw.equals(await decompress(codec, frame, raw.byteLength)))
+})
+
+test('what changes its kind every few KiB, so that a frame has short blocks, comes out', async () => {
+  const kinds = [
+    (length: number) => Buffer.alloc(length, 'some text of a log\n'),
+    (length: number) => randomBytes(length).map((value) => 0x30 + (value % 10)),
+    (length: number) => randomBytes(length).map((value) => value & 3)
+  ]
+  for (const piece of [4_096, 8_192, 12_288, 32_768, 65_536, 98_304]) {
+    const pieces = Array.from({ length: MAX_PACK_RAW / piece }, (_, n) => kinds[n % 3]?.(piece))
+    const raw = Buffer.concat(pieces.flatMap((each) => each ?? []))
+    for (const isThorough of [false, true]) {
+      const frame = compressSync(raw, { isThorough })
+      if (frame === null) throw new Error('it does not become smaller')
+      assert.ok(raw.equals(decompressSync('zstd', frame, raw.byteLength)), `pieces of ${piece}`)
+    }
+  }
+})
+
+test('a frame of many compressed blocks is refused before it is decompressed', async () => {
+  const frame = await new Encoder(1).encode(Buffer.alloc(64 * 131_072, 'ab '))
+  assert.ok(frame.byteLength < 4_096)
+  for (const length of [65_536, 53 * 8_192]) {
+    await assert.rejects(decompress('zstd', frame, length), { message: /declares too much/ })
+  }
 })
 
 test('noise is stored as it is', async () => {
