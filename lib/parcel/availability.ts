@@ -7,7 +7,7 @@ import type { Work } from '../progress.js'
 import { stateName, type Known } from './history.js'
 import type { Hoard } from './fetch/hoard.js'
 import type { LogSet } from './logs/log-set.js'
-import { covers, isPartOf } from './due-receipts.js'
+import { isFor } from './members/covering.js'
 
 const POLL = 25
 /** After so long without a block somebody who waits is told for whom, ms. */
@@ -154,7 +154,7 @@ export class Availability {
     const wholes = this.#set.history.placements(id).map(({ heads }) => heads)
     if (wholes.length === 0) wholes.push(version.cores)
     for (const { host, cores } of this.#set.control.receipts.of(id)) {
-      if (wholes.some((heads) => covers(cores, heads) || isPartOf(cores, heads))) holders.add(host)
+      if (wholes.some((heads) => isFor(cores, heads))) holders.add(host)
     }
     const author = version.author.toString('hex')
     // In the logs that it writes now: of earlier ones it may have lost something.

@@ -1,9 +1,10 @@
 import { nullIfElsewhere } from '../errors.js'
-import type { ControlBody, HeldCore } from '../format/control-record.js'
+import type { ControlBody } from '../format/control-record.js'
 import type { CoreHead } from '../format/version.js'
 import type { Availability } from './availability.js'
 import { mayWrite } from './members/control.js'
 import type { LogSet } from './logs/log-set.js'
+import { covers, isPartOf } from './members/covering.js'
 
 /** So many claims of one host, for one version, are followed by a vault: the last ones. */
 const MOST_CLAIMED = 2
@@ -46,31 +47,6 @@ export async function dueReceipts(
     }
   }
   return due
-}
-
-/** Whether a receipt is for logs of which not all blocks are needed: for those that are, in its words. */
-export function isPartOf(held: readonly HeldCore[], cores: readonly CoreHead[]): boolean {
-  return (
-    held.length === cores.length &&
-    cores.every((head) => held.some((each) => each.blocks !== null && isSameHead(each.head, head)))
-  )
-}
-
-function isSameHead(a: CoreHead, b: CoreHead): boolean {
-  const isSame = a.key.equals(b.key) && a.treeHash.equals(b.treeHash)
-  return isSame && a.fork === b.fork && a.length === b.length
-}
-
-/** Whether a receipt is for these states of logs, all of them or what is needed of them. */
-export function isFor(held: readonly HeldCore[], cores: readonly CoreHead[]): boolean {
-  return covers(held, cores) || isPartOf(held, cores)
-}
-
-/** Whether a receipt is for all that a version names. */
-export function covers(held: readonly HeldCore[], cores: readonly CoreHead[]): boolean {
-  return cores.every((head) =>
-    held.some((each) => each.blocks === null && isSameHead(each.head, head))
-  )
 }
 
 function* known({ history }: LogSet): Generator<Claim> {
