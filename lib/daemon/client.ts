@@ -5,13 +5,13 @@ import { request, type IncomingMessage } from 'node:http'
 import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
-import { ALLOCATOR } from '../allocator.js'
 import { ParcelError } from '../errors.js'
 import { homeDir } from '../home-dir.js'
 import type { KeyFile } from '../keys/key-file.js'
 import { jsonLines } from '../lines.js'
 import { connectTo } from '../local-socket.js'
 import type { TaskEvent } from '../progress.js'
+import { ALLOCATOR, DAEMON_FLAGS } from '../tuning.js'
 import { CALL_HEADER, SOCKET, type Answer, type DaemonStatus } from './protocol.js'
 import type { Item, Parameters, Result, Verb } from './verbs.js'
 
@@ -154,7 +154,7 @@ export class DaemonClient {
     if (this.#bootstrap !== undefined) env['HYPERPARCEL_BOOTSTRAP'] = this.#bootstrap
     // What a process was started with others of its user can read for as long as it runs.
     delete env['HYPERPARCEL_PASSPHRASE']
-    const child = spawn(process.execPath, ['--max-semi-space-size=32', program, this.home], {
+    const child = spawn(process.execPath, [...DAEMON_FLAGS, program, this.home], {
       detached: true,
       cwd: '/',
       env,

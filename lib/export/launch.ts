@@ -1,6 +1,6 @@
 import { spawn, type ChildProcess } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
-import { ALLOCATOR } from '../allocator.js'
+import { ALLOCATOR } from '../tuning.js'
 
 /** Requests that block, on the FUSE device and on disks, take threads; packs are opened on them too. */
 const THREADS = 16

@@ -5,6 +5,7 @@ import type { Home } from '../home.js'
 import type { ImagePlace } from '../info.js'
 import type { Known } from '../parcel/history.js'
 import type { Parcel } from '../parcel/parcel.js'
+import { DAEMON_FLAGS } from '../tuning.js'
 
 /**
  * The version as an image server of any process can open it, with overlays in the home folder. The
@@ -18,7 +19,7 @@ export function placeOf(
 ): ImagePlace {
   const version = id.toString('hex')
   const daemon = fileURLToPath(new URL('../daemon/main.js', import.meta.url))
-  const start = [process.execPath, '--max-semi-space-size=32', daemon, home.dir]
+  const start = [process.execPath, ...DAEMON_FLAGS, daemon, home.dir]
   const socket = join(home.dir, ITEM_SOCKET)
   const items = { socket, parcel: parcel.id.toString('hex'), version, prefetch, start }
   return { items, overlays, version }

@@ -1,8 +1,7 @@
 import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { z } from 'zod'
-import { ALLOCATOR } from '../../../lib/allocator.js'
-import { NODE_FLAGS } from '../ours.js'
+import { ALLOCATOR, DAEMON_FLAGS } from '../../../lib/tuning.js'
 import { endWithUs } from '../scratch.js'
 
 const Call = z.object({ id: z.number(), call: z.string(), args: z.array(z.string()) })
@@ -27,7 +26,7 @@ export class End {
     program: string,
     ...args: string[]
   ): Promise<End> {
-    const [file = '', ...rest] = [...prefix, process.execPath, ...NODE_FLAGS, program, ...args]
+    const [file = '', ...rest] = [...prefix, process.execPath, ...DAEMON_FLAGS, program, ...args]
     const child = spawn(file, rest, {
       env: { ...ALLOCATOR, ...process.env },
       stdio: ['ignore', 'ignore', 'inherit', 'ipc']

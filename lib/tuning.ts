@@ -7,3 +7,6 @@ export const ALLOCATOR = {
   GLIBC_TUNABLES:
     'glibc.malloc.mmap_threshold=4194304:glibc.malloc.trim_threshold=67108864:glibc.malloc.arena_max=4'
 }
+
+/** How Node is started as a daemon: what a suspend makes is short-lived garbage as long as there is room for it. */
+export const DAEMON_FLAGS = ['--max-semi-space-size=32']
