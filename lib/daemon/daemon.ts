@@ -38,7 +38,7 @@ export async function runDaemon({
     try {
       await server.listen()
       if (isFirst) onReady(host.home.dir)
-      isDone = await untilDone(host, server, idle, ended)
+      isDone = await untilDone(host, vaults, server, idle, ended)
     } finally {
       await server.close()
       await vaults.close()
@@ -50,12 +50,14 @@ export async function runDaemon({
 /** false: only the store must be opened anew, as after a full disk. */
 async function untilDone(
   host: Host,
+  vaults: Vaults,
   server: DaemonServer,
   idle: number | null,
   signal: AbortSignal
 ): Promise<boolean> {
   for (;;) {
-    if (await host.isDisplaced()) endAtOnce(host.home.dir)
+    const displaced = (await host.isDisplaced()) ? host.home.dir : vaults.displaced
+    if (displaced !== null) endAtOnce(displaced)
     const idleFor = server.idleFor()
     if (signal.aborted || (idle !== null && idleFor >= idle)) return true
     if (host.isBroken && idleFor > 0 && (await host.canReopen())) return false
@@ -63,9 +65,11 @@ async function untilDone(
   }
 }
 
-/** Nothing is closed: that would write into the store that another host may have begun in the same place. */
-function endAtOnce(home: string): never {
-  console.error(`hyperparcel: ${home} was removed, moved or replaced while its daemon ran: it ends`)
+/** Nothing is closed: that would write into the store which is in the same place now. */
+function endAtOnce(dir: string): never {
+  console.error(
+    `hyperparcel: ${dir} was removed, moved or replaced while it was open: the daemon ends`
+  )
   process.exit(1)
 }
 

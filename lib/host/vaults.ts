@@ -43,6 +43,8 @@ export class Vaults {
   readonly #host: Host
   readonly #bootstrap: string | undefined
   readonly #vaults = new Map<string, Vault>()
+  /** A vault's folder that another one has taken the place of while it was open: see `Store.isDisplaced`. */
+  displaced: string | null = null
   #looking: NodeJS.Timeout | undefined
   /** One change at a time. */
   #busy: Promise<unknown> = Promise.resolve()
@@ -234,6 +236,8 @@ export class Vaults {
         if (this.#isClosed) return
         const isThere = await isHome(vault.path)
         if (!isThere) vault.isReleased = false
+        if (isThere && (await vault.host?.isDisplaced()) === true) this.displaced = vault.path
+        if (this.displaced !== null) return
         if (vault.host !== null && (!isThere || vault.host.isBroken)) await this.#stop(vault)
         if (vault.host !== null || !isThere || vault.isReleased) continue
         await this.#start(vault, false).catch((error: unknown) => {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
-import { mkdir, readdir, readFile, rm, stat, symlink } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rename, rm, stat, symlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { chunkId } from '../../lib/chunk/id.js'
@@ -9,7 +9,7 @@ import { eventually } from '../support/hosts.js'
 import { inMemory, Needles } from '../support/memory.js'
 import { NO_MOUNT, smallDisk } from '../support/small-disk.js'
 import { randomFile } from './blob.js'
-import { isRoot, objects, Place, type User } from './place.js'
+import { gone, isRoot, objects, Place, type User } from './place.js'
 
 const FILES = 1_000
 /** A file of a store may hold something that counts beside what does not, and there are a few. */
@@ -104,6 +104,37 @@ test(
     }
   }
 )
+
+test('a vault in the place of one that is open ends the daemon, and is not written to', async (t) => {
+  const place = await Place.make(t)
+  const user = await place.host('desk')
+  await place.write('work/file', 'what matters')
+  await user.ok('add', place.path('work'), '--name', 'work')
+  await user.ok('suspend', 'work')
+  const [stick, second] = [place.path('stick'), place.path('second')]
+  await user.ok('vault', second)
+  await user.ok('vault', second, '--close')
+  const store = await filesOf(second)
+  await user.ok('vault', stick)
+  const pid = await user.daemonPid()
+  await rename(stick, `${stick}.away`)
+  await rename(second, stick)
+  await gone(pid)
+  assert.deepEqual(await filesOf(stick), store)
+  const here = objects(await user.ok('vault', '--json')).find(({ path }) => path === stick)
+  assert.match(String(here?.['problem']), /is not the vault that was there/)
+  await rename(stick, second)
+  await rename(`${stick}.away`, stick)
+  assert.match(await user.ok('vault', stick), /has all of work/)
+  assert.match(await user.ok('vault', second), /has all of work/)
+})
+
+/** Names and lengths of all files below a folder. */
+async function filesOf(dir: string): Promise<string[]> {
+  const names = await readdir(dir, { recursive: true })
+  const sizes = names.map(async (name) => `${name} ${(await stat(join(dir, name))).size}`)
+  return (await Promise.all(sizes)).toSorted()
+}
 
 test('a folder as a vault, by the command line', async (t) => {
   const place = await Place.make(t)
