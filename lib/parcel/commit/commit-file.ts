@@ -1,6 +1,7 @@
 import { constants } from 'node:fs'
 import { open, type FileHandle } from 'node:fs/promises'
 import type { BigIntStats } from 'node:fs'
+import { setTimeout } from 'node:timers/promises'
 import { extents, isSparse, type Extent } from '../../chunk/extents.js'
 import { chunkId, isZero } from '../../chunk/id.js'
 import type { Segment, WorkerPool } from '../../chunk/worker-pool.js'
@@ -12,9 +13,11 @@ import { names, TreeUpdate } from '../../image/tree-update.js'
 import { TreeWriter, type Tree } from '../../image/tree-writer.js'
 import type { Stream } from '../../log/pack-writer.js'
 import type { ItemWriter } from './gathering.js'
-import { isYoung, stampOf, systemTime, type FileStamp } from './file-stamps.js'
+import { isYoung, stampOf, systemTime, untilShown, type FileStamp } from './file-stamps.js'
 
 const WORTH_A_SYNC = 1_048_576n
+/** So often a file is looked at before it is said to be written to all the time; each takes a tick. */
+const MOST_TRIES = 6
 /** Segments read ahead of the one that is being stored. */
 const READ_AHEAD = 4
 
@@ -47,8 +50,7 @@ export async function commitFile(
   const flags = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK
   const handle = await open(absolute, flags)
   try {
-    const isSynced = await syncYoung(handle)
-    const before = await handle.stat({ bigint: true })
+    const { stats: before, isSynced } = await settle(handle, options.signal)
     if (!before.isFile()) throw new ChangingFile('it was replaced by something else')
     const tree = new TreeWriter(options.writer)
     const isSmall = before.size <= BigInt(CHUNK_SIZE) && !isSparse(before)
@@ -70,16 +72,33 @@ export async function commitFile(
 }
 
 /**
- * Has the system write back what a program may have put into a mapped file: its next write then
- * changes the file's times. Many small files would take too long; they are read once more.
+ * Waits until a write from now on changes the file's times, and returns what they are. Has the system write
+ * back what a program may have put into a mapped file: its next write then changes them too. Many small files
+ * would take too long; they are read once more. Throws ChangingFile for one that is written to all the time.
  */
-async function syncYoung(handle: FileHandle): Promise<boolean> {
-  const stats = await handle.stat({ bigint: true })
-  if (stats.size < WORTH_A_SYNC || !isYoung(stats, systemTime())) return false
-  return handle.datasync().then(
-    () => true,
-    () => false
-  )
+async function settle(
+  handle: FileHandle,
+  signal: AbortSignal
+): Promise<{ stats: BigIntStats; isSynced: boolean }> {
+  let isSynced = false
+  for (let tries = 0; tries < MOST_TRIES; tries++) {
+    const stats = await handle.stat({ bigint: true })
+    const now = systemTime()
+    const wait = untilShown(stats.ctimeNs, now)
+    if (wait > 0) {
+      isSynced = false
+      await setTimeout(wait, undefined, { signal })
+    } else if (!isSynced && stats.size >= WORTH_A_SYNC && isYoung(stats, now)) {
+      isSynced = await handle.datasync().then(
+        () => true,
+        () => false
+      )
+      if (!isSynced) return { stats, isSynced }
+    } else {
+      return { stats, isSynced }
+    }
+  }
+  throw new ChangingFile('it is written to without a pause')
 }
 
 /** A file of one chunk: not worth a trip to a worker and a buffer of a whole segment. */

@@ -1,5 +1,5 @@
 import type { BigIntStats } from 'node:fs'
-import { readlink } from 'node:fs/promises'
+import { readlink, stat } from 'node:fs/promises'
 import type { Scan } from '../../choices.js'
 import { ParcelError } from '../../errors.js'
 import { Writer } from '../../format/codec.js'
@@ -27,7 +27,9 @@ import { ChangingFile, commitFile, type Before } from './commit-file.js'
 import { commitImage } from './commit-image.js'
 import { Gathering } from './gathering.js'
 import type { WorkingChunk } from './image-chunks.js'
-import { FileStamps, type FileStamp } from './file-stamps.js'
+import { FileStamps, sinceNow, type FileStamp } from './file-stamps.js'
+import { MappedWrites } from './mapped-writes.js'
+import { movedSince } from './moved.js'
 import type { Used } from './trace.js'
 import type { DirtyMap } from './scan.js'
 import { isAccessError, reason, walk, type Found, type Skipped } from './walk.js'
@@ -50,8 +52,8 @@ export interface CommitOptions {
   roles: Readonly<Record<string, FileRole>>
   /** Files that are nobody's business, such as a monitor's left-overs. */
   exclude: (path: string) => boolean
-  /** The version that the folder continues; null for the first. */
-  base: BaseFiles | null
+  /** Gives the version that the folder continues, from its beginning; null for the first. */
+  base: () => Promise<BaseFiles | null>
   scan: Scan
   /** Files of which it is known what was written to them. */
   dirty: DirtyMap
@@ -68,13 +70,63 @@ const SMALL = 1_048_576
 
 /**
  * Stores a folder (null: there is only what is in images): contents first, then the file table. Everything it wrote is in the log when it
- * settles, but nothing refers to it yet: the version record is the commit point.
+ * settles, but nothing refers to it yet: the version record is the commit point. What gets another name meanwhile
+ * is looked for again, and named when it does not stand still. Throws CONFLICT when the folder itself does not.
  */
 export async function commitFolder(
   root: string | null,
   options: CommitOptions
 ): Promise<Committed> {
-  const { writer, work } = options
+  const { writer, work, exclude } = options
+  const identity = root === null ? null : await identityOf(root)
+  const suspects = new Set<string>()
+  const mapped = new MappedWrites()
+  for (let attempt = 1; ; attempt++) {
+    const since = sinceNow()
+    const seen = new Set<string>()
+    const onFound = ({ path, stats }: Found): void => {
+      if (suspects.size === 0 && stats.ctimeNs < since) return
+      const name = path.toString('latin1')
+      if (stats.ctimeNs >= since || suspects.has(name)) seen.add(name)
+    }
+    const base = await options.base()
+    const committed = await commitOnce(root, { ...options, base, mapped, onFound })
+    if (root !== null && (await identityOf(root)) !== identity) {
+      throw new ParcelError(
+        'CONFLICT',
+        `${root} was moved or replaced while it was read: no version was made, do it again`
+      )
+    }
+    const moved = root === null ? [] : await movedSince(root, since)
+    const missed: Buffer[] = []
+    for (const name of moved) {
+      suspects.add(name)
+      const path = Buffer.from(name, 'latin1')
+      if (!seen.has(name) && !exclude(path.toString())) missed.push(path)
+    }
+    const [first] = missed
+    if (first !== undefined && attempt < ATTEMPTS) {
+      work.note(`read again: ${printable(first)}: it was moved or changed meanwhile`)
+      continue
+    }
+    for (const path of missed) {
+      const what = { path: printable(path), why: 'it was moved while the folder was read' }
+      committed.skipped.push(what)
+      work.note(`left out: ${what.path}: ${what.why}`)
+    }
+    await writer.end()
+    return committed
+  }
+}
+
+/** What a folder is, whatever its path; null: there is none. */
+async function identityOf(root: string): Promise<string | null> {
+  const stats = await stat(root, { bigint: true }).catch(() => null)
+  return stats === null ? null : `${stats.dev} ${stats.ino}`
+}
+
+async function commitOnce(root: string | null, options: StoreOnceOptions): Promise<Committed> {
+  const { writer, work, base, onFound } = options
   const skipped: Skipped[] = []
   const skip = (what: Skipped): void => {
     skipped.push(what)
@@ -109,8 +161,9 @@ export async function commitFolder(
       await window.push(storeImage(next, { ...options, onBytes, skip }), true)
       continue
     }
+    onFound(next)
     if (options.exclude(next.path.toString('utf8'))) continue
-    const before = (await options.base?.at(next.path)) ?? null
+    const before = (await base?.at(next.path)) ?? null
     const stored = storeOne(next, before, { ...options, onBytes, skip })
     // A large file reads ahead by itself; small ones wait for the disk side by side.
     await window.push(stored, next.stats.size > BigInt(CHUNK_SIZE))
@@ -121,7 +174,6 @@ export async function commitFolder(
   const roots = await storeRoots(writer, rootPlaces)
   const tablePlace = await writer.settle(tree.place)
   work.signal.throwIfAborted()
-  await writer.end()
   return {
     table: { size: table.size, root: tree.root, place: tablePlace },
     roots,
@@ -138,7 +190,14 @@ type Stored = {
   stamp: FileStamp | null
 } | null
 
-interface StoreOptions extends CommitOptions {
+interface StoreOnceOptions extends Omit<CommitOptions, 'base'> {
+  base: BaseFiles | null
+  mapped: MappedWrites
+  /** Told of all that the walk comes to. */
+  onFound: (found: Found) => void
+}
+
+interface StoreOptions extends StoreOnceOptions {
   onBytes: (bytes: number) => void
   skip: (skipped: Skipped) => void
 }
@@ -248,7 +307,7 @@ async function storeOne(
 async function storeFile(
   { path, absolute, stats: found }: Found,
   before: BaseFile | null,
-  { writer, pool, roles, base, scan, dirty, images, work, onBytes }: StoreOptions
+  { writer, pool, roles, base, scan, dirty, images, mapped, work, onBytes }: StoreOptions
 ): Promise<Stored> {
   const name = path.toString('utf8')
   const role = roleOf(path, { roles }) ?? 'file'
@@ -258,7 +317,13 @@ async function storeFile(
   // Guest memory is mapped by its monitor: it is written to without a trace in the times.
   const maySkip = scan === 'mtime' && !isTracked && !isState
   const isFirst = images !== null && FIRST.has(role) && found.size <= BigInt(SMALL)
-  if (before !== null && maySkip && !isFirst && isUnchanged(before, found)) {
+  if (
+    before !== null &&
+    maySkip &&
+    !isFirst &&
+    isUnchanged(before, found) &&
+    (await mapped.leaveTraces(found.dev, absolute))
+  ) {
     onBytes(allocated(found))
     return { ...before, entry: { ...before.entry, mode: modeOf(found), role } }
   }

@@ -114,7 +114,27 @@ export function stampOf(
 }
 
 function isTooNew(ctime: bigint, now: bigint): boolean {
-  return now - ctime < (ctime % SECOND === 0n ? COARSE_TICK : TICK)
+  return now - ctime < tickOf(ctime)
+}
+
+/** Of the clock that gave a time. */
+function tickOf(ctime: bigint): bigint {
+  return ctime % SECOND === 0n ? COARSE_TICK : TICK
+}
+
+/**
+ * Milliseconds from `now` until a write changes the times of a file whose ctime is this: within a tick it may
+ * leave them as they are. 0 also for a time far ahead of the clock, which no write gives now.
+ */
+export function untilShown(ctime: bigint, now: bigint): number {
+  const tick = tickOf(ctime)
+  const age = now - ctime
+  return age >= tick || age <= -tick ? 0 : Math.ceil(Number(tick - age) / 1e6) + 2
+}
+
+/** The time of the system's clock that a change from now on has, or a later one. */
+export function sinceNow(): bigint {
+  return systemTime() - TICK
 }
 
 /** Whether a file is young enough for a sync to matter to its stamp. */

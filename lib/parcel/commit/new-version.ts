@@ -144,7 +144,7 @@ export async function storeVersion(
   const { parent, imagesPlacement, heads, cores, writer } = openWriter(request, options)
   const from = data.length
   const { roles, exclude, scan = 'mtime', dirty = {} } = request
-  const files = parent === null ? null : await baseFiles(parent, set, context)
+  const files = async () => (parent === null ? null : baseFiles(parent, set, context))
   const images = imagesOf(request, imagesPlacement, { set, faults, work })
   const how = { writer, pool, roles, exclude, base: files, scan, dirty, images, work }
   const stored = await commitFolder(request.path, how).catch(async (error: unknown) => {

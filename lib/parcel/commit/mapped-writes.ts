@@ -1,0 +1,22 @@
+import { statfs } from 'node:fs/promises'
+
+/** Of tmpfs and ramfs, as statfs(2) gives them: what a program writes into a mapped file changes no times there. */
+const TRACELESS: ReadonlySet<number> = new Set([0x0102_1994, 0x8584_58f6])
+
+/** On which file systems a write to a mapped file can be seen in its times. */
+export class MappedWrites {
+  readonly #known = new Map<bigint, boolean>()
+
+  /** `path`: of a file on the device `dev`. */
+  async leaveTraces(dev: bigint, path: Buffer): Promise<boolean> {
+    const known = this.#known.get(dev)
+    if (known !== undefined) return known
+    const type = await statfs(path).then(
+      (stats) => stats.type >>> 0,
+      () => null
+    )
+    const leave = type !== null && !TRACELESS.has(type)
+    this.#known.set(dev, leave)
+    return leave
+  }
+}
