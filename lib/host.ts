@@ -727,7 +727,7 @@ export class Host {
     if ((await readMarker(overlays)) !== null && (await hasOverlays(overlays))) return true
     const { path } = parcel.folder
     if (path === null) return false
-    return requireSuspended(parcel, path).then(
+    return requireSuspended(parcel, path, quiet().signal).then(
       () => false,
       () => true
     )

@@ -6,7 +6,6 @@ import { ParcelError } from '../errors.js'
 import type { Home } from '../home.js'
 import type { ResumeOptions, ResumeResult } from '../info.js'
 import { isName } from '../names.js'
-import { requireNoChanges } from '../parcel/commit/changes.js'
 import type { Served } from '../parcel/checkout/check-out.js'
 import { requireHead } from '../parcel/head.js'
 import type { Known } from '../parcel/history.js'
@@ -86,13 +85,18 @@ export async function resume(
     const mayWrite = (): Promise<void> => {
       // It may have arrived meanwhile that there is one.
       parcel.leases.requireHere()
-      return requireWritable(parcel, path, { home, parcels, force: options.force === true })
+      const { signal } = work
+      return requireWritable(parcel, path, { home, parcels, force: options.force === true, signal })
     }
     await mayWrite()
     // Once more at the end: the user may have gone on working in the folder meanwhile.
     const how = {
       served: policy === 'baseline' ? null : servedOf(roles, wanted),
-      beforeSwap: mayWrite
+      beforeSwap: mayWrite,
+      // And once more, where nobody writes any more.
+      afterSwap: async (previous: string): Promise<void> => {
+        if (options.force !== true) await requireSuspended(parcel, previous, work.signal)
+      }
     }
     if (policy === 'demand') {
       // Goes on when the machine runs: what it has not come to yet, it will.
@@ -274,7 +278,12 @@ async function waitForVersion(parcel: Parcel, timeout: number, signal: AbortSign
 async function requireWritable(
   parcel: Parcel,
   path: string,
-  { home, parcels, force }: { home: Home; parcels: readonly Parcel[]; force: boolean }
+  {
+    home,
+    parcels,
+    force,
+    signal
+  }: { home: Home; parcels: readonly Parcel[]; force: boolean; signal: AbortSignal }
 ): Promise<void> {
   if (overlaps(home.dir, path)) {
     throw new ParcelError('USAGE', `cannot resume into the home folder ${home.dir}`)
@@ -289,11 +298,15 @@ async function requireWritable(
   if (parcel.folder.path === null || (await realDestination(parcel.folder.path)) !== path) {
     throw new ParcelError('CONFLICT', `${path} is not empty: choose another folder`)
   }
-  if (!force) await requireSuspended(parcel, path)
+  if (!force) await requireSuspended(parcel, path, signal)
 }
 
 /** Throws CONFLICT when a parcel's folder has what no version has. */
-export async function requireSuspended(parcel: Parcel, path: string): Promise<void> {
+export async function requireSuspended(
+  parcel: Parcel,
+  path: string,
+  signal: AbortSignal
+): Promise<void> {
   const driver = driverNamed(parcel.driver)
   const served = await ParcelMachine.served(parcel, path)
   if (served.isDirty) {
@@ -303,11 +316,10 @@ export async function requireSuspended(parcel: Parcel, path: string): Promise<vo
         'it from its disk as it is, --force loses what it did since its version'
     )
   }
-  const base = parcel.folder.baseVersion()
-  await requireNoChanges(path, base === null ? null : parcel.contents(base), {
-    name: parcel.name,
+  await parcel.requireNoChanges(parcel.folder.baseVersion(), path, {
     served: served.files,
-    isState: (file) => isStateOf(driver, file)
+    isState: (file) => isStateOf(driver, file),
+    signal
   })
 }
 

@@ -14,7 +14,9 @@ import { Answers } from './answers.js'
 import { Author } from './commit/author.js'
 import { Availability } from './availability.js'
 import { Checking } from './space/checking.js'
-import { checkOut, type Served } from './checkout/check-out.js'
+import { checkOut, type CheckOutOptions } from './checkout/check-out.js'
+import { requireNoChanges } from './commit/changes.js'
+import { FileStamps } from './commit/file-stamps.js'
 import type { ParcelContext } from './context.js'
 import { authorOf, Control, mayWrite, signGenesis } from './members/control.js'
 import { Epochs } from './members/epochs.js'
@@ -538,16 +540,23 @@ export class Parcel {
 
   /**
    * Writes a version into `dir`, all or what is not served, which then is the folder that continues it. `beforeSwap` may
-   * still refuse, when everything is written but for the last rename.
+   * still refuse, when everything is written but for the last rename, and `afterSwap` for what was there before.
    */
   checkOut(
     known: Known,
     dir: string,
-    { served, beforeSwap }: { served: Served | null; beforeSwap: () => Promise<void> },
+    {
+      served,
+      beforeSwap,
+      afterSwap = async () => {}
+    }: Pick<CheckOutOptions, 'served' | 'beforeSwap'> & {
+      afterSwap?: (previous: string) => Promise<void>
+    },
     work: Work
   ): Promise<void> {
     const version = known.id.toString('hex')
     return this.#exclusive(async () => {
+      let isSwapped = false
       const stamps = await checkOut(known, dir, {
         set: this.#set,
         pool: this.#context.pool,
@@ -557,7 +566,14 @@ export class Parcel {
           await beforeSwap()
           await this.folder.begin('checkout', version, dir)
         },
+        afterSwap: async (previous) => {
+          if (previous !== null) await afterSwap(previous)
+          isSwapped = true
+        },
         work
+      }).catch(async (error: unknown) => {
+        if (!isSwapped) await this.folder.cancel()
+        throw error
       })
       await this.folder.settle(version, dir)
       await this.author.keepStamps(stamps, known.id)
@@ -567,6 +583,24 @@ export class Parcel {
   /** The contents of a version that is here, for comparing a folder with it. */
   contents(known: Known): ReturnType<typeof contentsOf> {
     return contentsOf(known, this.#set)
+  }
+
+  /**
+   * Throws CONFLICT when the folder at `path` has what the version that this parcel's folder continues has
+   * not; null: there is none.
+   */
+  async requireNoChanges(
+    known: Known | null,
+    path: string,
+    how: Pick<Parameters<typeof requireNoChanges>[2], 'served' | 'isState' | 'signal'>
+  ): Promise<void> {
+    const { stateDir, identity, pool } = this.#context
+    const stamps =
+      known === null
+        ? new FileStamps()
+        : await FileStamps.load(stateDir, identity.atRest, this.id, known.id)
+    const contents = known === null ? null : this.contents(known)
+    await requireNoChanges(path, contents, { ...how, name: this.name, stamps, pool })
   }
 
   /** A version to be compared with another: what of it is not here is waited for. Throws UNREACHABLE. */

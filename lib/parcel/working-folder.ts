@@ -61,6 +61,12 @@ export class WorkingFolder {
     await this.#saved.save()
   }
 
+  /** It came to nothing. */
+  async cancel(): Promise<void> {
+    this.#saved.value.pending = null
+    await this.#saved.save()
+  }
+
   /** A commit or a check-out is done: the folder continues this version. */
   async settle(version: string, path: string): Promise<void> {
     const state = this.#saved.value

@@ -29,6 +29,8 @@ export interface CheckOutOptions {
   served: Served | null
   /** The last chance to refuse: everything is written, nothing replaced. */
   beforeSwap: () => Promise<void>
+  /** May still refuse what was in the folder before, now at `previous`: then it comes back. null: nothing was. */
+  afterSwap: (previous: string | null) => Promise<void>
   work: Work
 }
 
@@ -39,7 +41,7 @@ export interface CheckOutOptions {
 export async function checkOut(
   { id, version }: Known,
   dir: string,
-  { set, pool, index, served, beforeSwap, work }: CheckOutOptions
+  { set, pool, index, served, beforeSwap, afterSwap, work }: CheckOutOptions
 ): Promise<FileStamps> {
   const places = set.history.places(id)
   const cores = new CoreTable(places.cores)
@@ -58,7 +60,8 @@ export async function checkOut(
         }))
       ),
     ...(served === null ? {} : { isElsewhere: served.isServed, complete: served.mark }),
-    beforeSwap
+    beforeSwap,
+    afterSwap
   })
   stamps.places = placesHash(places)
   return stamps

@@ -42,6 +42,8 @@ export interface MaterialiseOptions extends Omit<WriteFileOptions, 'onBytes' | '
   work: Work
   /** The last chance to refuse: everything is written, nothing replaced. */
   beforeSwap: () => Promise<void>
+  /** What was in `dir`, if there was anything, is at `previous` now: what it throws puts it back. */
+  afterSwap?: (previous: string | null) => Promise<void>
   /** Nothing is replaced: throws CONFLICT when there is anything in `dir` at the end. */
   isNew?: boolean
 }
@@ -95,6 +97,13 @@ async function write(
       await rename(partial, dir)
     } catch (error) {
       if (hadPrevious) await rename(previous, dir)
+      throw error
+    }
+    try {
+      await options.afterSwap?.(hadPrevious ? previous : null)
+    } catch (error) {
+      await rename(dir, partial)
+      await rename(previous, dir)
       throw error
     }
     await makeDurable(dirname(dir))

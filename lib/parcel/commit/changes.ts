@@ -1,15 +1,24 @@
-import { access, constants } from 'node:fs/promises'
+import { access, constants, readlink } from 'node:fs/promises'
+import type { WorkerPool } from '../../chunk/worker-pool.js'
 import { ParcelError } from '../../errors.js'
 import type { FileEntry } from '../../format/file-table.js'
 import { printable } from '../../format/file-table.js'
-import { walk, type Found, type Skipped } from './walk.js'
+import { CHUNKING } from '../../format/limits.js'
+import { ChangingFile } from './commit-file.js'
+import { rootOf } from './file-root.js'
+import type { FileStamp, FileStamps } from './file-stamps.js'
+import { MappedWrites } from './mapped-writes.js'
+import { isAccessError, walk, type Found, type Skipped } from './walk.js'
 
 /** Check-outs set mtimes through a double: they come back within this many ns. */
 export const MTIME_TOLERANCE = 2_000n
+/** Bits of a mode that a check-out can give back whoever it is, on any file system that has modes. */
+const PERMISSIONS = 0o777
 
 /**
  * Throws CONFLICT if a folder has something that its version has not: a file added, gone, or
- * written to since (by type, size and mtime). `contents` null: the folder was never suspended.
+ * written to since. A file whose stamp is not the version's is read, if nothing else tells. `contents`
+ * null: the folder was never suspended.
  */
 export async function requireNoChanges(
   root: string,
@@ -17,23 +26,32 @@ export async function requireNoChanges(
   {
     name,
     isState,
-    served
+    served,
+    stamps,
+    pool,
+    signal
   }: {
     name: string
+    stamps: FileStamps
+    pool: WorkerPool
+    signal: AbortSignal
     isState: (path: string) => boolean
     /** Files that need not be there. */
     served: ReadonlySet<string>
   }
 ): Promise<void> {
-  const stored = new Map<string, FileEntry>()
+  const stored = new Map<string, { entry: FileEntry; stamp: FileStamp | null }>()
+  let files = 0
   for await (const { entry } of contents ?? []) {
-    stored.set(entry.path.toString('latin1'), entry)
+    const stamp = entry.type === 'file' ? stamps.at(files++) : null
+    stored.set(entry.path.toString('latin1'), { entry, stamp })
   }
   const skipped: Skipped[] = []
+  const mapped = new MappedWrites()
   for await (const found of walk(root, (what) => void skipped.push(what))) {
-    const { path, stats } = found
+    const { path, absolute, stats } = found
     const text = path.toString('latin1')
-    const entry = stored.get(text)
+    const { entry, stamp = null } = stored.get(text) ?? {}
     stored.delete(text)
     if (isState(text)) continue
     if (entry === undefined) {
@@ -44,18 +62,39 @@ export async function requireNoChanges(
       if (!stats.isDirectory()) throw changed(name, path, 'is no folder any more')
       continue
     }
+    if (entry.type === 'symlink') {
+      const isSame = stats.isSymbolicLink() && (await linkTarget(absolute))?.equals(entry.target)
+      if (isSame !== true) throw changed(name, path, 'was changed')
+      continue
+    }
     const age = stats.mtimeNs - entry.mtime
     const isSameTime = age < MTIME_TOLERANCE && age > -MTIME_TOLERANCE
-    const isSameSize = entry.type === 'symlink' || BigInt(entry.size) === stats.size
-    const isSameType = entry.type === 'symlink' ? stats.isSymbolicLink() : stats.isFile()
-    if (!isSameTime || !isSameSize || !isSameType) throw changed(name, path, 'was changed')
+    const isSameSize = BigInt(entry.size) === stats.size
+    if (!isSameTime || !isSameSize || !stats.isFile()) throw changed(name, path, 'was changed')
+    const isAsStamped = stamp?.ino === stats.ino && stamp.ctime === stats.ctimeNs
+    if (isAsStamped && (await mapped.leaveTraces(stats.dev, absolute))) continue
+    if ((Number(stats.mode) & PERMISSIONS) !== (entry.mode & PERMISSIONS)) {
+      throw changed(name, path, 'has another mode')
+    }
+    if (entry.chunking !== CHUNKING) continue
+    const now = await rootOf(absolute, { pool, signal }).catch((error: unknown) => {
+      if (error instanceof ChangingFile || isAccessError(error)) return undefined
+      throw error
+    })
+    const isSame = entry.root === null ? now === null : now?.equals(entry.root)
+    if (isSame !== true) throw changed(name, path, 'was changed')
   }
   const [lost] = skipped
   if (lost !== undefined) throw inNoVersion(lost.path, lost.why, root)
-  for (const [text, entry] of stored) {
+  for (const [text, { entry }] of stored) {
     if (isState(text) || served.has(entry.path.toString())) continue
     throw changed(name, entry.path, 'was removed')
   }
+}
+
+/** null: it is no link any more. */
+function linkTarget(absolute: Buffer): Promise<Buffer | null> {
+  return readlink(absolute, { encoding: 'buffer' }).catch(() => null)
 }
 
 /** Throws CONFLICT if a folder has something that no suspend could store, and its version has not. */
