@@ -1,6 +1,7 @@
 #!/usr/bin/env node
+import { writeSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
-import { VERSION } from '../lib/client.js'
+import { ParcelError, VERSION } from '../lib/client.js'
 import { EXIT } from './exit.js'
 import { addVerb } from './verbs/add.js'
 import { attachVerb } from './verbs/attach.js'
@@ -138,8 +139,7 @@ if (process.argv[2] === '--version' || process.argv[2] === '-V') {
   process.exit(0)
 }
 
-// Whoever reads us may go away, as `head` does.
-for (const stream of [process.stdout, process.stderr]) stream.on('error', () => process.exit(0))
+for (const stream of [process.stdout, process.stderr]) stream.on('error', endWithout)
 
 const isJson = process.argv.includes('--json')
 try {
@@ -151,6 +151,18 @@ try {
     const message = error.message.replace(/^error: /, '')
     console.log(JSON.stringify({ type: 'error', code: 'USAGE', message, exit: EXIT.USAGE }))
   }
+}
+
+/** What we say cannot be written. Whoever reads us may go away, as `head` does: no failure of ours. */
+function endWithout(error: NodeJS.ErrnoException): never {
+  if (error.code === 'EPIPE') process.exit(0)
+  const { code, message } = ParcelError.from(error, 'cannot write what there is to say')
+  try {
+    writeSync(2, `hyperparcel: ${message}\n`)
+  } catch {
+    // It is standard error itself.
+  }
+  process.exit(EXIT[code])
 }
 
 /** Subcommands made by hand do not take over the setting. */

@@ -352,7 +352,10 @@ export class Host {
         }
       }
       if (overlaps(this.home.dir, dir)) {
-        throw new ParcelError('USAGE', `a parcel cannot be in the home folder ${this.home.dir}`)
+        throw new ParcelError(
+          'USAGE',
+          `a parcel cannot be in the home folder ${this.home.dir}, or around it`
+        )
       }
       await driver.prepare(dir)
       await driver.describe(dir)

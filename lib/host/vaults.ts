@@ -303,7 +303,10 @@ export class Vaults {
       throw new ParcelError('USAGE', `${path} is not a folder: a vault needs one of its own`)
     }
     if (overlaps(this.#host.home.dir, path)) {
-      throw new ParcelError('USAGE', `a vault cannot be in the home folder ${this.#host.home.dir}`)
+      throw new ParcelError(
+        'USAGE',
+        `a vault cannot be in the home folder ${this.#host.home.dir}, or around it`
+      )
     }
     for (const { name, path: folder } of await this.#host.list()) {
       if (folder !== null && overlaps(folder, path)) {

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { readdir, readFile, rm, stat } from 'node:fs/promises'
+import { readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { test, type TestContext } from 'node:test'
 import { setTimeout } from 'node:timers/promises'
 import { output } from '../support/programs.js'
@@ -113,6 +113,38 @@ test('restore writes a version, or some paths of it, into a folder of its own', 
   // The parcel's folder is what it was.
   assert.match(await user.ok('diff', 'files', first), /~ a/)
   assert.equal(await readFile(place.path('files/a'), 'utf8'), 'second')
+})
+
+test('a path is restored by the name that is listed, never by one that only looks like it', async (t) => {
+  const place = await Place.make(t)
+  const user = await place.host('one')
+  await place.write('files/\u{fffd}', 'the character')
+  await place.write('files/two\nlines', 'two lines')
+  const raw = (byte: number, where = ''): Buffer =>
+    Buffer.concat([Buffer.from(place.path(`files/${where}`)), Buffer.from([byte])])
+  await writeFile(raw(0x80), 'a byte')
+  await place.write('files/sub/x', 'x')
+  await writeFile(raw(0x81, 'sub/'), 'another byte')
+  await user.ok('add', place.path('files'), '--name', 'files')
+  const { id } = await user.result('suspend', 'files')
+  const restore = ['restore', 'files', String(id)]
+  let n = 0
+  const contents = async (path: string): Promise<string> => {
+    const to = place.path(`out${n++}`)
+    await user.ok(...restore, path, '--to', to)
+    return output('find', [to, '-type', 'f', '-exec', 'cat', '{}', '+'])
+  }
+  const listed = objects(await user.ok('show', 'files', '--json')).flatMap(({ path }) => path ?? [])
+  assert.ok(listed.includes('two\\u{a}lines'))
+  assert.equal(await contents('two\\u{a}lines'), 'two lines')
+  assert.equal(await contents('two\nlines'), 'two lines')
+  assert.equal(await contents('sub/\\u{fffd}'), 'another byte')
+  // One is the character, the other a byte that is shown as it.
+  for (const name of ['\u{fffd}', '\\u{fffd}']) {
+    const line = await user.fails(2, ...restore, name, '--to', place.path('none'))
+    assert.match(line, /could be 2 things/)
+  }
+  assert.match(await user.fails(2, ...restore, '', '--to', place.path('none')), /empty path/)
 })
 
 test('rename is for this host alone', async (t) => {

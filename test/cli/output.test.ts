@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
 import { test } from 'node:test'
 import { failure, objects, Place } from './place.js'
 
@@ -149,6 +150,23 @@ test('a reader that goes away is no crash', async (t) => {
   child.stderr?.setEncoding('utf8').on('data', (text: string) => (stderr += text))
   await new Promise((resolve) => child.once('close', resolve))
   assert.doesNotMatch(stderr, /EPIPE|at /)
+})
+
+test('what cannot be written to its end is no success', async (t) => {
+  const place = await Place.make(t)
+  const user = await place.host('one')
+  await place.write('files/a', 'a')
+  await user.ok('add', place.path('files'), '--name', 'files')
+  await user.ok('suspend', 'files')
+  for (const args of [['show', 'files'], ['log', 'files', '--json'], ['ls']]) {
+    const { command, env } = user.command(...args)
+    const ran = spawnSync('sh', ['-c', '"$@" >/dev/full', 'sh', ...command], {
+      env,
+      encoding: 'utf8'
+    })
+    assert.equal(ran.status, 14, args.join(' '))
+    assert.match(ran.stderr, /^hyperparcel: cannot write what there is to say: .*full.*\n$/)
+  }
 })
 
 test('every verb has help with an example', async (t) => {
