@@ -63,7 +63,7 @@ export interface CommitOptions {
 }
 
 const ATTEMPTS = 3
-const SMALL_AT_ONCE = 16
+const SMALL_AT_ONCE = 64
 /** What a machine needs before it starts, where it is not large: bytes. */
 const FIRST: ReadonlySet<FileRole> = new Set(['config', 'nvram', 'device'])
 const SMALL = 1_048_576

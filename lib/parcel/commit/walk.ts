@@ -1,5 +1,5 @@
 import { lstat, readdir } from 'node:fs/promises'
-import type { BigIntStats } from 'node:fs'
+import type { BigIntStats, Dirent } from 'node:fs'
 import { printable } from '../../format/file-table.js'
 import { MAX_PATH_BYTES } from '../../format/limits.js'
 
@@ -17,6 +17,8 @@ export interface Found {
 }
 
 const SLASH = Buffer.from('/')
+/** Things of a folder that are looked at side by side. */
+const AT_ONCE = 32
 
 /**
  * Every file, folder and symlink below `root`, in the order of a file table; nothing is followed.
@@ -31,20 +33,27 @@ async function* below(
   prefix: Buffer,
   skip: (skipped: Skipped) => void
 ): AsyncGenerator<Found> {
-  const names = await readdir(folder, { encoding: 'buffer' })
-  names.sort((a, b) => Buffer.compare(a, b))
-  for (const name of names) {
+  const entries = await readdir(folder, { encoding: 'buffer', withFileTypes: true })
+  entries.sort((a, b) => Buffer.compare(a.name, b.name))
+  let looked: (BigIntStats | Error)[] = []
+  let first = 0
+  for (const [n, { name }] of entries.entries()) {
+    if (n === first + looked.length) {
+      first = n
+      const run = entries.slice(n, runEnd(entries, n))
+      looked = await Promise.all(
+        run.map((entry) => look(Buffer.concat([folder, SLASH, entry.name])))
+      )
+    }
     const path = prefix.byteLength === 0 ? name : Buffer.concat([prefix, SLASH, name])
     const absolute = Buffer.concat([folder, SLASH, name])
     if (path.byteLength > MAX_PATH_BYTES) {
       skip({ path: printable(path), why: 'its path is longer than 4096 bytes' })
       continue
     }
-    let stats: BigIntStats
-    try {
-      stats = await lstat(absolute, { bigint: true })
-    } catch (error) {
-      skip({ path: printable(path), why: reason(error) })
+    const stats = looked[n - first]
+    if (stats === undefined || stats instanceof Error) {
+      skip({ path: printable(path), why: reason(stats) })
       continue
     }
     if (!stats.isFile() && !stats.isDirectory() && !stats.isSymbolicLink()) {
@@ -59,6 +68,21 @@ async function* below(
       if (!isAccessError(error)) throw error
       skip({ path: printable(path), why: reason(error) })
     }
+  }
+}
+
+/** The end of what is looked at side by side: nothing from behind a folder, which takes its time. */
+function runEnd(entries: readonly Dirent<Buffer>[], start: number): number {
+  let end = start
+  while (end < entries.length && end < start + AT_ONCE) if (entries[end++]?.isDirectory()) break
+  return end
+}
+
+async function look(absolute: Buffer): Promise<BigIntStats | Error> {
+  try {
+    return await lstat(absolute, { bigint: true })
+  } catch (error) {
+    return error instanceof Error ? error : new Error(String(error))
   }
 }
 
