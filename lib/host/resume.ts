@@ -82,21 +82,25 @@ export async function resume(
     const name = isName(parcel.name) ? parcel.name : 'parcel'
     const before = parcel.folder.path
     const path = await realDestination(resolve(cwd, options.to ?? before ?? name))
-    const mayWrite = (): Promise<void> => {
+    const { signal } = work
+    const mayWrite = (at = path): Promise<void> => {
       // It may have arrived meanwhile that there is one.
       parcel.leases.requireHere()
-      const { signal } = work
-      return requireWritable(parcel, path, { home, parcels, force: options.force === true, signal })
+      return requireWritable(parcel, path, {
+        at,
+        home,
+        parcels,
+        force: options.force === true,
+        signal
+      })
     }
     await mayWrite()
     // Once more at the end: the user may have gone on working in the folder meanwhile.
     const how = {
       served: policy === 'baseline' ? null : servedOf(roles, wanted),
-      beforeSwap: mayWrite,
+      beforeSwap: () => mayWrite(),
       // And once more, where nobody writes any more.
-      afterSwap: async (previous: string): Promise<void> => {
-        if (options.force !== true) await requireSuspended(parcel, previous, work.signal)
-      }
+      afterSwap: mayWrite
     }
     if (policy === 'demand') {
       // Goes on when the machine runs: what it has not come to yet, it will.
@@ -274,16 +278,17 @@ async function waitForVersion(parcel: Parcel, timeout: number, signal: AbortSign
   }
 }
 
-/** Refuses to overwrite a folder that is not this parcel's, or that has what no version has. */
+/** Refuses to overwrite a folder that is not this parcel's, or that has what no version has. `at`: where it is now. */
 async function requireWritable(
   parcel: Parcel,
   path: string,
   {
+    at,
     home,
     parcels,
     force,
     signal
-  }: { home: Home; parcels: readonly Parcel[]; force: boolean; signal: AbortSignal }
+  }: { at: string; home: Home; parcels: readonly Parcel[]; force: boolean; signal: AbortSignal }
 ): Promise<void> {
   if (overlaps(home.dir, path)) {
     throw new ParcelError('USAGE', `cannot resume into the home folder ${home.dir}`)
@@ -294,11 +299,11 @@ async function requireWritable(
       throw new ParcelError('CONFLICT', `${path} belongs to the parcel "${other.name}"`)
     }
   }
-  if ((await namesIn(path)).length === 0) return
+  if ((await namesIn(at)).length === 0) return
   if (parcel.folder.path === null || (await realDestination(parcel.folder.path)) !== path) {
     throw new ParcelError('CONFLICT', `${path} is not empty: choose another folder`)
   }
-  if (!force) await requireSuspended(parcel, path, signal)
+  if (!force) await requireSuspended(parcel, at, signal)
 }
 
 /** Throws CONFLICT when a parcel's folder has what no version has. */

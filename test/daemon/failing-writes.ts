@@ -53,7 +53,8 @@ async function failWrite(home: string, pid: number, error: string, n: number) {
   })
   await attached
   return async (): Promise<number> => {
-    const ended = tracer.exitCode === null ? once(tracer, 'exit') : Promise.resolve()
+    const isUp = tracer.exitCode === null && tracer.signalCode === null
+    const ended = isUp ? once(tracer, 'exit') : Promise.resolve()
     tracer.kill('SIGINT')
     await ended
     return injected
