@@ -35,6 +35,8 @@ export interface CommitFileOptions {
   pool: WorkerPool
   stream: Stream
   before: Before | null
+  /** Whether nobody writes to it any more, as to a machine's state when its monitor has ended. */
+  isStill: boolean
   signal: AbortSignal
   onBytes: (bytes: number) => void
 }
@@ -50,7 +52,7 @@ export async function commitFile(
   const flags = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK
   const handle = await open(absolute, flags)
   try {
-    const { stats: before, isSynced } = await settle(handle, options.signal)
+    const { stats: before, isSynced } = await settle(handle, options)
     if (!before.isFile()) throw new ChangingFile('it was replaced by something else')
     const tree = new TreeWriter(options.writer)
     const isSmall = before.size <= BigInt(CHUNK_SIZE) && !isSparse(before)
@@ -78,13 +80,13 @@ export async function commitFile(
  */
 async function settle(
   handle: FileHandle,
-  signal: AbortSignal
+  { isStill, signal }: CommitFileOptions
 ): Promise<{ stats: BigIntStats; isSynced: boolean }> {
   let isSynced = false
   for (let tries = 0; tries < MOST_TRIES; tries++) {
     const stats = await handle.stat({ bigint: true })
     const now = systemTime()
-    const wait = untilShown(stats.ctimeNs, now)
+    const wait = isStill ? 0 : untilShown(stats.ctimeNs, now)
     if (wait > 0) {
       isSynced = false
       await setTimeout(wait, undefined, { signal })

@@ -67,6 +67,8 @@ const SMALL_AT_ONCE = 64
 /** What a machine needs before it starts, where it is not large: bytes. */
 const FIRST: ReadonlySet<FileRole> = new Set(['config', 'nvram', 'device'])
 const SMALL = 1_048_576
+/** What nobody but a monitor writes to, which has ended or stands still. */
+const STILL: ReadonlySet<FileRole> = new Set(['memory', 'device', 'disk', 'nvram'])
 
 /**
  * Stores a folder (null: there is only what is in images): contents first, then the file table. Everything it wrote is in the log when it
@@ -332,7 +334,15 @@ async function storeFile(
   for (let attempt = 1; ; attempt++) {
     try {
       const stream = streamOf(role)
-      const options = { writer: into, pool, stream, before: earlier, signal: work.signal, onBytes }
+      const options = {
+        writer: into,
+        pool,
+        stream,
+        before: earlier,
+        isStill: STILL.has(role),
+        signal: work.signal,
+        onBytes
+      }
       const { tree, stats, stamp } = await commitFile(absolute, options)
       const entry: FileEntry = {
         type: 'file',

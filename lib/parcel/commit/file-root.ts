@@ -19,7 +19,14 @@ export async function rootOf(
   absolute: Buffer,
   { pool, signal }: { pool: WorkerPool; signal: AbortSignal }
 ): Promise<Buffer | null> {
-  const how = { writer: NO_WRITER, pool, signal, stream: 'disk', before: null } as const
+  const how = {
+    writer: NO_WRITER,
+    pool,
+    signal,
+    stream: 'disk',
+    before: null,
+    isStill: true
+  } as const
   const { tree } = await commitFile(absolute, { ...how, onBytes: () => {} })
   return tree.root
 }
