@@ -67,7 +67,11 @@ export async function commitFile(
     ) {
       throw new ChangingFile('it changed while it was read')
     }
-    return { tree: tree.end(), stats: after, stamp: stampOf(after, systemTime(), isSynced) }
+    return {
+      tree: tree.end(),
+      stats: after,
+      stamp: await stamped(handle, after, isSynced, options)
+    }
   } finally {
     await handle.close()
   }
@@ -101,6 +105,21 @@ async function settle(
     }
   }
   throw new ChangingFile('it is written to without a pause')
+}
+
+/** A large file is waited for, for a few milliseconds, rather than read again the next time. */
+async function stamped(
+  handle: FileHandle,
+  stats: BigIntStats,
+  isSynced: boolean,
+  { signal }: CommitFileOptions
+): Promise<FileStamp | null> {
+  const stamp = stampOf(stats, systemTime(), isSynced)
+  const wait = untilShown(stats.ctimeNs, systemTime())
+  if (stamp !== null || wait === 0 || stats.size < WORTH_A_SYNC) return stamp
+  await setTimeout(wait, undefined, { signal })
+  const { ctimeNs } = await handle.stat({ bigint: true })
+  return ctimeNs === stats.ctimeNs ? stampOf(stats, systemTime(), isSynced) : null
 }
 
 /** A file of one chunk: not worth a trip to a worker and a buffer of a whole segment. */
