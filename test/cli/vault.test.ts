@@ -121,8 +121,11 @@ test('a vault in the place of one that is open ends the daemon, and is not writt
   await rename(second, stick)
   await gone(pid)
   assert.deepEqual(await filesOf(stick), store)
-  const here = objects(await user.ok('vault', '--json')).find(({ path }) => path === stick)
-  assert.match(String(here?.['problem']), /is not the vault that was there/)
+  await eventually(async () => {
+    const here = objects(await user.ok('vault', '--json')).find(({ path }) => path === stick)
+    return String(here?.['problem']).includes('is not the vault that was there') || null
+  }, 'the other vault is refused')
+  assert.deepEqual(await filesOf(stick), store)
   await rename(stick, second)
   await rename(`${stick}.away`, stick)
   assert.match(await user.ok('vault', stick), /has all of work/)
