@@ -16,8 +16,8 @@ import type { ItemWriter } from './gathering.js'
 import { isYoung, stampOf, systemTime, untilShown, type FileStamp } from './file-stamps.js'
 
 const WORTH_A_SYNC = 1_048_576n
-/** So often a file is looked at before it is said to be written to all the time; each takes a tick. */
-const MOST_TRIES = 6
+/** So often a file is found written to anew, a tick after the last time, before it is said to be so all the time. */
+const MOST_WRITES = 6
 /** Segments read ahead of the one that is being stored. */
 const READ_AHEAD = 4
 
@@ -87,8 +87,11 @@ async function settle(
   { isStill, signal }: CommitFileOptions
 ): Promise<{ stats: BigIntStats; isSynced: boolean }> {
   let isSynced = false
-  for (let tries = 0; tries < MOST_TRIES; tries++) {
+  let changed = 0n
+  for (let writes = 0; writes < MOST_WRITES;) {
     const stats = await handle.stat({ bigint: true })
+    if (stats.ctimeNs !== changed) writes++
+    changed = stats.ctimeNs
     const now = systemTime()
     const wait = isStill ? 0 : untilShown(stats.ctimeNs, now)
     if (wait > 0) {
