@@ -10,6 +10,8 @@ import { randomBytes } from '../../lib/keys/identity.js'
 import { oneHost } from './one-host.js'
 
 const CALLS = 'write,pwrite64,pwritev,fdatasync,fsync,ftruncate,fallocate'
+/** A tracer lets go within this, ms. */
+const PATIENCE = 10_000
 /** Files that RocksDB may make meanwhile, from the ones that are there on. */
 const AHEAD = 60
 
@@ -56,7 +58,10 @@ async function failWrite(home: string, pid: number, error: string, n: number) {
     const isUp = tracer.exitCode === null && tracer.signalCode === null
     const ended = isUp ? once(tracer, 'exit') : Promise.resolve()
     tracer.kill('SIGINT')
+    // strace was seen to wait for ever for a thread that had ended. Killed, it lets go of all.
+    const late = setTimeout(() => tracer.kill('SIGKILL'), PATIENCE)
     await ended
+    clearTimeout(late)
     return injected
   }
 }
