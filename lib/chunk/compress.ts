@@ -96,7 +96,7 @@ function ofLength(raw: Buffer, length: number): Buffer {
 /**
  * Whether a frame is not one plain frame of up to `length` bytes, as its block headers say (RFC 8878
  * §3.1.1), so that a small one cannot be made to fill the memory: a raw or RLE block tells its length, a
- * compressed one gives up to 128 KiB. What passes gives 16 times `length` at most.
+ * compressed one gives up to 128 KiB. What passes gives 17 times `length` and 256 KiB at most.
  */
 function isTooMuch(frame: Buffer, length: number): boolean {
   if (frame.byteLength < 9 || frame.readUInt32LE(0) !== 0xfd2fb528) return true
