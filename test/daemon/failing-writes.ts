@@ -18,7 +18,8 @@ const AHEAD = 60
 /** Paths of a database's files, those that are there and those that it makes next. */
 async function filesOf(dir: string): Promise<string[]> {
   const names = await readdir(dir)
-  const numbers = names.flatMap((name) => Number(/\d+/.exec(name)?.[0] ?? 0))
+  // A LOG.old has a time in its name.
+  const numbers = names.flatMap((name) => Number(/^(?:[A-Z]+-)?(\d+)/.exec(name)?.[1] ?? 0))
   const newest = Math.max(0, ...numbers)
   const next = Array.from({ length: AHEAD }, (_, n) => String(newest + 1 + n).padStart(6, '0'))
   const made = next.flatMap((number) => [
