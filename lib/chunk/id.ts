@@ -2,11 +2,12 @@ import { CHUNK_SIZE, CHUNKING, type Chunking } from '../format/limits.js'
 import { fastKeyedHash, keyedHash } from '../keys/hash.js'
 import { NS } from '../keys/namespaces.js'
 
+const fastChunkId = fastKeyedHash(NS.chunk)
 const ZEROS = Buffer.alloc(CHUNK_SIZE)
 
 /** The hash of a chunk's plaintext under a fixed domain key. */
 export function chunkId(chunk: Buffer, chunking: Chunking = CHUNKING): Buffer {
-  return chunking === 1 ? keyedHash(NS.chunk, chunk) : fastKeyedHash(NS.chunk, chunk)
+  return chunking === 1 ? keyedHash(NS.chunk, chunk) : fastChunkId(chunk)
 }
 
 /** The hash of a manifest page, id or place. */

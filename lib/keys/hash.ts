@@ -9,7 +9,14 @@ export function keyedHash(key: Buffer, ...parts: readonly Buffer[]): Buffer {
   return out
 }
 
-/** BLAKE3 in keyed mode, 32 bytes: four times as fast as BLAKE2b where there is much to hash. */
-export function fastKeyedHash(key: Buffer, bytes: Buffer): Buffer {
-  return Blake3Hasher.newKeyed(key).update(bytes).digestBuffer()
+/**
+ * BLAKE3 in keyed mode, 32 bytes: five times as fast as BLAKE2b where there is much to hash. A function for a
+ * key, since a new hasher takes as long as 64 KiB with one that is there.
+ */
+export function fastKeyedHash(key: Buffer): (bytes: Buffer) => Buffer {
+  const hasher = Blake3Hasher.newKeyed(key)
+  return (bytes) => {
+    hasher.reset()
+    return hasher.update(bytes).digestBuffer()
+  }
 }

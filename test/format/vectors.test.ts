@@ -143,8 +143,9 @@ test('BLAKE3 is the one of its published vectors', () => {
     [0, '92b2b75604ed3c761f9d6f62392c8a9227ad0ea3f09573e783f1498a4ed60d26'],
     [1, '6d7878dfff2f485635d39013278ae14f1454b8c0a3a2d34bc1ab38228a80c95b']
   ]
+  const hashOf = fastKeyedHash(key)
   for (const [length, hash] of published) {
-    assert.equal(fastKeyedHash(key, Buffer.alloc(length)).toString('hex'), hash)
+    assert.equal(hashOf(Buffer.alloc(length)).toString('hex'), hash)
   }
 })
 
