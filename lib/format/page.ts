@@ -21,7 +21,8 @@ export type PlacePage =
 const NO_CHILD = Buffer.alloc(HASH_BYTES)
 
 export function encodeIdPage(page: IdPage): Buffer {
-  const writer = new Writer(PAGE_FANOUT * (HASH_BYTES + 1) + 8).u8(page.level)
+  const count = page.level === 0 ? page.entries.length : page.children.length
+  const writer = new Writer(count * (HASH_BYTES + 1) + 8).u8(page.level)
   if (page.level === 0) writer.list(page.entries, (entry) => writeEntry(writer, entry))
   else writer.list(page.children, (child) => writer.fixed(child ?? NO_CHILD, HASH_BYTES))
   return Buffer.from(writer.bytes())
@@ -39,7 +40,8 @@ export function decodeIdPage(bytes: Uint8Array): IdPage {
 }
 
 export function encodePlacePage(page: PlacePage): Buffer {
-  const writer = new Writer(1024).u8(page.level)
+  const count = page.level === 0 ? page.items.length : page.children.length
+  const writer = new Writer(count * 8 + 16).u8(page.level)
   writePlace(writer, page.idPage)
   if (page.level === 0) {
     writer.list(page.items, (places) => {

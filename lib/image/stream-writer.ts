@@ -5,7 +5,12 @@ import type { PageSink } from './items.js'
 import { TreeWriter, type Tree } from './tree-writer.js'
 
 interface ChunkSink extends PageSink {
-  add(stream: 'ids' | 'places' | 'disk', id: Buffer, bytes: Buffer): Promise<Place>
+  add(stream: 'ids' | 'places' | 'disk' | 'table', id: Buffer, bytes: Buffer): Promise<Place>
+}
+
+/** Where a stream of so many bytes goes: a short one is worth no pack of its own. */
+export function streamFor(size: number): 'disk' | 'table' {
+  return size <= CHUNK_SIZE ? 'disk' : 'table'
 }
 
 /** Stores a stream of bytes, such as a file table, in chunks under an id tree, as if it were a file. */
@@ -45,7 +50,7 @@ export class StreamWriter {
       return
     }
     const id = chunkId(chunk)
-    const place = this.#sink.add('disk', id, chunk)
+    const place = this.#sink.add(streamFor(this.size), id, chunk)
     place.catch(() => {})
     this.#tree.push({ kind: 'chunk', id, holes: 0 }, [place])
   }

@@ -11,12 +11,14 @@ import type { Log } from './log.js'
 
 /**
  * What is packed together, and how much of it raw: a demand fault pays for a whole pack, so memory
- * is in smaller ones, and what a resume wants first in ones of its own; place pages are read before id pages and without them.
+ * is in smaller ones, and what a resume wants first in ones of its own; place pages are read before id pages and without
+ * them, and the table of many files without what is in them.
  */
 const SIZES = {
   disk: SEGMENT_SIZE,
   memory: 65_536,
   working: 131_072,
+  table: SEGMENT_SIZE,
   ids: 65_536,
   places: 65_536
 } as const

@@ -11,7 +11,7 @@ export class PageStore implements ItemSource {
   readonly #known = new Map<string, Place>()
   readonly #shift: number
   /** Items that were not here before. */
-  added = { ids: 0, places: 0, disk: 0, memory: 0, working: 0 }
+  added = { ids: 0, places: 0, disk: 0, memory: 0, working: 0, table: 0 }
 
   constructor({ shift = 0 } = {}) {
     this.#shift = shift

@@ -92,15 +92,22 @@ for (const count of COUNTS) {
     assert.equal(tree.root === null, count === 0)
 
     // The same again: nothing new. One chunk changed: a page a level, in each tree.
-    pages.added = { ids: 0, places: 0, disk: 0, memory: 0, working: 0 }
+    pages.added = { ids: 0, places: 0, disk: 0, memory: 0, working: 0, table: 0 }
     assert.deepEqual(await store(pages, entries), tree)
-    assert.deepEqual(pages.added, { ids: 0, places: 0, disk: 0, memory: 0, working: 0 })
+    assert.deepEqual(pages.added, { ids: 0, places: 0, disk: 0, memory: 0, working: 0, table: 0 })
     if (count === 0) return
     const height = count <= 128 ? 1 : count <= 16_384 ? 2 : 3
     const changed = entries.with(count >> 1, chunkEntry(count + 1))
     const other = await store(pages, changed)
     assert.notDeepEqual(other.root, tree.root)
-    assert.deepEqual(pages.added, { ids: height, places: height, disk: 0, memory: 0, working: 0 })
+    assert.deepEqual(pages.added, {
+      ids: height,
+      places: height,
+      disk: 0,
+      memory: 0,
+      working: 0,
+      table: 0
+    })
     assert.deepEqual(await load(pages, other), changed)
     assert.deepEqual(await load(pages, tree), entries)
 
@@ -169,7 +176,7 @@ test('holes of 2^46 bytes take seconds at most and one page a level', async () =
   const { root, place } = writer.end()
   const tree = { size: 2 ** 46, root, place: await place }
   assert.ok(performance.now() - started < 5_000)
-  assert.deepEqual(pages.added, { ids: 5, places: 5, disk: 0, memory: 0, working: 0 })
+  assert.deepEqual(pages.added, { ids: 5, places: 5, disk: 0, memory: 0, working: 0, table: 0 })
   let chunks = 0
   let runs = 0
   for await (const leaf of leaves(pages, tree)) {

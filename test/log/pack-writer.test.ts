@@ -28,7 +28,8 @@ const KINDS = {
   memory: 'chunk',
   working: 'chunk',
   ids: 'page',
-  places: 'page'
+  places: 'page',
+  table: 'chunk'
 } as const
 
 test('each item once, in any order of streams, repeats and writers; places give its bytes', async (t) => {

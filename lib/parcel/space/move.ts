@@ -9,6 +9,7 @@ import type { CoreHead } from '../../format/version.js'
 import { contents } from '../../image/contents.js'
 import type { ItemSource } from '../../image/items.js'
 import { heightOf, spanOf } from '../../image/shape.js'
+import { streamFor } from '../../image/stream-writer.js'
 import {
   readInner,
   readLeaf,
@@ -21,7 +22,8 @@ import { CoreTable } from '../../log/core-table.js'
 import type { Log } from '../../log/log.js'
 import { PackWriter, type Stream } from '../../log/pack-writer.js'
 import type { Work } from '../../progress.js'
-import { storeRoots, streamOf } from '../commit/commit.js'
+import { storeRoots } from '../commit/commit.js'
+import { streamOf } from '../commit/roles.js'
 import type { ParcelContext } from '../context.js'
 import type { Known, Placement } from '../history.js'
 import type { LogSet } from '../logs/log-set.js'
@@ -115,7 +117,10 @@ export class Move {
       }
       const roots = await storeRoots(writer, await writer.settle(Promise.all(tops)))
       const { chunking, table } = version
-      const top = await mover.file({ ...table, chunking, place: places.table }, 'disk')
+      const top = await mover.file(
+        { ...table, chunking, place: places.table },
+        streamFor(table.size)
+      )
       const tablePlace = await writer.settle(Promise.resolve(top.place))
       const moved = { version: id, cores: [...cores.keys], table: tablePlace, roots }
       return {
