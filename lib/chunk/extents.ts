@@ -1,8 +1,8 @@
 import { spawn } from 'node:child_process'
-import type { BigIntStats } from 'node:fs'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { ParcelError } from '../errors.js'
+import type { FileStats } from './file-stats.js'
 
 /** A range of a file, in bytes: one that is allocated, or one that was written. */
 export interface Extent {
@@ -27,7 +27,7 @@ while (<STDIN>) {
 }`
 
 /** Whether a file has holes at all; the others need no look at their extents. */
-export function isSparse(stats: Pick<BigIntStats, 'blocks' | 'size'>): boolean {
+export function isSparse(stats: Pick<FileStats, 'blocks' | 'size'>): boolean {
   return stats.blocks * 512n < stats.size
 }
 

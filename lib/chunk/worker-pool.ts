@@ -4,9 +4,13 @@ import { ERROR_CODES, ParcelError } from '../errors.js'
 import { HASH_BYTES } from '../format/limits.js'
 import { BLOCK_ROOM, Buffers, SEGMENT_SIZE } from './buffers.js'
 import type { CheckJob } from './check-job.js'
+import { PackedStats, type FileStats } from './file-stats.js'
+import type { Failure, ListedFolder } from './list-job.js'
 import type { PackJob } from './pack-job.js'
+import { joinPaths } from './paths.js'
 import type { UnpackJob } from './unpack-job.js'
 import type { Done, Job, Result } from './worker.js'
+import type { SmallWrite } from './write-files-job.js'
 
 /** A piece of a file, read and named off the main thread. Call `release` when done with `bytes`. */
 export interface Segment {
@@ -16,6 +20,24 @@ export interface Segment {
   release(): void
   /** Takes the buffer away from the segment, which must not be released then. */
   take(): ArrayBuffer
+}
+
+/** What is in a folder, in the order of the names' bytes. */
+export interface Listing {
+  names: Buffer[]
+  /** An error for what cannot be looked at. */
+  stats: (FileStats | Error)[]
+}
+
+/** A file of one chunk, read and named off the main thread. */
+export interface SmallFile {
+  /** All of it: good until the batch is released. */
+  bytes: Buffer
+  /** null when it is all zeros. */
+  id: Buffer | null
+  stats: FileStats
+  /** Nanoseconds since 1970, by the system's clock. */
+  openedAt: bigint
 }
 
 /** A block made by a thread. Call `release` when `bytes` have been appended. */
@@ -42,6 +64,7 @@ interface Thread {
 /** A thread has one job and the next one: it never waits for the main thread. */
 const AT_ONCE = 2
 const SPARE = 12
+const ASKING: ReadonlySet<Job['kind']> = new Set(['read', 'read-files', 'list', 'measure'])
 
 /**
  * A few threads for all that costs time: reading, hashing, compressing, sealing, and the way back.
@@ -61,17 +84,62 @@ export class WorkerPool {
   async read(fd: number, offset: number, length: number): Promise<Segment> {
     const buffer = this.#segments.take()
     const result = await this.#run({ kind: 'read', fd, offset, length, buffer }, [buffer])
-    if (result === undefined || !('ids' in result)) throw new Error('a read gave no bytes')
+    if (result === undefined || !('length' in result && 'ids' in result))
+      throw new Error('a read gave no bytes')
     const ids = Buffer.from(result.ids)
     return {
       bytes: Buffer.from(result.buffer, 0, result.length),
-      id(n) {
-        const id = ids.subarray(n * HASH_BYTES, (n + 1) * HASH_BYTES)
-        return id.equals(NO_ID) ? null : id
-      },
+      id: (n) => idAt(ids, n),
       release: () => this.#segments.give(result.buffer),
       take: () => result.buffer
     }
+  }
+
+  /**
+   * Reads small files, SEGMENT_SIZE bytes of them at most: null for one that is not, without holes, of the `size`
+   * it had when it was found, or did not stand still.
+   */
+  async readFiles(
+    wanted: readonly { absolute: Buffer; size: number }[]
+  ): Promise<{ files: (SmallFile | null)[]; release: () => void }> {
+    const buffer = this.#segments.take()
+    const paths = joinPaths(wanted.map(({ absolute }) => absolute))
+    const sizes = wanted.map(({ size }) => size)
+    const result = await this.#run({ kind: 'read-files', paths, sizes, buffer }, [buffer])
+    if (result === undefined || !('openedAt' in result)) throw new Error('a read gave no files')
+    const [ids, stats] = [Buffer.from(result.ids), new BigInt64Array(result.stats)]
+    let end = 0
+    const files = sizes.map((size, n) => {
+      end += size
+      const openedAt = result.openedAt[n] ?? 0
+      if (openedAt === 0) return null
+      return {
+        bytes: Buffer.from(result.buffer, end - size, size),
+        id: idAt(ids, n),
+        stats: new PackedStats(stats, n),
+        openedAt: BigInt(openedAt) * 1_000_000n
+      }
+    })
+    return { files, release: () => this.#segments.give(result.buffer) }
+  }
+
+  /** Lists folders, and looks at what is in each, as lstat(2) does; an error for what cannot be had. */
+  async list(folders: readonly Buffer[]): Promise<(Listing | Error)[]> {
+    const result = await this.#run({ kind: 'list', folders: joinPaths(folders) }, [])
+    if (result === undefined || !('folders' in result)) throw new Error('a list gave no folders')
+    return result.folders.map(listing)
+  }
+
+  /** Bytes on disk of the regular files in a folder and below it; what cannot be read counts nothing. */
+  async measure(folder: Buffer): Promise<number> {
+    let bytes = 0
+    for (let folders: string | null = joinPaths([folder]); folders !== null;) {
+      const result: Result = await this.#run({ kind: 'measure', folders }, [])
+      if (result === undefined || !('left' in result)) throw new Error('a measure gave nothing')
+      bytes += result.bytes
+      folders = result.left
+    }
+    return bytes
   }
 
   /** An empty buffer of SEGMENT_SIZE, for a pack to be filled. */
@@ -90,6 +158,26 @@ export class WorkerPool {
       body: result.body,
       release: () => this.#blocks.give(result.out)
     }
+  }
+
+  /** Makes small files out of their chunks, SEGMENT_SIZE bytes at most; gives what they are then. */
+  async writeFiles(
+    files: readonly { path: Buffer; chunk: Buffer | null; file: SmallWrite }[]
+  ): Promise<FileStats[]> {
+    const buffer = this.#segments.take()
+    let end = 0
+    for (const { chunk } of files) {
+      if (chunk === null) continue
+      new Uint8Array(buffer).set(chunk, end)
+      end += chunk.byteLength
+    }
+    const paths = joinPaths(files.map(({ path }) => path))
+    const all = files.map(({ file }) => file)
+    const result = await this.#run({ kind: 'write-files', paths, files: all, buffer }, [buffer])
+    if (result === undefined || !('made' in result)) throw new Error('a write gave no files')
+    this.#segments.give(result.buffer)
+    const made = new BigInt64Array(result.made)
+    return files.map((_, n) => new PackedStats(made, n))
   }
 
   /** Writes chunks of a sealed block to files; `block` is taken over. Throws INTEGRITY. */
@@ -115,7 +203,7 @@ export class WorkerPool {
   #run(job: Job, transfer: ArrayBuffer[]): Promise<Result> {
     if (this.#isClosed) return Promise.reject(interrupted())
     return new Promise((resolve, reject) => {
-      const queue = job.kind === 'read' ? this.#reads : this.#urgent
+      const queue = ASKING.has(job.kind) ? this.#reads : this.#urgent
       queue.push({ job, transfer, resolve, reject })
       this.#dispatch()
     })
@@ -173,10 +261,34 @@ export class WorkerPool {
 
 const NO_ID = Buffer.alloc(HASH_BYTES)
 
+function listing({ failure, names: joined, stats, failures }: ListedFolder): Listing | Error {
+  if (failure !== null) return systemError(failure)
+  const all = new BigInt64Array(stats)
+  const names: Buffer[] = []
+  const bytes = Buffer.from(joined)
+  for (let start = 0; start < bytes.byteLength;) {
+    const end = bytes.indexOf(0, start)
+    names.push(bytes.subarray(start, end))
+    start = end + 1
+  }
+  const looked: Listing['stats'] = names.map((_, n) => new PackedStats(all, n))
+  for (const [n, each] of failures) looked[n] = systemError(each)
+  return { names, stats: looked }
+}
+
+function systemError({ message, code }: Failure): Error {
+  return Object.assign(new Error(message), { code })
+}
+
+function idAt(ids: Buffer, n: number): Buffer | null {
+  const id = ids.subarray(n * HASH_BYTES, (n + 1) * HASH_BYTES)
+  return id.equals(NO_ID) ? null : id
+}
+
 function revived({ message, code, isOurs }: NonNullable<Done['error']>): Error {
   const ours = isOurs ? ERROR_CODES.find((known) => known === code) : undefined
   if (ours !== undefined) return new ParcelError(ours, message)
-  return Object.assign(new Error(message), { code })
+  return systemError({ message, code })
 }
 
 function interrupted(): ParcelError {

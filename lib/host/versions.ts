@@ -10,7 +10,6 @@ import type { Home } from '../home.js'
 import type { FileInfo, VersionInfo } from '../info.js'
 import { isLabel, memberNamed, requireLabel, requireName } from '../names.js'
 import { homeOverlays } from './open-images.js'
-import { requireAllStored } from '../parcel/commit/changes.js'
 import { differences, type Change } from '../parcel/diff.js'
 import type { NextSite } from './next-site.js'
 import { requireHead } from '../parcel/head.js'
@@ -264,7 +263,7 @@ export class Versions {
       }
       const driver = driverNamed(parcel.driver)
       const isState = (file: string): boolean => isStateOf(driver, file)
-      await requireAllStored(path, parcel.contents(base), { isState })
+      await parcel.requireAllStored(base, path, { isState })
       const served = await ParcelMachine.asServed(parcel, path, base.id)
       if (served === null) await parcel.availability.fetch(base, { timeout }, work)
       await parcel.availability.watch(base, { timeout }, work, (each) =>

@@ -15,7 +15,7 @@ import { Author } from './commit/author.js'
 import { Availability } from './availability.js'
 import { Checking } from './space/checking.js'
 import { checkOut, type CheckOutOptions } from './checkout/check-out.js'
-import { requireNoChanges } from './commit/changes.js'
+import { requireAllStored, requireNoChanges } from './commit/changes.js'
 import { FileStamps } from './commit/file-stamps.js'
 import type { ParcelContext } from './context.js'
 import { authorOf, Control, mayWrite, signGenesis } from './members/control.js'
@@ -601,6 +601,15 @@ export class Parcel {
         : await FileStamps.load(stateDir, identity.atRest, this.id, known.id)
     const contents = known === null ? null : this.contents(known)
     await requireNoChanges(path, contents, { ...how, name: this.name, stamps, pool })
+  }
+
+  /** Throws CONFLICT when the folder at `path` has what no suspend could store, and a version has not. */
+  requireAllStored(
+    known: Known,
+    path: string,
+    how: { isState: (path: string) => boolean }
+  ): Promise<void> {
+    return requireAllStored(path, this.contents(known), { ...how, pool: this.#context.pool })
   }
 
   /** A version to be compared with another: what of it is not here is waited for. Throws UNREACHABLE. */

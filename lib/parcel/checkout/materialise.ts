@@ -4,6 +4,7 @@ import {
   lstat,
   lutimes,
   mkdir,
+  readdir,
   rename,
   rm,
   rmdir,
@@ -25,10 +26,13 @@ import { OrderedWindow } from '../../ordered-window.js'
 import type { Work } from '../../progress.js'
 import type { Content } from '../../image/contents.js'
 import { FileStamps, systemTime, type FileStamp } from '../commit/file-stamps.js'
-import { walk } from '../commit/walk.js'
+import { SmallWrites } from './small-writes.js'
 import { seconds, writeFile, type WriteFileOptions } from './write-file.js'
 
-const SMALL_AT_ONCE = 16
+/** Enough for two threads to have a batch of small files each, and two more to be gathered. */
+const SMALL_AT_ONCE = 256
+/** Open at a time. */
+const SYNCED_AT_ONCE = 16
 /** So many files are synced one by one. */
 const FEW = 64
 
@@ -188,7 +192,9 @@ async function writeContents(
     done += count
     work.report({ step: 'writing', done, total: Math.max(total, done), unit: 'bytes' })
   }
-  const files = new OrderedWindow<FileStamp>(SMALL_AT_ONCE, async (stamp) => stamps.push(stamp))
+  const atOnce = isEach ? SYNCED_AT_ONCE : SMALL_AT_ONCE
+  const files = new OrderedWindow<FileStamp>(atOnce, async (stamp) => stamps.push(stamp))
+  const small = new SmallWrites({ ...options, onBytes })
   const links: { path: Buffer; entry: FileEntry & { type: 'symlink' } }[] = []
   for await (const content of options.contents()) {
     work.signal.throwIfAborted()
@@ -203,9 +209,13 @@ async function writeContents(
       await files.end()
       stamps.push(null)
     } else {
+      const isSmall = entry.size <= CHUNK_SIZE
       const how = { ...options, onBytes, isSynced: isEach }
-      const written = writeFile(path, entry, content.place, how)
-      await files.push(written, entry.size > CHUNK_SIZE)
+      const written =
+        isSmall && !isEach
+          ? small.write(path, entry, content.place)
+          : writeFile(path, entry, content.place, how)
+      await files.push(written, !isSmall)
     }
   }
   await files.end()
@@ -300,11 +310,17 @@ async function removeTree(path: string): Promise<void> {
   } catch (error) {
     const code = error instanceof Error && 'code' in error ? error.code : ''
     if (code !== 'EACCES' && code !== 'EPERM') throw error
-    await chmod(path, 0o700)
-    for await (const { absolute, stats } of walk(path, () => {})) {
-      if (stats.isDirectory()) await chmod(absolute, 0o700)
-    }
+    await makeWritable(Buffer.from(path))
     await rm(path, { recursive: true, force: true })
+  }
+}
+
+/** Folders, by whoever owns them. */
+async function makeWritable(folder: Buffer): Promise<void> {
+  await chmod(folder, 0o700)
+  for (const entry of await readdir(folder, { encoding: 'buffer', withFileTypes: true })) {
+    const path = Buffer.concat([folder, Buffer.from('/'), entry.name])
+    if (entry.isDirectory()) await makeWritable(path)
   }
 }
 

@@ -35,7 +35,8 @@ export interface WriteFileOptions {
   isSynced: boolean
 }
 
-interface Item {
+/** An item of a file, and where it is. */
+export interface Item {
   id: Buffer
   place: Place
 }
@@ -124,10 +125,7 @@ async function writeWindow(
       const length = chunkLength(size, index)
       if (one.entry.kind === 'hole') continue
       bytes += length
-      entryIds(one.entry).forEach((id, n) => {
-        const place = one.places[n]
-        if (place !== undefined) items.push({ id, place })
-      })
+      items.push(...itemsOf(one))
       const [place] = one.places
       if (one.entry.kind === 'chunk' && place !== undefined && size > CHUNK_SIZE) {
         const { holes, id } = one.entry
@@ -169,7 +167,15 @@ function packAt(packs: Map<string, Extraction>, place: Place): Extraction {
   return pack
 }
 
-function holesOf({ entry }: LeafEntry): number {
+export function itemsOf({ entry, places }: LeafEntry): Item[] {
+  return entryIds(entry).flatMap((id, n) => {
+    const place = places[n]
+    return place === undefined ? [] : [{ id, place }]
+  })
+}
+
+/** 4 KiB pages of a chunk that are holes. */
+export function holesOf({ entry }: LeafEntry): number {
   return entry.kind === 'chunk' || entry.kind === 'zero' ? entry.holes : 0
 }
 

@@ -1,4 +1,4 @@
-import type { BigIntStats } from 'node:fs'
+import type { FileStats } from '../../chunk/file-stats.js'
 import { comparePaths, type FileEntry } from '../../format/file-table.js'
 import type { Place } from '../../format/entry.js'
 import type { ItemSource } from '../../image/items.js'
@@ -63,7 +63,7 @@ export class BaseFiles {
 }
 
 /** Whether a file is, by its size, times and inode, as the version before has it. */
-export function isUnchanged({ entry, stamp }: BaseFile, stats: BigIntStats): boolean {
+export function isUnchanged({ entry, stamp }: BaseFile, stats: FileStats): boolean {
   if (stamp === null || stamp.ino !== stats.ino || stamp.ctime !== stats.ctimeNs) return false
   const age = stats.mtimeNs - entry.mtime
   const isSameTime = age < MTIME_TOLERANCE && age > -MTIME_TOLERANCE

@@ -48,7 +48,7 @@ export async function requireNoChanges(
   }
   const skipped: Skipped[] = []
   const mapped = new MappedWrites()
-  for await (const found of walk(root, (what) => void skipped.push(what))) {
+  for await (const found of walk(root, (what) => void skipped.push(what), pool)) {
     const { path, absolute, stats } = found
     const text = path.toString('latin1')
     const { entry, stamp = null } = stored.get(text) ?? {}
@@ -72,7 +72,7 @@ export async function requireNoChanges(
     const isSameSize = BigInt(entry.size) === stats.size
     if (!isSameTime || !isSameSize || !stats.isFile()) throw changed(name, path, 'was changed')
     const isAsStamped = stamp?.ino === stats.ino && stamp.ctime === stats.ctimeNs
-    if (isAsStamped && (await mapped.leaveTraces(stats.dev, absolute))) continue
+    if (isAsStamped && (await mapped.leaveTraces(found))) continue
     if ((Number(stats.mode) & PERMISSIONS) !== (entry.mode & PERMISSIONS)) {
       throw changed(name, path, 'has another mode')
     }
@@ -101,11 +101,11 @@ function linkTarget(absolute: Buffer): Promise<Buffer | null> {
 export async function requireAllStored(
   root: string,
   contents: AsyncIterable<{ entry: FileEntry }>,
-  { isState }: { isState: (path: string) => boolean }
+  { pool, isState }: { pool: WorkerPool; isState: (path: string) => boolean }
 ): Promise<void> {
   const skipped: Skipped[] = []
   const suspects = new Map<string, string>()
-  for await (const found of walk(root, (what) => void skipped.push(what))) {
+  for await (const found of walk(root, (what) => void skipped.push(what), pool)) {
     const text = found.path.toString('latin1')
     if (isState(text) || (await isReadable(found))) continue
     suspects.set(text, printable(found.path))

@@ -96,7 +96,8 @@ async function settle(
     const wait = isStill ? 0 : untilShown(stats.ctimeNs, now)
     if (wait > 0) {
       isSynced = false
-      await setTimeout(wait, undefined, { signal })
+      await setTimeout(wait)
+      signal.throwIfAborted()
     } else if (!isSynced && stats.size >= WORTH_A_SYNC && isYoung(stats, now)) {
       isSynced = await handle.datasync().then(
         () => true,
@@ -120,7 +121,8 @@ async function stamped(
   const stamp = stampOf(stats, systemTime(), isSynced)
   const wait = untilShown(stats.ctimeNs, systemTime())
   if (stamp !== null || wait === 0 || stats.size < WORTH_A_SYNC) return stamp
-  await setTimeout(wait, undefined, { signal })
+  await setTimeout(wait)
+  signal.throwIfAborted()
   const { ctimeNs } = await handle.stat({ bigint: true })
   return ctimeNs === stats.ctimeNs ? stampOf(stats, systemTime(), isSynced) : null
 }

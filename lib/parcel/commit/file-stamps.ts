@@ -1,5 +1,5 @@
-import type { BigIntStats } from 'node:fs'
 import { join } from 'node:path'
+import type { FileStats } from '../../chunk/file-stats.js'
 import { readSealed, writeSealed } from '../../keys/at-rest.js'
 
 /** Inode and ctime, by which a file that nobody wrote to is known again. */
@@ -105,7 +105,7 @@ export class FileStamps {
  * clock, and for a while if a program may have the file mapped (`isSynced`: not since the last sync).
  */
 export function stampOf(
-  { ino, ctimeNs }: BigIntStats,
+  { ino, ctimeNs }: FileStats,
   now: bigint,
   isSynced: boolean
 ): FileStamp | null {
@@ -138,7 +138,7 @@ export function sinceNow(): bigint {
 }
 
 /** Whether a file is young enough for a sync to matter to its stamp. */
-export function isYoung({ ctimeNs }: BigIntStats, now: bigint): boolean {
+export function isYoung({ ctimeNs }: FileStats, now: bigint): boolean {
   return now - ctimeNs < WRITEBACK
 }
 

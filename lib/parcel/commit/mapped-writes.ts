@@ -1,4 +1,5 @@
 import { statfs } from 'node:fs/promises'
+import type { Found } from './walk.js'
 
 /** Of tmpfs and ramfs, as statfs(2) gives them: what a program writes into a mapped file changes no times there. */
 const TRACELESS: ReadonlySet<number> = new Set([0x0102_1994, 0x8584_58f6])
@@ -7,11 +8,11 @@ const TRACELESS: ReadonlySet<number> = new Set([0x0102_1994, 0x8584_58f6])
 export class MappedWrites {
   readonly #known = new Map<bigint, boolean>()
 
-  /** `path`: of a file on the device `dev`. */
-  async leaveTraces(dev: bigint, path: Buffer): Promise<boolean> {
+  async leaveTraces(found: Found): Promise<boolean> {
+    const { dev } = found.stats
     const known = this.#known.get(dev)
     if (known !== undefined) return known
-    const type = await statfs(path).then(
+    const type = await statfs(found.absolute).then(
       (stats) => stats.type >>> 0,
       () => null
     )

@@ -1,5 +1,6 @@
-import { lstat, readdir } from 'node:fs/promises'
-import type { BigIntStats, Dirent } from 'node:fs'
+import { Batches } from '../../batches.js'
+import type { FileStats } from '../../chunk/file-stats.js'
+import type { Listing, WorkerPool } from '../../chunk/worker-pool.js'
 import { printable } from '../../format/file-table.js'
 import { MAX_PATH_BYTES } from '../../format/limits.js'
 
@@ -9,81 +10,133 @@ export interface Skipped {
   why: string
 }
 
-export interface Found {
+/** Something below the root of a walk. */
+export class Found {
   /** Raw bytes, relative to the root of the walk. */
-  path: Buffer
-  absolute: Buffer
-  stats: BigIntStats
+  readonly path: Buffer
+  readonly stats: FileStats
+  readonly #root: Buffer
+  #name: string | null = null
+
+  constructor(root: Buffer, path: Buffer, stats: FileStats) {
+    this.#root = root
+    this.path = path
+    this.stats = stats
+  }
+
+  get absolute(): Buffer {
+    return below(this.#root, this.path)
+  }
+
+  /** The path as text. */
+  get name(): string {
+    return (this.#name ??= this.path.toString('utf8'))
+  }
 }
 
 const SLASH = Buffer.from('/')
-/** Things of a folder that are looked at side by side. */
-const AT_ONCE = 32
+/** Folders of a folder that are listed ahead. */
+const AHEAD = 8
 
 /**
  * Every file, folder and symlink below `root`, in the order of a file table; nothing is followed.
- * What cannot go into a parcel, or cannot be read, is handed to `skip` and the walk goes on.
+ * What cannot go into a parcel, or cannot be read, is handed to `skip` and the walk goes on. Folders are listed
+ * a while before it is their turn.
  */
-export async function* walk(root: string, skip: (skipped: Skipped) => void): AsyncGenerator<Found> {
-  yield* below(Buffer.from(root), Buffer.alloc(0), skip)
-}
-
-async function* below(
-  folder: Buffer,
-  prefix: Buffer,
-  skip: (skipped: Skipped) => void
+export async function* walk(
+  root: string,
+  skip: (skipped: Skipped) => void,
+  pool: WorkerPool
 ): AsyncGenerator<Found> {
-  const entries = await readdir(folder, { encoding: 'buffer', withFileTypes: true })
-  entries.sort((a, b) => Buffer.compare(a.name, b.name))
-  let looked: (BigIntStats | Error)[] = []
-  let first = 0
-  for (const [n, { name }] of entries.entries()) {
-    if (n === first + looked.length) {
-      first = n
-      const run = entries.slice(n, runEnd(entries, n))
-      looked = await Promise.all(
-        run.map((entry) => look(Buffer.concat([folder, SLASH, entry.name])))
-      )
+  const lists = new Batches((folders: readonly Buffer[]) => pool.list(folders), {
+    items: AHEAD,
+    size: Infinity
+  })
+  const top = Buffer.from(root)
+  const list = (path: Buffer): Promise<Listing | Error> =>
+    lists.add(path.byteLength === 0 ? top : below(top, path), 0)
+  const listing = await list(Buffer.alloc(0))
+  if (listing instanceof Error) throw listing
+  const open = [new Folder(Buffer.alloc(0), listing, list)]
+  for (let folder = open.at(-1); folder !== undefined; folder = open.at(-1)) {
+    const next = folder.next()
+    if (next === null) {
+      open.pop()
+      continue
     }
-    const path = prefix.byteLength === 0 ? name : Buffer.concat([prefix, SLASH, name])
-    const absolute = Buffer.concat([folder, SLASH, name])
+    const { path, stats, listed } = next
     if (path.byteLength > MAX_PATH_BYTES) {
       skip({ path: printable(path), why: 'its path is longer than 4096 bytes' })
-      continue
-    }
-    const stats = looked[n - first]
-    if (stats === undefined || stats instanceof Error) {
+    } else if (stats instanceof Error) {
       skip({ path: printable(path), why: reason(stats) })
-      continue
-    }
-    if (!stats.isFile() && !stats.isDirectory() && !stats.isSymbolicLink()) {
+    } else if (stats.isFile() || stats.isDirectory() || stats.isSymbolicLink()) {
+      yield new Found(top, path, stats)
+      const inner = await listed
+      if (inner instanceof Error) {
+        if (!isAccessError(inner)) throw inner
+        skip({ path: printable(path), why: reason(inner) })
+      } else if (inner !== null) {
+        open.push(new Folder(path, inner, list))
+      }
+    } else {
       skip({ path: printable(path), why: 'not a file, folder or symlink' })
-      continue
-    }
-    yield { path, absolute, stats }
-    if (!stats.isDirectory()) continue
-    try {
-      yield* below(absolute, path, skip)
-    } catch (error) {
-      if (!isAccessError(error)) throw error
-      skip({ path: printable(path), why: reason(error) })
     }
   }
 }
 
-/** The end of what is looked at side by side: nothing from behind a folder, which takes its time. */
-function runEnd(entries: readonly Dirent<Buffer>[], start: number): number {
-  let end = start
-  while (end < entries.length && end < start + AT_ONCE) if (entries[end++]?.isDirectory()) break
-  return end
+/** A folder that is walked through. */
+class Folder {
+  readonly #path: Buffer
+  readonly #listing: Listing
+  readonly #list: (path: Buffer) => Promise<Listing | Error>
+  /** Of the folders in it that come next. */
+  readonly #ahead: Promise<Listing | Error>[] = []
+  #next = 0
+  /** Up to here its folders are being listed. */
+  #end = 0
+
+  constructor(path: Buffer, listing: Listing, list: (path: Buffer) => Promise<Listing | Error>) {
+    this.#path = path
+    this.#listing = listing
+    this.#list = list
+  }
+
+  /** The next thing in it, with what is listed of a folder; null: there is none. */
+  next(): {
+    path: Buffer
+    stats: FileStats | Error
+    listed: Promise<Listing | Error> | null
+  } | null {
+    this.#lookAhead()
+    const n = this.#next++
+    const stats = this.#listing.stats[n]
+    if (stats === undefined) return null
+    const listed = isFolder(stats) ? (this.#ahead.shift() ?? null) : null
+    return { path: this.#pathOf(n), stats, listed }
+  }
+
+  #lookAhead(): void {
+    const { stats } = this.#listing
+    for (; this.#end < stats.length && this.#ahead.length < AHEAD; this.#end++) {
+      if (!isFolder(stats[this.#end])) continue
+      const listed = this.#list(this.#pathOf(this.#end))
+      listed.catch(() => {})
+      this.#ahead.push(listed)
+    }
+  }
+
+  #pathOf(n: number): Buffer {
+    const name = this.#listing.names[n] ?? Buffer.alloc(0)
+    return this.#path.byteLength === 0 ? name : below(this.#path, name)
+  }
 }
 
-async function look(absolute: Buffer): Promise<BigIntStats | Error> {
-  try {
-    return await lstat(absolute, { bigint: true })
-  } catch (error) {
-    return error instanceof Error ? error : new Error(String(error))
-  }
+function isFolder(stats: FileStats | Error | undefined): boolean {
+  return stats !== undefined && !(stats instanceof Error) && stats.isDirectory()
+}
+
+function below(folder: Buffer, name: Buffer): Buffer {
+  return Buffer.concat([folder, SLASH, name])
 }
 
 /** A file's error in a few words. */

@@ -1,9 +1,10 @@
 import { createHash } from 'node:crypto'
-import { constants, type BigIntStats } from 'node:fs'
+import { constants } from 'node:fs'
 import { lstat, open, realpath, type FileHandle } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { extents, isSparse } from '../../chunk/extents.js'
+import type { FileStats } from '../../chunk/file-stats.js'
 import { spans, wholeFile } from '../../chunk/spans.js'
 import type { WorkerPool } from '../../chunk/worker-pool.js'
 import { ParcelError } from '../../errors.js'
@@ -83,7 +84,7 @@ export class Outside {
     const seen = new Set<string>()
     let done = 0
     for (const root of this.#paths) {
-      for await (const { path, stats } of filesBelow(root)) {
+      for await (const { path, stats } of filesBelow(root, this.#pool)) {
         work.signal.throwIfAborted()
         if (seen.size >= MOST_FILES) break
         seen.add(path)
@@ -180,12 +181,15 @@ async function openFile(path: string): Promise<FileHandle | null> {
 }
 
 /** Regular files at or below a path; nothing when it is not there now. */
-async function* filesBelow(root: string): AsyncGenerator<{ path: string; stats: BigIntStats }> {
+async function* filesBelow(
+  root: string,
+  pool: WorkerPool
+): AsyncGenerator<{ path: string; stats: FileStats }> {
   const stats = await lstat(root, { bigint: true }).catch(() => null)
   if (stats === null) return
   if (stats.isFile()) yield { path: root, stats }
   if (!stats.isDirectory()) return
-  for await (const { absolute, stats: each } of walk(root, () => {})) {
+  for await (const { absolute, stats: each } of walk(root, () => {}, pool)) {
     const path = absolute.toString()
     // Names that are not UTF-8 could not be opened again by what is kept of them.
     if (each.isFile() && Buffer.from(path).equals(absolute)) yield { path, stats: each }
@@ -196,7 +200,7 @@ function keyOf(path: string): Buffer {
   return createHash('sha256').update(path).digest().subarray(0, CORE_PREFIX)
 }
 
-function stampOf({ size, mtimeNs, ctimeNs, ino }: BigIntStats): string {
+function stampOf({ size, mtimeNs, ctimeNs, ino }: FileStats): string {
   return `${size} ${mtimeNs} ${ctimeNs} ${ino}`
 }
 

@@ -1,0 +1,65 @@
+import { lstatSync, readdirSync } from 'node:fs'
+import { putStats, STATS_FIELDS } from './file-stats.js'
+import { splitPaths } from './paths.js'
+
+/** Lists folders, and looks at what is in each, as lstat(2) does; nothing is followed. */
+export interface ListJob {
+  kind: 'list'
+  /** Absolute, as `joinPaths` has them. */
+  folders: string
+}
+
+/** Why something of the file system cannot be had. */
+export interface Failure {
+  message: string
+  code: string
+}
+
+export interface ListedFolder {
+  /** Of the folder itself. */
+  failure: Failure | null
+  /** In the order of their bytes, a NUL behind each. */
+  names: ArrayBuffer
+  /** In the same order, as `putStats` puts them. */
+  stats: ArrayBuffer
+  /** Of single things in it, by their number. */
+  failures: [number, Failure][]
+}
+
+export interface ListResult {
+  folders: ListedFolder[]
+}
+
+const SLASH = Buffer.from('/')
+
+export function list({ folders }: ListJob): ListResult {
+  return { folders: splitPaths(folders).map(listFolder) }
+}
+
+function listFolder(folder: Buffer): ListedFolder {
+  let names: Buffer[] = []
+  try {
+    names = readdirSync(folder, 'buffer').toSorted((a, b) => Buffer.compare(a, b))
+  } catch (error) {
+    const [none, stats] = [new ArrayBuffer(0), new ArrayBuffer(0)]
+    return { failure: failureOf(error), names: none, stats, failures: [] }
+  }
+  const failures: ListedFolder['failures'] = []
+  const stats = new BigInt64Array(names.length * STATS_FIELDS)
+  const joined = Buffer.alloc(names.reduce((sum, name) => sum + name.byteLength + 1, 0))
+  let end = 0
+  for (const [n, name] of names.entries()) {
+    end += name.copy(joined, end) + 1
+    try {
+      putStats(stats, n, lstatSync(Buffer.concat([folder, SLASH, name]), { bigint: true }))
+    } catch (error) {
+      failures.push([n, failureOf(error)])
+    }
+  }
+  return { failure: null, names: joined.buffer, stats: stats.buffer, failures }
+}
+
+function failureOf(error: unknown): Failure {
+  const message = error instanceof Error ? error.message : String(error)
+  return { message, code: error instanceof Error && 'code' in error ? String(error.code) : '' }
+}

@@ -1,0 +1,123 @@
+import { Batches } from '../../batches.js'
+import { SEGMENT_SIZE } from '../../chunk/buffers.js'
+import { isSparse } from '../../chunk/extents.js'
+import type { FileStats } from '../../chunk/file-stats.js'
+import type { SmallFile, WorkerPool } from '../../chunk/worker-pool.js'
+import { pageHash } from '../../chunk/id.js'
+import type { Entry, Place } from '../../format/entry.js'
+import { CHUNK_SIZE, CHUNKING } from '../../format/limits.js'
+import { encodeIdPage, encodePlacePage } from '../../format/page.js'
+import type { Tree } from '../../image/tree-writer.js'
+import type { PackWriter, Stream } from '../../log/pack-writer.js'
+import type { BaseFile } from './base-files.js'
+import { stampOf, untilShown, type FileStamp } from './file-stamps.js'
+
+/** Files that one thread reads in one go. */
+const MOST = 64
+
+export interface SmallFileToStore {
+  absolute: Buffer
+  /** Bytes it had when it was found. */
+  size: number
+  stream: Stream
+  /** What it was in the version before. */
+  before: BaseFile | null
+  isStill: boolean
+}
+
+export interface StoredFile {
+  tree: Tree
+  stats: FileStats
+  stamp: FileStamp | null
+}
+
+/** Whether a file is of one chunk without holes. */
+export function isSmallFile(stats: FileStats): boolean {
+  const { size } = stats
+  return stats.isFile() && size > 0n && size <= BigInt(CHUNK_SIZE) && !isSparse(stats)
+}
+
+/**
+ * Stores files of one chunk, which the threads read by the batch: for a file of a kilobyte the trip to a
+ * thread and back takes longer than all the rest.
+ */
+export class SmallFiles {
+  readonly #writer: PackWriter
+  readonly #pool: WorkerPool
+  readonly #batches: Batches<SmallFileToStore, StoredFile | null>
+
+  constructor(writer: PackWriter, pool: WorkerPool) {
+    this.#writer = writer
+    this.#pool = pool
+    const limits = { items: MOST, size: SEGMENT_SIZE }
+    this.#batches = new Batches((files) => this.#storeAll(files), limits)
+  }
+
+  /** null: the file is not what it was when it was found, or was written to just now: it takes a look of its own. */
+  store(file: SmallFileToStore): Promise<StoredFile | null> {
+    return this.#batches.add(file, file.size)
+  }
+
+  async #storeAll(batch: readonly SmallFileToStore[]): Promise<(StoredFile | null)[]> {
+    const { files, release } = await this.#pool.readFiles(batch)
+    try {
+      const read = batch.map((file, n) => contentOf(file, files[n] ?? null))
+      const ids = read.flatMap((one) => (one?.isNew === true ? [one.id, one.root] : [null, null]))
+      const known = await this.#writer.find(ids)
+      return batch.map((file, n) => {
+        const one = read[n] ?? null
+        const places = [known[2 * n] ?? null, known[2 * n + 1] ?? null] as const
+        return one === null ? null : this.#stored(file, one, places)
+      })
+    } finally {
+      release()
+    }
+  }
+
+  #stored(
+    { stream, before }: SmallFileToStore,
+    { id, bytes, root, page, isNew, stats, stamp }: Content,
+    [knownChunk, knownPage]: readonly [Known, Known]
+  ): StoredFile {
+    if (!isNew) {
+      return { tree: { root, place: Promise.resolve(before?.place ?? null) }, stats, stamp }
+    }
+    const writer = this.#writer
+    const chunk = id === null ? [] : [knownChunk ?? writer.put(stream, id, bytes)]
+    const idPage = knownPage ?? writer.put('ids', root, page)
+    // Where one of them is new, so is the page that says where they are.
+    const isFresh = knownPage === null || (id !== null && knownChunk === null)
+    const place = async (): Promise<Place> => {
+      const items = await Promise.all(chunk)
+      const bytes = encodePlacePage({ level: 0, idPage: await idPage, items: [items] })
+      const hash = pageHash(bytes)
+      return isFresh ? writer.put('places', hash, bytes) : writer.add('places', hash, bytes)
+    }
+    const placed = place()
+    placed.catch(() => {})
+    return { tree: { root, place: placed }, stats, stamp }
+  }
+}
+
+type Known = Place | Promise<Place> | null
+
+interface Content extends SmallFile {
+  root: Buffer
+  page: Buffer
+  /** Whether the version before had something else there. */
+  isNew: boolean
+  stamp: FileStamp | null
+}
+
+/** null: it cannot be taken as it was read. */
+function contentOf({ before, isStill }: SmallFileToStore, file: SmallFile | null): Content | null {
+  if (file === null) return null
+  const { id, stats, openedAt } = file
+  if (!isStill && untilShown(stats.ctimeNs, openedAt) > 0) return null
+  const entry: Entry = id === null ? { kind: 'zero', holes: 0 } : { kind: 'chunk', id, holes: 0 }
+  const page = encodeIdPage({ level: 0, entries: [entry] })
+  const root = pageHash(page)
+  const was = before?.entry.chunking === CHUNKING ? before.entry.root : null
+  const isNew = was?.equals(root) !== true
+  return { ...file, root, page, isNew, stamp: stampOf(stats, openedAt, false) }
+}
