@@ -25,3 +25,12 @@ test(
     assert.equal(parts[0]?.tasks.length, 2)
   }
 )
+
+test('the bench measures small files', { skip }, async () => {
+  const { parts } = await bench('files')
+  const tasks = parts[0]?.tasks ?? []
+  const stored = tasks.map(({ tools }) => tools[0]?.figures['stored']?.median ?? NaN)
+  const [first = NaN, second = NaN, third = NaN] = stored
+  assert.ok(first > second && second > third, `stored ${stored.join(', ')}`)
+  assert.equal(tasks.length, 4)
+})

@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { PrivateDht, SOFTWARE } from '../../lib/index.js'
 import { dedupePart } from './dedupe/part.js'
+import { filesPart } from './files/part.js'
 import { thisMachine } from './machine.js'
 import type { Bench, Part } from './part.js'
 import { cleanUp, scratchFolder } from './scratch.js'
@@ -19,6 +20,7 @@ import { markdown, type Report } from './table.js'
 
 const PARTS: readonly Part[] = [
   suspendPart,
+  filesPart,
   acrossPart,
   linkPart,
   trackedPart,

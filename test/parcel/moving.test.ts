@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdirSync, renameSync, writeFileSync } from 'node:fs'
+import { mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { mkdir, open, readdir, readFile, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
@@ -29,10 +29,10 @@ async function threeFolders(t: TestContext): Promise<TestParcel> {
   return test
 }
 
-/** A commit; `passing` is called each time that the walk comes to `m`. */
-async function commit(test: TestParcel, passing: () => void) {
+/** A commit; `passing` is called each time that the walk comes to something. */
+async function commit(test: TestParcel, passing: (path: string) => void) {
   const exclude = (path: string): boolean => {
-    if (path === 'm') passing()
+    passing(path)
     return false
   }
   const what = { path: test.folder, exclude, facts: {}, message: '', compress: true, roles: {} }
@@ -47,8 +47,8 @@ async function commit(test: TestParcel, passing: () => void) {
 test('what is moved behind the back of a walk is in the version', async (t) => {
   const test = await threeFolders(t)
   let isMoved = false
-  const { skipped, paths } = await commit(test, () => {
-    if (isMoved) return
+  const { skipped, paths } = await commit(test, (path) => {
+    if (path !== 'm' || isMoved) return
     isMoved = true
     renameSync(join(test.folder, 'z/project'), join(test.folder, 'a/project'))
   })
@@ -60,10 +60,14 @@ test('what is moved behind the back of a walk is in the version', async (t) => {
 test('what never stands still is named, if it is not in the version', async (t) => {
   const test = await threeFolders(t)
   let n = 0
-  const { skipped } = await commit(test, () => {
+  const { skipped } = await commit(test, (path) => {
+    if (path !== 'm') return
     // The walk finds it in neither folder: it is always where it has been already.
     const [from, to] = n++ % 2 === 0 ? ['z', 'a'] : ['a', 'b']
-    if (to === 'b') return renameSync(join(test.folder, 'a/project'), join(test.folder, 'A'))
+    if (to === 'b') {
+      renameSync(join(test.folder, 'a/project'), join(test.folder, 'A'))
+      return
+    }
     renameSync(join(test.folder, n === 1 ? `${from}/project` : 'A'), join(test.folder, 'a/project'))
   })
   assert.deepEqual(
@@ -72,11 +76,34 @@ test('what never stands still is named, if it is not in the version', async (t) 
   )
 })
 
+test('what is removed just before it is read is not missed, unless it is there again', async (t) => {
+  const test = await threeFolders(t)
+  const [small, large] = [join(test.folder, 'z/own'), join(test.folder, 'm/large')]
+  // A large one is read before the walk goes on.
+  await writeFile(large, Buffer.alloc(100_000, 1))
+  const { skipped, paths } = await commit(test, (path) => {
+    if (path === 'z/own') rmSync(small)
+    if (path === 'm/large') rmSync(large)
+  })
+  assert.deepEqual(skipped, [])
+  assert.ok(!paths.has('z/own') && !paths.has('m/large'), [...paths].join())
+
+  await writeFile(large, Buffer.alloc(100_000, 1))
+  const again = await commit(test, (path) => {
+    if (path === 'm/large') rmSync(large)
+    else if (path === 'm/own') writeFileSync(large, 'back')
+  })
+  assert.deepEqual(again.skipped, [
+    { path: 'm/large', why: 'it was replaced while the folder was read' }
+  ])
+})
+
 test('a folder that is replaced while it is read makes no version', async (t) => {
   const test = await threeFolders(t)
   const before = test.parcel.headIds()
   await assert.rejects(
-    commit(test, () => {
+    commit(test, (path) => {
+      if (path !== 'm') return
       renameSync(test.folder, `${test.folder}.away`)
       mkdirSync(test.folder)
       writeFileSync(join(test.folder, 'other'), '')
@@ -92,7 +119,8 @@ test('a folder that is replaced while it is read makes no version', async (t) =>
 test('files that are made, written to and removed meanwhile are no reason to read all again', async (t) => {
   const test = await threeFolders(t)
   let walks = 0
-  const { skipped } = await commit(test, () => {
+  const { skipped } = await commit(test, (path) => {
+    if (path !== 'm') return
     walks++
     writeFileSync(join(test.folder, 'a/made'), '')
     writeFileSync(join(test.folder, 'm/own'), 'more')

@@ -193,32 +193,30 @@ async function writeContents(
     work.report({ step: 'writing', done, total: Math.max(total, done), unit: 'bytes' })
   }
   const atOnce = isEach ? SYNCED_AT_ONCE : SMALL_AT_ONCE
-  const files = new OrderedWindow<FileStamp>(atOnce, async (stamp) => stamps.push(stamp))
+  const files = new OrderedWindow<FileStamp | null>(atOnce, async (stamp) => stamps.push(stamp))
   const small = new SmallWrites({ ...options, onBytes })
   const links: { path: Buffer; entry: FileEntry & { type: 'symlink' } }[] = []
-  for await (const content of options.contents()) {
-    work.signal.throwIfAborted()
-    const { entry } = content
-    const path = Buffer.concat([Buffer.from(`${root}/`), entry.path])
-    if (entry.type === 'folder') {
-      await mkdir(path, { mode: 0o700 })
-      folders.push({ path, entry })
-    } else if (entry.type === 'symlink') {
-      links.push({ path, entry })
-    } else if (options.isElsewhere?.(entry) === true) {
-      await files.end()
-      stamps.push(null)
-    } else {
-      const isSmall = entry.size <= CHUNK_SIZE
-      const how = { ...options, onBytes, isSynced: isEach }
-      const written =
-        isSmall && !isEach
-          ? small.write(path, entry, content.place)
-          : writeFile(path, entry, content.place, how)
-      await files.push(written, !isSmall)
-    }
+  const write = async (path: Buffer, { entry, place }: Content): Promise<FileStamp | null> => {
+    if (entry.type !== 'file' || options.isElsewhere?.(entry) === true) return null
+    return entry.size <= CHUNK_SIZE && !isEach
+      ? small.write(path, entry, place)
+      : writeFile(path, entry, place, { ...options, onBytes, isSynced: isEach })
   }
-  await files.end()
+  await files.run(async () => {
+    for await (const content of options.contents()) {
+      work.signal.throwIfAborted()
+      const { entry } = content
+      const path = Buffer.concat([Buffer.from(`${root}/`), entry.path])
+      if (entry.type === 'folder') {
+        await mkdir(path, { mode: 0o700 })
+        folders.push({ path, entry })
+      } else if (entry.type === 'symlink') {
+        links.push({ path, entry })
+      } else {
+        await files.push(write(path, content), entry.size > CHUNK_SIZE)
+      }
+    }
+  })
   // Symlinks come last, so that nothing is ever written through one.
   for (const { path, entry } of links) {
     await symlink(entry.target, path)

@@ -11,6 +11,7 @@ import { holesOf, itemsOf, seconds, type Item } from './write-file.js'
 
 /** Files that one thread writes in one go. */
 const MOST = 64
+
 export interface SmallWritesOptions {
   source: PackReader
   pool: WorkerPool
@@ -49,7 +50,7 @@ export class SmallWrites {
     const { source } = this.#options
     const { size, root, chunking, mode } = entry
     const subtree = { hash: root, place }
-    const [leaf] = root === null ? [] : await readLeaf(source, subtree, 1)
+    const [leaf] = root === null || size === 0 ? [] : await readLeaf(source, subtree, 1)
     const read =
       leaf === undefined ? null : await readChunk(source, leaf, { length: size, chunking })
     // Of its own: its pack need not stay for it.

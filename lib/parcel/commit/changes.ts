@@ -8,7 +8,7 @@ import { ChangingFile } from './commit-file.js'
 import { rootOf } from './file-root.js'
 import type { FileStamp, FileStamps } from './file-stamps.js'
 import { MappedWrites } from './mapped-writes.js'
-import { isAccessError, walk, type Found, type Skipped } from './walk.js'
+import { isAccessError, VANISHED, walk, type Found, type Skip, type Skipped } from './walk.js'
 
 /** Check-outs set mtimes through a double: they come back within this many ns. */
 export const MTIME_TOLERANCE = 2_000n
@@ -46,9 +46,9 @@ export async function requireNoChanges(
     const stamp = entry.type === 'file' ? stamps.at(files++) : null
     stored.set(entry.path.toString('latin1'), { entry, stamp })
   }
-  const skipped: Skipped[] = []
+  const { skipped, skip } = gathering()
   const mapped = new MappedWrites()
-  for await (const found of walk(root, (what) => void skipped.push(what), pool)) {
+  for await (const found of walk(root, skip, pool)) {
     const { path, absolute, stats } = found
     const text = path.toString('latin1')
     const { entry, stamp = null } = stored.get(text) ?? {}
@@ -103,9 +103,9 @@ export async function requireAllStored(
   contents: AsyncIterable<{ entry: FileEntry }>,
   { pool, isState }: { pool: WorkerPool; isState: (path: string) => boolean }
 ): Promise<void> {
-  const skipped: Skipped[] = []
+  const { skipped, skip } = gathering()
   const suspects = new Map<string, string>()
-  for await (const found of walk(root, (what) => void skipped.push(what), pool)) {
+  for await (const found of walk(root, skip, pool)) {
     const text = found.path.toString('latin1')
     if (isState(text) || (await isReadable(found))) continue
     suspects.set(text, printable(found.path))
@@ -115,6 +115,15 @@ export async function requireAllStored(
   if (suspects.size === 0) return
   for await (const { entry } of contents) suspects.delete(entry.path.toString('latin1'))
   for (const path of suspects.values()) throw inNoVersion(path, UNREADABLE, root, '')
+}
+
+/** What a walk cannot give. What is not there any more cannot be lost. */
+function gathering(): { skipped: Skipped[]; skip: Skip } {
+  const skipped: Skipped[] = []
+  const skip: Skip = (path, why) => {
+    if (why !== VANISHED) skipped.push({ path: printable(path), why })
+  }
+  return { skipped, skip }
 }
 
 const UNREADABLE = 'no permission to read it'

@@ -92,16 +92,13 @@ export async function commitImage(
     if (known !== undefined) return [known]
     return count > 1 ? chunks.storeOverwritten(chunk, count) : [await chunks.store(chunk)]
   }
-  for (const run of runsOf(all, (chunk) => !packed.has(chunk) && isOverwritten(overlay, chunk))) {
-    // The overlay must stay open while a thread reads it.
-    if (signal.aborted) await window.end().catch(() => {})
-    signal.throwIfAborted()
-    await window.push(
-      store(run).then((stored) => ({ chunk: run.chunk, stored })),
-      false
-    )
-  }
-  await window.end()
+  const isFresh = (chunk: number): boolean => !packed.has(chunk) && isOverwritten(overlay, chunk)
+  await window.run(async () => {
+    for (const run of runsOf(all, isFresh)) {
+      signal.throwIfAborted()
+      await window.push(store(run).then((stored) => ({ chunk: run.chunk, stored })))
+    }
+  })
   if (total > next) update.same(total - next)
   await update.end()
   return tree.end()

@@ -1,4 +1,4 @@
-import { readdir, stat } from 'node:fs/promises'
+import { lstat, readdir, stat } from 'node:fs/promises'
 import type { Scan } from '../../choices.js'
 import type { WorkerPool } from '../../chunk/worker-pool.js'
 import { ParcelError } from '../../errors.js'
@@ -22,7 +22,7 @@ import { SmallFiles } from './small-files.js'
 import { storeFound } from './store-file.js'
 import { storeImage, type Images } from './store-image.js'
 import type { Stored } from './stored.js'
-import { walk, type Found, type Skipped } from './walk.js'
+import { VANISHED, walk, type Found, type Skip, type Skipped } from './walk.js'
 
 /** What storing a folder gave: everything a version record and its places need. */
 export interface Committed {
@@ -56,9 +56,11 @@ const ATTEMPTS = 3
 const SMALL_AT_ONCE = 256
 
 /**
- * Stores a folder (null: there is only what is in images): contents first, then the file table. Everything it wrote is in the log when it
- * settles, but nothing refers to it yet: the version record is the commit point. What gets another name meanwhile
- * is looked for again, and named when it does not stand still. Throws CONFLICT when the folder itself does not.
+ * Stores a folder (null: there is only what is in images): contents first, then the file table. Everything it
+ * wrote is in the log when it settles, but nothing refers to it yet: the version record is the commit point.
+ * What is removed meanwhile is not in it. What gets another name is looked for again, and named when it does
+ * not stand still; so is what was removed when it was to be read, and is there again. Throws CONFLICT when the
+ * folder itself does not stand still.
  */
 export async function commitFolder(
   root: string | null,
@@ -77,7 +79,8 @@ export async function commitFolder(
       if (stats.ctimeNs >= since || suspects.has(name)) seen.add(name)
     }
     const base = await options.base()
-    const committed = await commitOnce(root, { ...options, base, mapped, onFound })
+    const vanished: Buffer[] = []
+    const committed = await commitOnce(root, { ...options, base, mapped, vanished, onFound })
     if (root !== null && (await identityOf(root)) !== identity) {
       throw new ParcelError(
         'CONFLICT',
@@ -96,14 +99,29 @@ export async function commitFolder(
       work.note(`read again: ${printable(first)}: it was moved or changed meanwhile`)
       continue
     }
-    for (const path of missed) {
-      const what = { path: printable(path), why: 'it was moved while the folder was read' }
+    const replaced = root === null ? [] : await thereAgain(root, vanished)
+    const leftOut = [
+      ...missed.map((path) => ({ path, how: 'moved' })),
+      ...replaced.map((path) => ({ path, how: 'replaced' }))
+    ]
+    for (const { path, how } of leftOut) {
+      const what = { path: printable(path), why: `it was ${how} while the folder was read` }
       committed.skipped.push(what)
       work.note(`left out: ${what.path}: ${what.why}`)
     }
     await writer.end()
     return committed
   }
+}
+
+/** What of that which vanished was only replaced: who saves a file may remove the old one first. */
+async function thereAgain(root: string, vanished: readonly Buffer[]): Promise<Buffer[]> {
+  const there: Buffer[] = []
+  for (const path of vanished) {
+    const absolute = Buffer.concat([Buffer.from(`${root}/`), path])
+    if ((await lstat(absolute).catch(() => null)) !== null) there.push(path)
+  }
+  return there
 }
 
 /** What a folder is, whatever its path; null: there is none. */
@@ -113,9 +131,14 @@ async function identityOf(root: string): Promise<string | null> {
 }
 
 async function commitOnce(root: string | null, options: StoreOnceOptions): Promise<Committed> {
-  const { writer, work, base, onFound } = options
+  const { writer, work, base, vanished, onFound } = options
   const skipped: Skipped[] = []
-  const skip = (what: Skipped): void => {
+  const skip: Skip = (path, why) => {
+    if (why === VANISHED) {
+      vanished.push(path)
+      return
+    }
+    const what = { path: printable(path), why }
     skipped.push(what)
     work.note(`left out: ${what.path}: ${what.why}`)
   }
@@ -141,22 +164,22 @@ async function commitOnce(root: string | null, options: StoreOnceOptions): Promi
     await writer.ready()
   }
   const window = new OrderedWindow<Stored>(SMALL_AT_ONCE, list)
-  const small = new SmallFiles(writer, options.pool)
+  const how = { ...options, small: new SmallFiles(writer, options.pool), onBytes, skip }
   const found = root === null ? nothing() : walk(root, skip, options.pool)
-  for await (const next of together(found, options.images?.contents() ?? nothing())) {
-    work.signal.throwIfAborted()
-    if ('entry' in next) {
-      await window.push(storeImage(next, { ...options, onBytes }), true)
-      continue
+  await window.run(async () => {
+    for await (const next of together(found, options.images?.contents() ?? nothing())) {
+      work.signal.throwIfAborted()
+      if ('entry' in next) {
+        await window.push(storeImage(next, how), true)
+        continue
+      }
+      onFound(next)
+      if (options.exclude(next.name)) continue
+      const before = (await base?.at(next.path)) ?? null
+      // A large file reads ahead by itself; small ones wait for the disk side by side.
+      await window.push(storeFound(next, before, how), next.stats.size > BigInt(CHUNK_SIZE))
     }
-    onFound(next)
-    if (options.exclude(next.name)) continue
-    const before = (await base?.at(next.path)) ?? null
-    const stored = storeFound(next, before, { ...options, small, onBytes, skip })
-    // A large file reads ahead by itself; small ones wait for the disk side by side.
-    await window.push(stored, next.stats.size > BigInt(CHUNK_SIZE))
-  }
-  await window.end()
+  })
   const tree = table.end()
   const rootPlaces = await writer.settle(Promise.all(places))
   const roots = await storeRoots(writer, rootPlaces)
@@ -175,6 +198,8 @@ async function commitOnce(root: string | null, options: StoreOnceOptions): Promi
 interface StoreOnceOptions extends Omit<CommitOptions, 'base'> {
   base: BaseFiles | null
   mapped: MappedWrites
+  /** Gets what was not there any more when it was to be read. */
+  vanished: Buffer[]
   /** Told of all that the walk comes to. */
   onFound: (found: Found) => void
 }

@@ -117,7 +117,8 @@ function contentOf({ before, isStill }: SmallFileToStore, file: SmallFile | null
   const entry: Entry = id === null ? { kind: 'zero', holes: 0 } : { kind: 'chunk', id, holes: 0 }
   const page = encodeIdPage({ level: 0, entries: [entry] })
   const root = pageHash(page)
-  const was = before?.entry.chunking === CHUNKING ? before.entry.root : null
+  const isKnown = before?.entry.chunking === CHUNKING && before.place !== null
+  const was = isKnown ? before.entry.root : null
   const isNew = was?.equals(root) !== true
   return { ...file, root, page, isNew, stamp: stampOf(stats, openedAt, false) }
 }

@@ -17,7 +17,7 @@ import type { DirtyMap } from './scan.js'
 import { isSmallFile, type SmallFiles, type StoredFile } from './small-files.js'
 import type { Images } from './store-image.js'
 import type { Stored } from './stored.js'
-import { isAccessError, reason, type Found, type Skipped } from './walk.js'
+import { isAccessError, reason, type Found, type Skip } from './walk.js'
 
 const ATTEMPTS = 3
 
@@ -35,7 +35,7 @@ export interface StoreFileOptions {
   mapped: MappedWrites
   work: Work
   onBytes: (bytes: number) => void
-  skip: (skipped: Skipped) => void
+  skip: Skip
 }
 
 /**
@@ -65,7 +65,7 @@ export async function storeFound(
       // A machine without its disk or memory is no machine.
       throw new ParcelError('FAILED', `cannot store ${printable(path)}: ${reason(error)}`, error)
     }
-    options.skip({ path: printable(path), why: reason(error) })
+    options.skip(path, reason(error))
     return null
   }
 }

@@ -1,7 +1,6 @@
 import { Batches } from '../../batches.js'
 import type { FileStats } from '../../chunk/file-stats.js'
 import type { Listing, WorkerPool } from '../../chunk/worker-pool.js'
-import { printable } from '../../format/file-table.js'
 import { MAX_PATH_BYTES } from '../../format/limits.js'
 
 /** Something that was left out of a version, and why. */
@@ -9,6 +8,12 @@ export interface Skipped {
   path: string
   why: string
 }
+
+/** Told of what a walk cannot give, by its path below the root, and why. */
+export type Skip = (path: Buffer, why: string) => void
+
+/** Why there is nothing any more where something was a moment ago. */
+export const VANISHED = 'it vanished'
 
 /** Something below the root of a walk. */
 export class Found {
@@ -43,11 +48,7 @@ const AHEAD = 8
  * What cannot go into a parcel, or cannot be read, is handed to `skip` and the walk goes on. Folders are listed
  * a while before it is their turn.
  */
-export async function* walk(
-  root: string,
-  skip: (skipped: Skipped) => void,
-  pool: WorkerPool
-): AsyncGenerator<Found> {
+export async function* walk(root: string, skip: Skip, pool: WorkerPool): AsyncGenerator<Found> {
   const lists = new Batches((folders: readonly Buffer[]) => pool.list(folders), {
     items: AHEAD,
     size: Infinity
@@ -66,20 +67,20 @@ export async function* walk(
     }
     const { path, stats, listed } = next
     if (path.byteLength > MAX_PATH_BYTES) {
-      skip({ path: printable(path), why: 'its path is longer than 4096 bytes' })
+      skip(path, 'its path is longer than 4096 bytes')
     } else if (stats instanceof Error) {
-      skip({ path: printable(path), why: reason(stats) })
+      skip(path, reason(stats))
     } else if (stats.isFile() || stats.isDirectory() || stats.isSymbolicLink()) {
       yield new Found(top, path, stats)
       const inner = await listed
       if (inner instanceof Error) {
         if (!isAccessError(inner)) throw inner
-        skip({ path: printable(path), why: reason(inner) })
+        skip(path, reason(inner))
       } else if (inner !== null) {
         open.push(new Folder(path, inner, list))
       }
     } else {
-      skip({ path: printable(path), why: 'not a file, folder or symlink' })
+      skip(path, 'not a file, folder or symlink')
     }
   }
 }
@@ -143,7 +144,7 @@ function below(folder: Buffer, name: Buffer): Buffer {
 export function reason(error: unknown): string {
   const code = error instanceof Error && 'code' in error ? error.code : ''
   if (code === 'EACCES' || code === 'EPERM') return 'no permission to read it'
-  if (code === 'ENOENT' || code === 'ENOTDIR') return 'it vanished'
+  if (code === 'ENOENT' || code === 'ENOTDIR') return VANISHED
   return error instanceof Error ? error.message : String(error)
 }
 

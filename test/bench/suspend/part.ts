@@ -2,17 +2,16 @@ import { mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import { describeImages, makeImages, sizesFor, type Images } from '../image.js'
-import { diskUsage, makeReady } from '../machine.js'
 import { measure, type Command } from '../measure.js'
 import type { Bench, Part } from '../part.js'
 import { Results, type PartReport } from '../report.js'
 import { requireSame } from '../same.js'
-import { sync } from '../sync.js'
 import { borg } from './borg.js'
 import { casync } from './casync.js'
 import type { Keeper, Place } from './keeper.js'
 import { oursAt, plainAt } from './ours.js'
 import { restic } from './restic.js'
+import { step } from './step.js'
 
 const NOTES = [
   'CPU and memory are those of the whole process, start and end included; memory of the largest one.',
@@ -56,23 +55,9 @@ async function keep(
   for (const dir of [repo, folder, out]) await mkdir(dir)
   const place: Place = { repo, folder, version: 0 }
 
-  const step = async (task: string, command: Command, data: number): Promise<void> => {
-    bench.say(`run ${run}, ${keeper.name}: ${task}`)
-    const before = await diskUsage(repo)
-    await makeReady(bench.dir, [disk])
-    const { wall, cpu, rss, stdout } = await measure(command)
-    sync()
-    const stored = (await diskUsage(repo)) - before
-    results.add(task, keeper.name, {
-      wall,
-      cpu,
-      rss,
-      ...(task === RESTORE ? {} : { stored }),
-      ...(data === 0 ? {} : { speed: data / wall })
-    })
-    if (keeper.call !== undefined) {
-      results.add(task, `${keeper.name}, the call alone`, keeper.call(stdout))
-    }
+  const measured = (task: string, command: Command, data: number): Promise<void> => {
+    const at = task === RESTORE ? null : repo
+    return step({ keeper, task, command, data, reads: [disk], repo: at }, { bench, results, run })
   }
   const store = (): Command => {
     place.version++
@@ -83,7 +68,7 @@ async function keep(
   try {
     await writeFile(join(folder, 'note'), 'before')
     for (const command of keeper.init(place)) await measure(command)
-    await step('first suspend', store(), images.data)
+    await measured('first suspend', store(), images.data)
   } finally {
     await rename(disk, images.before)
   }
@@ -93,9 +78,9 @@ async function keep(
     // file, and would read an image that is unchanged again.
     await setTimeout(50)
     await writeFile(join(folder, 'note'), 'after')
-    await step('second, after the changes', store(), 0)
-    await step('third, unchanged', store(), 0)
-    await step(RESTORE, keeper.restore(place, out), images.data)
+    await measured('second, after the changes', store(), 0)
+    await measured('third, unchanged', store(), 0)
+    await measured(RESTORE, keeper.restore(place, out), images.data)
     await requireRestored(disk, out)
   } finally {
     await rename(disk, images.after)
