@@ -8,7 +8,6 @@ import { isNamed } from './id.js'
 
 /** Opens a block of a `data` log and compares every item of it with its id. */
 export interface CheckJob {
-  kind: 'check'
   /** Overwritten. */
   block: ArrayBuffer
   sealing: SealingKey

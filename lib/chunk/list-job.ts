@@ -4,7 +4,6 @@ import { splitPaths } from './paths.js'
 
 /** Lists folders, and looks at what is in each, as lstat(2) does; nothing is followed. */
 export interface ListJob {
-  kind: 'list'
   /** Absolute, as `joinPaths` has them. */
   folders: string
 }
@@ -26,14 +25,10 @@ export interface ListedFolder {
   failures: [number, Failure][]
 }
 
-export interface ListResult {
-  folders: ListedFolder[]
-}
-
 const SLASH = Buffer.from('/')
 
-export function list({ folders }: ListJob): ListResult {
-  return { folders: splitPaths(folders).map(listFolder) }
+export function list({ folders }: ListJob): ListedFolder[] {
+  return splitPaths(folders).map(listFolder)
 }
 
 function listFolder(folder: Buffer): ListedFolder {

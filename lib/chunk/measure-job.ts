@@ -3,7 +3,6 @@ import { joinPaths, splitPaths } from './paths.js'
 
 /** Adds up what is in folders, and in those in them, for as long as a job may take. */
 export interface MeasureJob {
-  kind: 'measure'
   /** Absolute, as `joinPaths` has them. */
   folders: string
 }

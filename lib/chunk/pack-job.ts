@@ -6,7 +6,6 @@ import { compressSync, looksCompressible } from './compress.js'
 
 /** Makes a block of a pack: compresses, pads, seals. */
 export interface PackJob {
-  kind: 'pack'
   of: PackKind
   /** All items, one after the other. */
   raw: ArrayBuffer

@@ -7,7 +7,6 @@ import { splitPaths } from './paths.js'
 
 /** Reads whole files of one chunk, one after the other into one buffer, and names what is in them. */
 export interface ReadFilesJob {
-  kind: 'read-files'
   /** Absolute, as `joinPaths` has them. */
   paths: string
   /** Bytes of each. */

@@ -4,7 +4,6 @@ import { chunkId, isZero } from './id.js'
 
 /** Reads one segment of a file by its descriptor, which all threads of the process share, and names its chunks. */
 export interface ReadJob {
-  kind: 'read'
   fd: number
   offset: number
   length: number

@@ -20,7 +20,6 @@ export interface ChunkWrite {
 
 /** Opens a block and writes chunks of it to files, each verified against its id before. */
 export interface UnpackJob {
-  kind: 'unpack'
   /** Overwritten. */
   block: ArrayBuffer
   sealing: SealingKey

@@ -5,11 +5,12 @@ import { HASH_BYTES } from '../format/limits.js'
 import { BLOCK_ROOM, Buffers, SEGMENT_SIZE } from './buffers.js'
 import type { CheckJob } from './check-job.js'
 import { PackedStats, type FileStats } from './file-stats.js'
+import type { Answer, Jobs, Order } from './jobs.js'
 import type { Failure, ListedFolder } from './list-job.js'
+import type { MeasureResult } from './measure-job.js'
 import type { PackJob } from './pack-job.js'
 import { joinPaths } from './paths.js'
 import type { UnpackJob } from './unpack-job.js'
-import type { Done, Job, Result } from './worker.js'
 import type { SmallWrite } from './write-files-job.js'
 
 /** A piece of a file, read and named off the main thread. Call `release` when done with `bytes`. */
@@ -49,9 +50,10 @@ export interface PackedBlock {
 }
 
 interface Waiting {
-  job: Job
+  order: Order<keyof Jobs>
   transfer: ArrayBuffer[]
-  resolve: (result: Result) => void
+  /** A thread answers in order: what comes is what this job gives. */
+  resolve: (result: never) => void
   reject: (error: Error) => void
 }
 
@@ -64,7 +66,7 @@ interface Thread {
 /** A thread has one job and the next one: it never waits for the main thread. */
 const AT_ONCE = 2
 const SPARE = 12
-const ASKING: ReadonlySet<Job['kind']> = new Set(['read', 'read-files', 'list', 'measure'])
+const ASKING: ReadonlySet<keyof Jobs> = new Set(['read', 'readFiles', 'list', 'measure'])
 
 /**
  * A few threads for all that costs time: reading, hashing, compressing, sealing, and the way back.
@@ -83,9 +85,7 @@ export class WorkerPool {
   /** Reads up to SEGMENT_SIZE bytes at `offset`; fewer at the end of the file. */
   async read(fd: number, offset: number, length: number): Promise<Segment> {
     const buffer = this.#segments.take()
-    const result = await this.#run({ kind: 'read', fd, offset, length, buffer }, [buffer])
-    if (result === undefined || !('length' in result && 'ids' in result))
-      throw new Error('a read gave no bytes')
+    const result = await this.#run('read', { fd, offset, length, buffer }, [buffer])
     const ids = Buffer.from(result.ids)
     return {
       bytes: Buffer.from(result.buffer, 0, result.length),
@@ -105,8 +105,7 @@ export class WorkerPool {
     const buffer = this.#segments.take()
     const paths = joinPaths(wanted.map(({ absolute }) => absolute))
     const sizes = wanted.map(({ size }) => size)
-    const result = await this.#run({ kind: 'read-files', paths, sizes, buffer }, [buffer])
-    if (result === undefined || !('openedAt' in result)) throw new Error('a read gave no files')
+    const result = await this.#run('readFiles', { paths, sizes, buffer }, [buffer])
     const [ids, stats] = [Buffer.from(result.ids), new BigInt64Array(result.stats)]
     let end = 0
     const files = sizes.map((size, n) => {
@@ -125,17 +124,15 @@ export class WorkerPool {
 
   /** Lists folders, and looks at what is in each, as lstat(2) does; an error for what cannot be had. */
   async list(folders: readonly Buffer[]): Promise<(Listing | Error)[]> {
-    const result = await this.#run({ kind: 'list', folders: joinPaths(folders) }, [])
-    if (result === undefined || !('folders' in result)) throw new Error('a list gave no folders')
-    return result.folders.map(listing)
+    const listed = await this.#run('list', { folders: joinPaths(folders) }, [])
+    return listed.map(listing)
   }
 
   /** Bytes on disk of the regular files in a folder and below it; what cannot be read counts nothing. */
   async measure(folder: Buffer): Promise<number> {
     let bytes = 0
     for (let folders: string | null = joinPaths([folder]); folders !== null;) {
-      const result: Result = await this.#run({ kind: 'measure', folders }, [])
-      if (result === undefined || !('left' in result)) throw new Error('a measure gave nothing')
+      const result: MeasureResult = await this.#run('measure', { folders }, [])
       bytes += result.bytes
       folders = result.left
     }
@@ -148,10 +145,9 @@ export class WorkerPool {
   }
 
   /** Makes a sealed block; `raw` is taken over. */
-  async pack(job: Omit<PackJob, 'kind' | 'out'>): Promise<PackedBlock> {
+  async pack(job: Omit<PackJob, 'out'>): Promise<PackedBlock> {
     const out = this.#blocks.take()
-    const result = await this.#run({ ...job, kind: 'pack', out }, [job.raw, out])
-    if (result === undefined || !('out' in result)) throw new Error('a pack gave no block')
+    const result = await this.#run('pack', { ...job, out }, [job.raw, out])
     this.#segments.give(result.raw)
     return {
       bytes: Buffer.from(result.out, 0, result.length),
@@ -173,21 +169,20 @@ export class WorkerPool {
     }
     const paths = joinPaths(files.map(({ path }) => path))
     const all = files.map(({ file }) => file)
-    const result = await this.#run({ kind: 'write-files', paths, files: all, buffer }, [buffer])
-    if (result === undefined || !('made' in result)) throw new Error('a write gave no files')
+    const result = await this.#run('writeFiles', { paths, files: all, buffer }, [buffer])
     this.#segments.give(result.buffer)
     const made = new BigInt64Array(result.made)
     return files.map((_, n) => new PackedStats(made, n))
   }
 
   /** Writes chunks of a sealed block to files; `block` is taken over. Throws INTEGRITY. */
-  async unpack(job: Omit<UnpackJob, 'kind'>): Promise<void> {
-    await this.#run({ ...job, kind: 'unpack' }, [job.block])
+  unpack(job: UnpackJob): Promise<void> {
+    return this.#run('unpack', job, [job.block])
   }
 
   /** Compares every item of a sealed block with its id; `block` is taken over. Throws INTEGRITY. */
-  async check(job: Omit<CheckJob, 'kind'>): Promise<void> {
-    await this.#run({ ...job, kind: 'check' }, [job.block])
+  check(job: CheckJob): Promise<void> {
+    return this.#run('check', job, [job.block])
   }
 
   async close(): Promise<void> {
@@ -200,11 +195,15 @@ export class WorkerPool {
     for (const { reject } of waiting) reject(interrupted())
   }
 
-  #run(job: Job, transfer: ArrayBuffer[]): Promise<Result> {
+  #run<Name extends keyof Jobs>(
+    name: Name,
+    job: Jobs[Name][0],
+    transfer: ArrayBuffer[]
+  ): Promise<Jobs[Name][1]> {
     if (this.#isClosed) return Promise.reject(interrupted())
     return new Promise((resolve, reject) => {
-      const queue = ASKING.has(job.kind) ? this.#reads : this.#urgent
-      queue.push({ job, transfer, resolve, reject })
+      const queue = ASKING.has(name) ? this.#reads : this.#urgent
+      queue.push({ order: { name, job }, transfer, resolve, reject })
       this.#dispatch()
     })
   }
@@ -218,7 +217,7 @@ export class WorkerPool {
       // Only work under way keeps the process alive.
       if (thread.sent.length === 0) thread.worker.ref()
       thread.sent.push(next)
-      thread.worker.postMessage(next.job, next.transfer)
+      thread.worker.postMessage(next.order, next.transfer)
     }
   }
 
@@ -237,7 +236,7 @@ export class WorkerPool {
     const worker = new Worker(new URL('./worker.js', import.meta.url))
     const thread: Thread = { worker, sent: [] }
     worker.unref()
-    worker.on('message', (done: Done) => this.#settle(thread, done))
+    worker.on('message', (answer: Answer<never>) => this.#settle(thread, answer))
     worker.on('error', (error: Error) => {
       const at = this.#threads.indexOf(thread)
       if (at !== -1) this.#threads.splice(at, 1)
@@ -248,7 +247,7 @@ export class WorkerPool {
     return thread
   }
 
-  #settle(thread: Thread, { result, error }: Done): void {
+  #settle(thread: Thread, { result, error }: Answer<never>): void {
     // Once closed, the end of the thread itself is waited for.
     if (this.#isClosed) return
     const waiting = thread.sent.shift()
@@ -285,7 +284,7 @@ function idAt(ids: Buffer, n: number): Buffer | null {
   return id.equals(NO_ID) ? null : id
 }
 
-function revived({ message, code, isOurs }: NonNullable<Done['error']>): Error {
+function revived({ message, code, isOurs }: NonNullable<Answer['error']>): Error {
   const ours = isOurs ? ERROR_CODES.find((known) => known === code) : undefined
   if (ours !== undefined) return new ParcelError(ours, message)
   return systemError({ message, code })

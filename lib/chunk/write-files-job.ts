@@ -26,7 +26,6 @@ export interface SmallWrite {
 
 /** Makes whole files, out of what is in one buffer one after the other. */
 export interface WriteFilesJob {
-  kind: 'write-files'
   /** Absolute, as `joinPaths` has them. */
   paths: string
   files: readonly SmallWrite[]

@@ -1,0 +1,34 @@
+import type { CheckJob } from './check-job.js'
+import type { ListedFolder, ListJob } from './list-job.js'
+import type { MeasureJob, MeasureResult } from './measure-job.js'
+import type { PackJob, PackResult } from './pack-job.js'
+import type { ReadFilesJob, ReadFilesResult } from './read-files-job.js'
+import type { ReadJob, ReadResult } from './read-job.js'
+import type { UnpackJob } from './unpack-job.js'
+import type { WriteFilesJob, WriteFilesResult } from './write-files-job.js'
+
+/** What a thread can do, by its name: what goes in, and what comes out. */
+export interface Jobs {
+  read: [ReadJob, ReadResult]
+  readFiles: [ReadFilesJob, ReadFilesResult]
+  list: [ListJob, ListedFolder[]]
+  measure: [MeasureJob, MeasureResult]
+  pack: [PackJob, PackResult]
+  unpack: [UnpackJob, void]
+  check: [CheckJob, void]
+  writeFiles: [WriteFilesJob, WriteFilesResult]
+}
+
+/** A job on its way to a thread. */
+export interface Order<Name extends keyof Jobs> {
+  name: Name
+  job: Jobs[Name][0]
+}
+
+export type AnyOrder = { [Name in keyof Jobs]: Order<Name> }[keyof Jobs]
+
+/** What a thread answers: what came out of the job, or what went wrong. */
+export interface Answer<Result = Jobs[keyof Jobs][1] | null> {
+  result: Result
+  error: { message: string; code: string; isOurs: boolean } | null
+}
