@@ -5,6 +5,7 @@ import type { Content } from '../image/contents.js'
 import type { ItemSource } from '../image/items.js'
 import { heightOf, spanOf } from '../image/shape.js'
 import { readInner, readLeaf, type Subtree } from '../image/tree-reader.js'
+import { sideBySide } from '../side-by-side.js'
 import { addChunks, type Ranges } from './ranges.js'
 
 /** What is different in one path of two versions. */
@@ -32,36 +33,17 @@ export interface Side {
  * read that are not the same in both; times alone are no change. Throws INTEGRITY, UNREACHABLE.
  */
 export async function* differences(before: Side, after: Side): AsyncGenerator<Change> {
-  const [olds, news] = [before.contents, after.contents].map((all) => all[Symbol.asyncIterator]())
-  if (olds === undefined || news === undefined) return
-  let old = await olds.next()
-  let now = await news.next()
-  while (old.done !== true || now.done !== true) {
-    const order = orderOf(old, now)
-    if (order < 0 && old.done !== true) {
-      yield whole('removed', old.value.entry)
-      old = await olds.next()
-    } else if (order > 0 && now.done !== true) {
-      yield whole('added', now.value.entry)
-      now = await news.next()
-    } else if (old.done !== true && now.done !== true) {
-      if (old.value.entry.type === now.value.entry.type) {
-        const change = await compare(old.value, before.source, now.value, after.source)
-        if (change !== null) yield change
-      } else {
-        yield whole('removed', old.value.entry)
-        yield whole('added', now.value.entry)
-      }
-      old = await olds.next()
-      now = await news.next()
+  const byPath = (old: Content, now: Content): number =>
+    comparePaths(old.entry.path, now.entry.path)
+  for await (const [old, now] of sideBySide(before.contents, after.contents, byPath)) {
+    if (old !== null && now?.entry.type === old.entry.type) {
+      const change = await compare(old, before.source, now, after.source)
+      if (change !== null) yield change
+    } else {
+      if (old !== null) yield whole('removed', old.entry)
+      if (now !== null) yield whole('added', now.entry)
     }
   }
-}
-
-function orderOf(old: IteratorResult<Content>, now: IteratorResult<Content>): number {
-  if (old.done === true) return 1
-  if (now.done === true) return -1
-  return comparePaths(old.value.entry.path, now.value.entry.path)
 }
 
 function whole(kind: 'added' | 'removed', entry: FileEntry): Change {

@@ -2,10 +2,12 @@ import { access, constants, readlink } from 'node:fs/promises'
 import type { WorkerPool } from '../../chunk/worker-pool.js'
 import { ParcelError } from '../../errors.js'
 import type { FileEntry } from '../../format/file-table.js'
-import { printable } from '../../format/file-table.js'
-import { CHUNKING } from '../../format/limits.js'
+import { comparePaths, printable } from '../../format/file-table.js'
+import { CHUNK_SIZE, CHUNKING } from '../../format/limits.js'
+import { OrderedWindow } from '../../ordered-window.js'
+import { sideBySide } from '../../side-by-side.js'
 import { ChangingFile } from './commit-file.js'
-import { rootOf } from './file-root.js'
+import { FileRoots } from './file-root.js'
 import type { FileStamp, FileStamps } from './file-stamps.js'
 import { MappedWrites } from './mapped-writes.js'
 import { isAccessError, VANISHED, walk, type Found, type Skip, type Skipped } from './walk.js'
@@ -14,6 +16,8 @@ import { isAccessError, VANISHED, walk, type Found, type Skip, type Skipped } fr
 export const MTIME_TOLERANCE = 2_000n
 /** Bits of a mode that a check-out can give back whoever it is, on any file system that has modes. */
 const PERMISSIONS = 0o777
+/** Small files that are looked at side by side. */
+const AT_ONCE = 256
 
 /**
  * Throws CONFLICT if a folder has something that its version has not: a file added, gone, or
@@ -40,56 +44,79 @@ export async function requireNoChanges(
     served: ReadonlySet<string>
   }
 ): Promise<void> {
-  const stored = new Map<string, { entry: FileEntry; stamp: FileStamp | null }>()
-  let files = 0
-  for await (const { entry } of contents ?? []) {
-    const stamp = entry.type === 'file' ? stamps.at(files++) : null
-    stored.set(entry.path.toString('latin1'), { entry, stamp })
-  }
   const { skipped, skip } = gathering()
+  const roots = new FileRoots({ pool, signal })
   const mapped = new MappedWrites()
-  for await (const found of walk(root, skip, pool)) {
-    const { path, absolute, stats } = found
-    const text = path.toString('latin1')
-    const { entry, stamp = null } = stored.get(text) ?? {}
-    stored.delete(text)
-    if (isState(text)) continue
-    if (entry === undefined) {
-      if (!(await isReadable(found))) throw inNoVersion(printable(path), UNREADABLE, root)
-      throw changed(name, path, 'is new')
+  const window = new OrderedWindow<{ path: Buffer; why: string | null }>(AT_ONCE, async (one) => {
+    if (one.why !== null) throw changed(name, one.path, one.why)
+  })
+  const removed: Buffer[] = []
+  const found = walk(root, skip, pool)
+  const byPath = (one: Found, { entry }: Stored): number => comparePaths(one.path, entry.path)
+  await window.run(async () => {
+    for await (const [one, stored] of sideBySide(found, stampedBy(stamps, contents), byPath)) {
+      const path = one === null ? stored.entry.path : one.path
+      if (isState(path.toString('latin1'))) continue
+      if (one === null) {
+        if (removed.length === 0 && !served.has(path.toString())) removed.push(path)
+      } else if (stored !== null) {
+        const looked = difference(one, stored, { roots, mapped }).then((why) => ({ path, why }))
+        await window.push(looked, one.stats.size > BigInt(CHUNK_SIZE))
+      } else if (await isReadable(one)) {
+        throw changed(name, path, 'is new')
+      } else {
+        throw inNoVersion(printable(path), UNREADABLE, root)
+      }
     }
-    if (entry.type === 'folder') {
-      if (!stats.isDirectory()) throw changed(name, path, 'is no folder any more')
-      continue
-    }
-    if (entry.type === 'symlink') {
-      const isSame = stats.isSymbolicLink() && (await linkTarget(absolute))?.equals(entry.target)
-      if (isSame !== true) throw changed(name, path, 'was changed')
-      continue
-    }
-    const age = stats.mtimeNs - entry.mtime
-    const isSameTime = age < MTIME_TOLERANCE && age > -MTIME_TOLERANCE
-    const isSameSize = BigInt(entry.size) === stats.size
-    if (!isSameTime || !isSameSize || !stats.isFile()) throw changed(name, path, 'was changed')
-    const isAsStamped = stamp?.ino === stats.ino && stamp.ctime === stats.ctimeNs
-    if (isAsStamped && (await mapped.leaveTraces(found))) continue
-    if ((Number(stats.mode) & PERMISSIONS) !== (entry.mode & PERMISSIONS)) {
-      throw changed(name, path, 'has another mode')
-    }
-    if (entry.chunking !== CHUNKING) continue
-    const now = await rootOf(absolute, { pool, signal }).catch((error: unknown) => {
-      if (error instanceof ChangingFile || isAccessError(error)) return undefined
-      throw error
-    })
-    const isSame = entry.root === null ? now === null : now?.equals(entry.root)
-    if (isSame !== true) throw changed(name, path, 'was changed')
-  }
+  })
   const [lost] = skipped
   if (lost !== undefined) throw inNoVersion(lost.path, lost.why, root)
-  for (const [text, { entry }] of stored) {
-    if (isState(text) || served.has(entry.path.toString())) continue
-    throw changed(name, entry.path, 'was removed')
+  const [gone] = removed
+  if (gone !== undefined) throw changed(name, gone, 'was removed')
+}
+
+/** Something that a version has. */
+interface Stored {
+  entry: FileEntry
+  stamp: FileStamp | null
+}
+
+async function* stampedBy(
+  stamps: FileStamps,
+  contents: AsyncIterable<{ entry: FileEntry }> | null
+): AsyncGenerator<Stored> {
+  let files = 0
+  for await (const { entry } of contents ?? []) {
+    yield { entry, stamp: entry.type === 'file' ? stamps.at(files++) : null }
   }
+}
+
+/** What about something is not as a version has it; null: nothing. */
+async function difference(
+  found: Found,
+  { entry, stamp }: Stored,
+  { roots, mapped }: { roots: FileRoots; mapped: MappedWrites }
+): Promise<string | null> {
+  const { stats } = found
+  if (entry.type === 'folder') return stats.isDirectory() ? null : 'is no folder any more'
+  if (entry.type === 'symlink') {
+    const target = stats.isSymbolicLink() ? await linkTarget(found.absolute) : null
+    return target?.equals(entry.target) === true ? null : 'was changed'
+  }
+  const age = stats.mtimeNs - entry.mtime
+  const isSameTime = age < MTIME_TOLERANCE && age > -MTIME_TOLERANCE
+  const isSameSize = BigInt(entry.size) === stats.size
+  if (!isSameTime || !isSameSize || !stats.isFile()) return 'was changed'
+  const isAsStamped = stamp?.ino === stats.ino && stamp.ctime === stats.ctimeNs
+  if (isAsStamped && (await mapped.leaveTraces(found))) return null
+  if ((Number(stats.mode) & PERMISSIONS) !== (entry.mode & PERMISSIONS)) return 'has another mode'
+  if (entry.chunking !== CHUNKING) return null
+  const now = await roots.of(found).catch((error: unknown) => {
+    if (error instanceof ChangingFile || isAccessError(error)) return undefined
+    throw error
+  })
+  const isSame = entry.root === null ? now === null : now?.equals(entry.root)
+  return isSame === true ? null : 'was changed'
 }
 
 /** null: it is no link any more. */

@@ -12,6 +12,7 @@ import { StreamWriter } from '../../image/stream-writer.js'
 import type { PackWriter } from '../../log/pack-writer.js'
 import { OrderedWindow } from '../../ordered-window.js'
 import type { Work } from '../../progress.js'
+import { sideBySide } from '../../side-by-side.js'
 import type { BaseFiles } from './base-files.js'
 import { FileStamps, sinceNow } from './file-stamps.js'
 import { MappedWrites } from './mapped-writes.js'
@@ -166,11 +167,14 @@ async function commitOnce(root: string | null, options: StoreOnceOptions): Promi
   const window = new OrderedWindow<Stored>(SMALL_AT_ONCE, list)
   const how = { ...options, small: new SmallFiles(writer, options.pool), onBytes, skip }
   const found = root === null ? nothing() : walk(root, skip, options.pool)
+  const images = options.images?.contents() ?? nothing()
+  const byPath = (one: Found, { entry }: OpenContent): number => comparePaths(one.path, entry.path)
   await window.run(async () => {
-    for await (const next of together(found, options.images?.contents() ?? nothing())) {
+    for await (const [next, image] of sideBySide(found, images, byPath)) {
       work.signal.throwIfAborted()
-      if ('entry' in next) {
-        await window.push(storeImage(next, how), true)
+      // Of what is in both, it is the folder's that somebody put there.
+      if (next === null) {
+        await window.push(storeImage(image, how), true)
         continue
       }
       onFound(next)
@@ -205,25 +209,6 @@ interface StoreOnceOptions extends Omit<CommitOptions, 'base'> {
 }
 
 async function* nothing(): AsyncGenerator<never> {}
-
-/** Both in the order of a file table; of what is in both, it is the folder's that somebody put there. */
-async function* together(
-  walked: AsyncIterable<Found>,
-  contents: AsyncIterable<OpenContent>
-): AsyncGenerator<Found | OpenContent> {
-  const images = contents[Symbol.asyncIterator]()
-  let image = await images.next()
-  for await (const found of walked) {
-    while (image.done !== true && comparePaths(image.value.entry.path, found.path) < 0) {
-      yield image.value
-      image = await images.next()
-    }
-    if (image.done !== true && image.value.entry.path.equals(found.path))
-      image = await images.next()
-    yield found
-  }
-  for (; image.done !== true; image = await images.next()) yield image.value
-}
 
 /** Stores where the top place page of each file is. */
 export async function storeRoots(writer: PackWriter, places: (Place | null)[]): Promise<StreamRef> {

@@ -12,8 +12,8 @@ import type { PackWriter, Stream } from '../../log/pack-writer.js'
 import type { BaseFile } from './base-files.js'
 import { stampOf, untilShown, type FileStamp } from './file-stamps.js'
 
-/** Files that one thread reads in one go. */
-const MOST = 64
+/** What one thread reads in one go. */
+export const SMALL_BATCH = { items: 64, size: SEGMENT_SIZE }
 
 export interface SmallFileToStore {
   absolute: Buffer
@@ -49,8 +49,7 @@ export class SmallFiles {
   constructor(writer: PackWriter, pool: WorkerPool) {
     this.#writer = writer
     this.#pool = pool
-    const limits = { items: MOST, size: SEGMENT_SIZE }
-    this.#batches = new Batches((files) => this.#storeAll(files), limits)
+    this.#batches = new Batches((files) => this.#storeAll(files), SMALL_BATCH)
   }
 
   /** null: the file is not what it was when it was found, or was written to just now: it takes a look of its own. */
@@ -109,14 +108,19 @@ interface Content extends SmallFile {
   stamp: FileStamp | null
 }
 
+/** All of the id tree of a file of one chunk without holes; `id` null: of zeros. */
+export function leafOf(id: Buffer | null): { page: Buffer; root: Buffer } {
+  const entry: Entry = id === null ? { kind: 'zero', holes: 0 } : { kind: 'chunk', id, holes: 0 }
+  const page = encodeIdPage({ level: 0, entries: [entry] })
+  return { page, root: pageHash(page) }
+}
+
 /** null: it cannot be taken as it was read. */
 function contentOf({ before, isStill }: SmallFileToStore, file: SmallFile | null): Content | null {
   if (file === null) return null
   const { id, stats, openedAt } = file
   if (!isStill && untilShown(stats.ctimeNs, openedAt) > 0) return null
-  const entry: Entry = id === null ? { kind: 'zero', holes: 0 } : { kind: 'chunk', id, holes: 0 }
-  const page = encodeIdPage({ level: 0, entries: [entry] })
-  const root = pageHash(page)
+  const { page, root } = leafOf(id)
   const isKnown = before?.entry.chunking === CHUNKING && before.place !== null
   const was = isKnown ? before.entry.root : null
   const isNew = was?.equals(root) !== true
