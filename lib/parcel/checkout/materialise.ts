@@ -313,12 +313,16 @@ async function removeTree(path: string): Promise<void> {
   }
 }
 
-/** Folders, by whoever owns them. */
+/** Lets what is in a folder be removed. What a first try has begun to remove may go meanwhile. */
 async function makeWritable(folder: Buffer): Promise<void> {
-  await chmod(folder, 0o700)
-  for (const entry of await readdir(folder, { encoding: 'buffer', withFileTypes: true })) {
-    const path = Buffer.concat([folder, Buffer.from('/'), entry.name])
-    if (entry.isDirectory()) await makeWritable(path)
+  try {
+    await chmod(folder, 0o700)
+    for (const entry of await readdir(folder, { encoding: 'buffer', withFileTypes: true })) {
+      const path = Buffer.concat([folder, Buffer.from('/'), entry.name])
+      if (entry.isDirectory()) await makeWritable(path)
+    }
+  } catch (error) {
+    if (!hasCode(error, 'ENOENT')) throw error
   }
 }
 
