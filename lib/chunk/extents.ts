@@ -26,6 +26,11 @@ while (<STDIN>) {
   }
 }`
 
+/** A program takes four descriptors and a core: hundreds of them leave none for others. */
+const AT_ONCE = 8
+let running = 0
+const waiting: (() => void)[] = []
+
 /** Whether a file has holes at all; the others need no look at their extents. */
 export function isSparse(stats: Pick<FileStats, 'blocks' | 'size'>): boolean {
   return stats.blocks * 512n < stats.size
@@ -40,20 +45,32 @@ export async function* extents(
   fd: number,
   within: Iterable<Extent> = [{ start: 0, end: Number.MAX_SAFE_INTEGER }]
 ): AsyncGenerator<Extent> {
+  await enter()
+  try {
+    yield* seek(fd, within)
+  } finally {
+    leave()
+  }
+}
+
+async function* seek(fd: number, within: Iterable<Extent>): AsyncGenerator<Extent> {
   const child = spawn('perl', ['-e', SEEK], { stdio: ['pipe', 'pipe', 'pipe', fd] })
-  const { stdin, stdout, stderr } = child
-  if (stdin === null || stdout === null || stderr === null) throw new Error('asked for pipes')
-  // When perl ends early its status tells why.
-  pipeline(Readable.from(linesOf(within)), stdin).catch(() => {})
-  let complaint = ''
-  stderr.setEncoding('utf8').on('data', (text: string) => (complaint += text))
+  // First of all: nothing else comes of a child that cannot be started.
   const ended = new Promise<number | null>((resolve, reject) => {
     child.once('error', reject)
     child.once('close', resolve)
   })
   ended.catch(() => {})
-  let rest = ''
   try {
+    // Then it has not even the streams that its type promises.
+    if (child.pid === undefined) await ended
+    const { stdin, stdout, stderr } = child
+    if (stdin === null || stdout === null || stderr === null) throw new Error('asked for pipes')
+    // When perl ends early its status tells why.
+    pipeline(Readable.from(linesOf(within)), stdin).catch(() => {})
+    let complaint = ''
+    stderr.setEncoding('utf8').on('data', (text: string) => (complaint += text))
+    let rest = ''
     for await (const text of stdout.setEncoding('utf8')) {
       const lines = (rest + String(text)).split('\n')
       rest = lines.pop() ?? ''
@@ -73,6 +90,17 @@ export async function* extents(
   } finally {
     child.kill()
   }
+}
+
+async function enter(): Promise<void> {
+  if (running < AT_ONCE) running++
+  else await new Promise<void>((resolve) => waiting.push(resolve))
+}
+
+function leave(): void {
+  const next = waiting.shift()
+  if (next === undefined) running--
+  else next()
 }
 
 function* linesOf(ranges: Iterable<Extent>): Generator<string> {

@@ -36,6 +36,8 @@ export interface SmallFile {
   bytes: Buffer
   /** null when it is all zeros. */
   id: Buffer | null
+  /** 4 KiB pages that are holes. */
+  holes: number
   stats: FileStats
   /** Nanoseconds since 1970, by the system's clock. */
   openedAt: bigint
@@ -96,8 +98,8 @@ export class WorkerPool {
   }
 
   /**
-   * Reads small files, SEGMENT_SIZE bytes of them at most: null for one that is not, without holes, of the `size`
-   * it had when it was found, or did not stand still.
+   * Reads small files, SEGMENT_SIZE bytes of them at most: null for one that is not of the `size` it had when it
+   * was found, did not stand still, or has holes of which it takes more to tell where they are.
    */
   async readFiles(
     wanted: readonly { absolute: Buffer; size: number }[]
@@ -115,6 +117,7 @@ export class WorkerPool {
       return {
         bytes: Buffer.from(result.buffer, end - size, size),
         id: idAt(ids, n),
+        holes: result.holes[n] ?? 0,
         stats: new PackedStats(stats, n),
         openedAt: BigInt(openedAt) * 1_000_000n
       }

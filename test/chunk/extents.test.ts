@@ -1,7 +1,11 @@
 import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
 import { open } from 'node:fs/promises'
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
+import { setTimeout } from 'node:timers/promises'
+import { promisify } from 'node:util'
 import * as fc from 'fast-check'
 import { extents, isSparse, type Extent } from '../../lib/chunk/extents.js'
 import { onEnd } from '../support/on-end.js'
@@ -66,4 +70,32 @@ test('without perl it is an error, not a file without data', async (t) => {
   onEnd(t, () => (process.env['PATH'] = PATH))
   process.env['PATH'] = '/nonexistent'
   await assert.rejects(collect(extents(handle.fd)), { code: 'FAILED', message: /perl/ })
+})
+
+test('of many files at a time only a few programs look', async (t) => {
+  const handle = await opened(t, [true, false, true])
+  const all = Array.from({ length: 60 }, () => collect(extents(handle.fd)))
+  const children = (): number =>
+    readFileSync(`/proc/${process.pid}/task/${process.pid}/children`, 'utf8').split(' ').length - 1
+  let most = 0
+  for (let done = false; !done;) {
+    if (process.platform === 'linux') most = Math.max(most, children())
+    done = await Promise.race([Promise.all(all).then(() => true), setTimeout(5, false)])
+  }
+  assert.ok(most <= 8, `${most} at a time`)
+  for (const found of await Promise.all(all)) assert.deepEqual(found, runs([true, false, true]))
+})
+
+test('where no more files can be opened it is an error, and the process goes on', async () => {
+  const script = `
+    import { openSync } from 'node:fs'
+    import { extents } from ${JSON.stringify(new URL('../../lib/chunk/extents.js', import.meta.url))}
+    const fd = openSync(process.execPath)
+    try { for (;;) openSync('/dev/null') } catch {}
+    for await (const extent of extents(fd)) throw extent
+  `
+  const limited = ['-c', 'ulimit -n 64; exec "$0" "$@"', process.execPath]
+  const run = promisify(execFile)('sh', [...limited, '--input-type=module', '-e', script])
+  // Of what is thrown at the top; an event that nobody listens to has no such code.
+  await assert.rejects(run, { stderr: /code: 'FAILED'/ })
 })

@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto'
 import { lstat, mkdir, open, readFile, stat, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
+import * as fc from 'fast-check'
 import { extents } from '../../lib/chunk/extents.js'
 import type { FileStats } from '../../lib/chunk/file-stats.js'
 import { chunkId } from '../../lib/chunk/id.js'
@@ -57,16 +58,52 @@ test('what is not such a file is not read by the batch, and its neighbours are',
   await writeFile(path('shorter'), 'sho')
   await mkdir(path('folder'))
   await symlink('good', path('link'))
-  await writeSparse(path('holes'), [true, false, true])
+  const hole = await open(path('hole'), 'w')
+  await hole.truncate(4)
+  await hole.close()
   const names = ['longer', 'good', 'shorter', 'folder', 'missing', 'link', 'good']
   const wanted = names.map((name) => ({ absolute: Buffer.from(path(name)), size: 4 }))
-  wanted.push({ absolute: Buffer.from(path('holes')), size: 12_288 })
+  wanted.push({ absolute: Buffer.from(path('hole')), size: 4 })
   const { files, release } = await pool.readFiles(wanted)
   assert.deepEqual(
     files.map((file) => file?.bytes.toString() ?? null),
     [null, 'good', null, null, null, null, 'good', null]
   )
   release()
+})
+
+test('holes of small files are found by what is in them and the blocks that they take', async (t) => {
+  const { pool, dir } = await aPool(t)
+  const plain = fc.constantFrom('data', 'hole')
+  const page = fc.oneof(plain, fc.constantFrom('zeros'))
+  let n = 0
+  let known = 0
+  const some = { minLength: 1, maxLength: 16 }
+  const made = fc.tuple(fc.oneof(fc.array(plain, some), fc.array(page, some)), fc.nat(4_095))
+  await fc.assert(
+    fc.asyncProperty(made, async ([pages, missing]) => {
+      const absolute = Buffer.from(join(dir, `${n++}`))
+      const size = pages.length * SUBPAGE_SIZE - missing
+      const handle = await open(absolute, 'w+')
+      await handle.truncate(size)
+      for (const [at, kind] of pages.entries()) {
+        const bytes = Buffer.alloc(SUBPAGE_SIZE, kind === 'data' ? 1 : 0)
+        const length = Math.min(SUBPAGE_SIZE, size - at * SUBPAGE_SIZE)
+        if (kind !== 'hole') await handle.write(bytes, 0, length, at * SUBPAGE_SIZE)
+      }
+      const isData = await collect(extents(handle.fd))
+      await handle.close()
+      const { files, release } = await pool.readFiles([{ absolute, size }])
+      release()
+      const holes = files[0]?.holes
+      if (holes === undefined) return
+      known++
+      const data = pages.map((_, at) => (holes & (1 << at)) === 0)
+      assert.deepEqual(runs(data, size), isData)
+    }),
+    { numRuns: 60 }
+  )
+  assert.ok(known > 5, `of ${n} files only ${known} are known`)
 })
 
 test('folders are listed in the order of bytes, with what is in them', async (t) => {

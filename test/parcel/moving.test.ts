@@ -2,7 +2,8 @@ import assert from 'node:assert/strict'
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
-import { mkdir, open, readdir, readFile, rename, writeFile } from 'node:fs/promises'
+import { mkdir, open, readdir, readFile, rename, symlink, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
 import { setTimeout } from 'node:timers/promises'
@@ -96,6 +97,42 @@ test('what is removed just before it is read is not missed, unless it is there a
   assert.deepEqual(again.skipped, [
     { path: 'm/large', why: 'it was replaced while the folder was read' }
   ])
+})
+
+test('what becomes something else just before it is read is named, and the rest is stored', async (t) => {
+  const test = await threeFolders(t)
+  const [link, large, small] = ['a/link', 'm/large', 'm/small'].map((path) =>
+    join(test.folder, path)
+  )
+  assert.ok(link !== undefined && large !== undefined && small !== undefined)
+  await symlink('nowhere', link)
+  await writeFile(large, Buffer.alloc(100_000, 1))
+  await writeFile(small, 'small')
+  const sockets = await Promise.all(
+    ['one', 'two'].map(async (name) => {
+      const server = createServer().listen(join(test.dir, name))
+      onEnd(t, () => void server.close())
+      await once(server, 'listening')
+      return join(test.dir, name)
+    })
+  )
+  const replace = (path: string): void => {
+    rmSync(path)
+    renameSync(sockets.pop() ?? '', path)
+  }
+  const { skipped, paths } = await commit(test, (path) => {
+    if (path === 'a/link') {
+      rmSync(link)
+      writeFileSync(link, 'a file')
+    } else if (path === 'm/large') replace(large)
+    else if (path === 'm/small') replace(small)
+  })
+  const why = 'it was replaced by something else'
+  assert.deepEqual(
+    skipped.toSorted((a, b) => (a.path < b.path ? -1 : 1)),
+    ['a/link', 'm/large', 'm/small'].map((path) => ({ path, why }))
+  )
+  assert.ok(paths.has('z/own') && paths.has('a/own'))
 })
 
 test('a folder that is replaced while it is read makes no version', async (t) => {

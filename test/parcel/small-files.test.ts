@@ -21,13 +21,13 @@ async function manyFiles(root: string): Promise<string[]> {
 
 /** What is in each file below a folder. */
 async function read(root: string): Promise<Map<string, string>> {
-  const found = new Map<string, string>()
-  for (const entry of await readdir(root, { recursive: true, withFileTypes: true })) {
-    if (!entry.isFile()) continue
-    const path = join(entry.parentPath, entry.name)
-    found.set(relative(root, path), await readFile(path, 'base64'))
-  }
-  return found
+  const entries = await readdir(root, { recursive: true, withFileTypes: true })
+  const files = entries.filter((entry) => entry.isFile())
+  const read = files.map(async ({ parentPath, name }): Promise<[string, string]> => {
+    const path = join(parentPath, name)
+    return [relative(root, path), await readFile(path, 'base64')]
+  })
+  return new Map((await Promise.all(read)).toSorted(([a], [b]) => (a < b ? -1 : 1)))
 }
 
 test('thousands of small files come back; of what was only touched next to nothing is stored', async (t) => {
@@ -38,7 +38,7 @@ test('thousands of small files come back; of what was only touched next to nothi
   await test.checkOut(first, join(test.dir, 'to'))
   assert.deepEqual(await read(join(test.dir, 'to')), await read(test.folder))
 
-  for (const path of paths) await utimes(path, 1_000, 2_000)
+  await Promise.all(paths.map((path) => utimes(path, 1_000, 2_000)))
   const touched = await test.commit()
   assert.ok(first.version.totals.stored > FILES * 4_096)
   // A line of the table for each file.

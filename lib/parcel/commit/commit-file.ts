@@ -12,6 +12,7 @@ import type { BaseTree } from '../../image/base-tree.js'
 import { names, TreeUpdate } from '../../image/tree-update.js'
 import { TreeWriter, type Tree } from '../../image/tree-writer.js'
 import type { Stream } from '../../log/pack-writer.js'
+import { hasCode } from '../../paths.js'
 import type { ItemWriter } from './gathering.js'
 import { isYoung, stampOf, systemTime, untilShown, type FileStamp } from './file-stamps.js'
 
@@ -20,6 +21,9 @@ const WORTH_A_SYNC = 1_048_576n
 const MOST_WRITES = 6
 /** Segments read ahead of the one that is being stored. */
 const READ_AHEAD = 4
+
+/** Why something is not what it was when it was found. */
+export const REPLACED = 'it was replaced by something else'
 
 /** A file that would not stand still while it was read. */
 export class ChangingFile extends Error {}
@@ -50,10 +54,14 @@ export async function commitFile(
   options: CommitFileOptions
 ): Promise<{ tree: Tree; stats: BigIntStats; stamp: FileStamp | null }> {
   const flags = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK
-  const handle = await open(absolute, flags)
+  const handle = await open(absolute, flags).catch((error: unknown) => {
+    // So open a socket, and a device that nothing drives.
+    if (hasCode(error, 'ENXIO', 'ENODEV')) throw new ChangingFile(REPLACED)
+    throw error
+  })
   try {
     const { stats: before, isSynced } = await settle(handle, options)
-    if (!before.isFile()) throw new ChangingFile('it was replaced by something else')
+    if (!before.isFile()) throw new ChangingFile(REPLACED)
     const tree = new TreeWriter(options.writer)
     const isSmall = before.size <= BigInt(CHUNK_SIZE) && !isSparse(before)
     if (isSmall && options.before === null)

@@ -43,6 +43,6 @@ export class FileRoots {
   async #rootsOf(files: readonly { absolute: Buffer; size: number }[]): Promise<(Buffer | null)[]> {
     const read = await this.#how.pool.readFiles(files)
     read.release()
-    return read.files.map((file) => (file === null ? null : leafOf(file.id).root))
+    return read.files.map((file) => (file === null ? null : leafOf(file).root))
   }
 }

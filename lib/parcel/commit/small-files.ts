@@ -1,6 +1,5 @@
 import { Batches } from '../../batches.js'
 import { SEGMENT_SIZE } from '../../chunk/buffers.js'
-import { isSparse } from '../../chunk/extents.js'
 import type { FileStats } from '../../chunk/file-stats.js'
 import type { SmallFile, WorkerPool } from '../../chunk/worker-pool.js'
 import { pageHash } from '../../chunk/id.js'
@@ -31,10 +30,10 @@ export interface StoredFile {
   stamp: FileStamp | null
 }
 
-/** Whether a file is of one chunk without holes. */
+/** Whether a file is of one chunk. */
 export function isSmallFile(stats: FileStats): boolean {
   const { size } = stats
-  return stats.isFile() && size > 0n && size <= BigInt(CHUNK_SIZE) && !isSparse(stats)
+  return stats.isFile() && size > 0n && size <= BigInt(CHUNK_SIZE)
 }
 
 /**
@@ -108,9 +107,12 @@ interface Content extends SmallFile {
   stamp: FileStamp | null
 }
 
-/** All of the id tree of a file of one chunk without holes; `id` null: of zeros. */
-export function leafOf(id: Buffer | null): { page: Buffer; root: Buffer } {
-  const entry: Entry = id === null ? { kind: 'zero', holes: 0 } : { kind: 'chunk', id, holes: 0 }
+/** All of the id tree of a file of one chunk. */
+export function leafOf({ id, holes }: Pick<SmallFile, 'id' | 'holes'>): {
+  page: Buffer
+  root: Buffer
+} {
+  const entry: Entry = id === null ? { kind: 'zero', holes } : { kind: 'chunk', id, holes }
   const page = encodeIdPage({ level: 0, entries: [entry] })
   return { page, root: pageHash(page) }
 }
@@ -118,9 +120,9 @@ export function leafOf(id: Buffer | null): { page: Buffer; root: Buffer } {
 /** null: it cannot be taken as it was read. */
 function contentOf({ before, isStill }: SmallFileToStore, file: SmallFile | null): Content | null {
   if (file === null) return null
-  const { id, stats, openedAt } = file
+  const { stats, openedAt } = file
   if (!isStill && untilShown(stats.ctimeNs, openedAt) > 0) return null
-  const { page, root } = leafOf(id)
+  const { page, root } = leafOf(file)
   const isKnown = before?.entry.chunking === CHUNKING && before.place !== null
   const was = isKnown ? before.entry.root : null
   const isNew = was?.equals(root) !== true

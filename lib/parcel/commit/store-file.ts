@@ -7,9 +7,10 @@ import { printable, type FileEntry, type FileRole } from '../../format/file-tabl
 import { CHUNK_SIZE, CHUNKING } from '../../format/limits.js'
 import { BaseTree } from '../../image/base-tree.js'
 import type { PackWriter } from '../../log/pack-writer.js'
+import { hasCode } from '../../paths.js'
 import type { Work } from '../../progress.js'
 import { isUnchanged, type BaseFile, type BaseFiles } from './base-files.js'
-import { ChangingFile, commitFile, type Before } from './commit-file.js'
+import { ChangingFile, commitFile, REPLACED, type Before } from './commit-file.js'
 import { Gathering } from './gathering.js'
 import type { MappedWrites } from './mapped-writes.js'
 import { FIRST, roleOf, SMALL_STATE, STILL, streamOf, type Roles } from './roles.js'
@@ -53,7 +54,7 @@ export async function storeFound(
   try {
     if (stats.isDirectory()) return { entry: { ...common, type: 'folder' }, ...nowhere }
     if (stats.isSymbolicLink()) {
-      const target = await readlink(found.absolute, { encoding: 'buffer' })
+      const target = await linkTarget(found.absolute)
       return { entry: { ...common, type: 'symlink', target }, ...nowhere }
     }
     return await storeFile(found, before, options)
@@ -67,6 +68,15 @@ export async function storeFound(
     }
     options.skip(path, reason(error))
     return null
+  }
+}
+
+async function linkTarget(absolute: Buffer): Promise<Buffer> {
+  try {
+    return await readlink(absolute, { encoding: 'buffer' })
+  } catch (error) {
+    if (hasCode(error, 'EINVAL')) throw new ChangingFile(REPLACED)
+    throw error
   }
 }
 
