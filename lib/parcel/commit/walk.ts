@@ -145,11 +145,14 @@ export function reason(error: unknown): string {
   const code = error instanceof Error && 'code' in error ? error.code : ''
   if (code === 'EACCES' || code === 'EPERM') return 'no permission to read it'
   if (code === 'ENOENT' || code === 'ENOTDIR') return VANISHED
+  if (code === 'ENAMETOOLONG') return 'its path is too long for the system'
   return error instanceof Error ? error.message : String(error)
 }
 
 /** Whether an error is about one file, so that the others can still be read. */
 export function isAccessError(error: unknown): boolean {
   const code = error instanceof Error && 'code' in error ? error.code : ''
-  return ['EACCES', 'EPERM', 'ENOENT', 'ENOTDIR', 'ELOOP', 'EIO'].includes(String(code))
+  return ['EACCES', 'EPERM', 'ENOENT', 'ENOTDIR', 'ELOOP', 'EIO', 'ENAMETOOLONG'].includes(
+    String(code)
+  )
 }
