@@ -224,7 +224,9 @@ export class Host {
     const { isSuspect } = await markOpen(home.dir)
     const stateDir = join(home.dir, 'parcels')
     const { states, failures } = await readStates(stateDir, home.identity.atRest)
-    const index = await ChunkIndex.open(join(home.dir, 'index'), home.identity.index)
+    const index = await ChunkIndex.open(join(home.dir, 'index'), home.identity.index, (error) =>
+      store.writeFailure(error)
+    )
     const { identity, name: hostName } = home
     const pool = new WorkerPool()
     const parcels = new ParcelList()

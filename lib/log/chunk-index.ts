@@ -14,6 +14,9 @@ export interface Location {
   ordinal: number
 }
 
+/** Takes an error of a write, and gives the one that is thrown. */
+export type WriteFailure = (error: unknown) => Promise<unknown>
+
 const KEY_BYTES = 16
 /** In place of a parcel's id: no hash is all zeros. */
 const INDEXED = Buffer.alloc(32)
@@ -29,32 +32,41 @@ export class ChunkIndex {
   readonly #root: RocksDB
   readonly #db: RocksDB
   readonly #secret: Buffer
+  readonly #failure: WriteFailure
   #asking: ReadBatch | null = null
 
-  private constructor(root: RocksDB, db: RocksDB, secret: Buffer) {
+  private constructor(root: RocksDB, db: RocksDB, secret: Buffer, failure: WriteFailure) {
     this.#root = root
     this.#db = db
     this.#secret = secret
+    this.#failure = failure
   }
 
-  /** Opens or makes the index. One that is damaged is made anew: it is only a hint. */
-  static async open(dir: string, secret: Buffer): Promise<ChunkIndex> {
+  /**
+   * Opens or makes the index. One that is damaged is made anew: it is only a hint. After a write that failed
+   * it takes no other until it is opened again: `failure` learns of it, and says what is thrown.
+   */
+  static async open(
+    dir: string,
+    secret: Buffer,
+    failure: WriteFailure = async (error) => error
+  ): Promise<ChunkIndex> {
     try {
-      return await ChunkIndex.#open(dir, secret)
+      return await ChunkIndex.#open(dir, secret, failure)
     } catch {
       await rm(dir, { recursive: true, force: true })
-      return ChunkIndex.#open(dir, secret)
+      return ChunkIndex.#open(dir, secret, failure)
     }
   }
 
-  static async #open(dir: string, secret: Buffer): Promise<ChunkIndex> {
+  static async #open(dir: string, secret: Buffer, failure: WriteFailure): Promise<ChunkIndex> {
     await mkdir(dir, { recursive: true, mode: 0o700 })
     const root = new RocksDB(dir)
     const family = new RocksDB.ColumnFamily('chunks', { writeBufferSize: WRITE_BUFFER })
     const db = root.columnFamily(family)
     await root.ready()
     await removeOldReports(dir)
-    return new ChunkIndex(root, db, secret)
+    return new ChunkIndex(root, db, secret, failure)
   }
 
   /** One location or null for each id, in order. */
@@ -65,11 +77,9 @@ export class ChunkIndex {
 
   async add(parcel: Buffer, items: readonly { id: Buffer; location: Location }[]): Promise<void> {
     if (items.length === 0) return
-    const batch = this.#db.write()
-    const puts = items.map(({ id, location }) => batch.put(this.#key(parcel, id), encode(location)))
-    await batch.flush()
-    batch.destroy()
-    await Promise.all(puts)
+    await this.#put(
+      items.map(({ id, location }) => [this.#key(parcel, id), encode(location)] as const)
+    )
   }
 
   /** How many blocks of a core have been indexed from their packs, whoever wrote them. */
@@ -79,14 +89,8 @@ export class ChunkIndex {
   }
 
   async setIndexed(core: Buffer, length: number): Promise<void> {
-    const batch = this.#db.write()
-    const put = batch.put(
-      this.#key(INDEXED, core),
-      Buffer.from(new Writer(8).varint(length).bytes())
-    )
-    await batch.flush()
-    batch.destroy()
-    await put
+    const value = Buffer.from(new Writer(8).varint(length).bytes())
+    await this.#put([[this.#key(INDEXED, core), value]])
   }
 
   async close(): Promise<void> {
@@ -94,6 +98,20 @@ export class ChunkIndex {
     await setImmediate()
     await this.#db.close()
     await this.#root.close()
+  }
+
+  async #put(pairs: readonly (readonly [key: Buffer, value: Buffer])[]): Promise<void> {
+    const batch = this.#db.write()
+    try {
+      const puts = Promise.all(pairs.map(([key, value]) => batch.put(key, value)))
+      puts.catch(() => {})
+      await batch.flush()
+      await puts
+    } catch (error) {
+      throw await this.#failure(error)
+    } finally {
+      batch.destroy()
+    }
   }
 
   /** What is asked for at a time goes to RocksDB at once: a trip there takes as long as many keys. */

@@ -80,7 +80,7 @@ export class Store {
     const key = Hypercore.key(manifest)
     return this.#remember(key, kind, async () => {
       const core = await this.#ready(key, () => this.#cores.get({ manifest, allowFork: false }))
-      return new Log(core, kind, keyring, keyPair, (error) => this.#writeFailure(error))
+      return new Log(core, kind, keyring, keyPair, (error) => this.writeFailure(error))
     })
   }
 
@@ -90,7 +90,7 @@ export class Store {
       const core = await this.#ready(key, () =>
         this.#cores.get({ key, allowFork: false, writable: false, inflightRange: [64, 512] })
       )
-      return new Log(core, kind, keyring, null, (error) => this.#writeFailure(error))
+      return new Log(core, kind, keyring, null, (error) => this.writeFailure(error))
     })
   }
 
@@ -102,7 +102,7 @@ export class Store {
     try {
       await this.#storage.db.flush()
     } catch (error) {
-      throw await this.#writeFailure(error)
+      throw await this.writeFailure(error)
     }
   }
 
@@ -127,7 +127,7 @@ export class Store {
     try {
       await log.purge()
     } catch (error) {
-      throw await this.#writeFailure(error)
+      throw await this.writeFailure(error)
     }
     // Else what is in memory of it would be given when it is opened again.
     this.#cores.cores.map.delete(Hypercore.discoveryKey(log.key).toString('hex'))
@@ -145,7 +145,7 @@ export class Store {
       await this.#storage.compact()
       if (await this.#isWasteful()) await this.#storage.db.compact(REWRITE)
     } catch (error) {
-      throw await this.#writeFailure(error)
+      throw await this.writeFailure(error)
     }
   }
 
@@ -168,10 +168,10 @@ export class Store {
   }
 
   /**
-   * A write that fails leaves RocksDB refusing all others until it is opened anew, and does not
-   * say why; a disk with no room to speak of says it.
+   * What a write to the store or beside it failed with, as it is to be told. It leaves RocksDB refusing all
+   * others until it is opened anew, and does not say why; a disk with no room to speak of says it.
    */
-  async #writeFailure(error: unknown): Promise<ParcelError> {
+  async writeFailure(error: unknown): Promise<ParcelError> {
     this.isBroken = true
     this.#isFull ||= (await this.#free()) <= ROOM
     if (this.#isFull) return this.#full(error)

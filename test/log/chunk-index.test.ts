@@ -6,9 +6,38 @@ import { test } from 'node:test'
 import * as fc from 'fast-check'
 import { chunkId } from '../../lib/chunk/id.js'
 import { ChunkIndex, CORE_PREFIX } from '../../lib/log/chunk-index.js'
+import { Store } from '../../lib/log/store.js'
 import { onEnd } from '../support/on-end.js'
 import { scratch } from '../support/scratch.js'
+import { NO_MOUNT, smallDisk } from '../support/small-disk.js'
 import { packs, PARCEL } from './stores.js'
+
+test(
+  'where the disk is full it says so, and the store is to be opened anew',
+  { skip: NO_MOUNT },
+  async (t) => {
+    const disk = await smallDisk(t, 32)
+    const store = await Store.open(join(disk, 'store'))
+    onEnd(t, () => store.close())
+    const failure = (error: unknown): Promise<unknown> => store.writeFailure(error)
+    const [dir, secret] = [join(disk, 'index'), randomBytes(32)]
+    const index = await ChunkIndex.open(dir, secret, failure)
+    const location = { core: Buffer.alloc(CORE_PREFIX, 1), block: 1, ordinal: 1 }
+    const known = { id: randomBytes(32), location }
+    await index.add(PARCEL, [known])
+    assert.equal(store.isBroken, false)
+    const fill = async (): Promise<void> => {
+      for (;;) {
+        const items = Array.from({ length: 8_192 }, () => ({ id: randomBytes(32), location }))
+        await index.add(PARCEL, items)
+      }
+    }
+    await assert.rejects(fill(), { code: 'DISK_FULL' })
+    assert.equal(store.isBroken, true)
+    await assert.rejects(index.setIndexed(known.id, 1), { code: 'DISK_FULL' })
+    await index.close()
+  }
+)
 
 const byte = fc.nat(30).map((n) => Buffer.alloc(32, n))
 const location = fc
