@@ -61,7 +61,8 @@ export class ChunkIndex {
 
   static async #open(dir: string, secret: Buffer, failure: WriteFailure): Promise<ChunkIndex> {
     await mkdir(dir, { recursive: true, mode: 0o700 })
-    const root = new RocksDB(dir)
+    // The whole database's buffer, too: RocksDB takes a tenth more than the largest for its log on the disk.
+    const root = new RocksDB(dir, { writeBufferSize: WRITE_BUFFER })
     const family = new RocksDB.ColumnFamily('chunks', { writeBufferSize: WRITE_BUFFER })
     const db = root.columnFamily(family)
     await root.ready()

@@ -15,7 +15,7 @@ declare module 'rocksdb-native' {
 
   export default class RocksDB {
     static ColumnFamily: typeof ColumnFamily
-    constructor(path: string)
+    constructor(path: string, options?: { writeBufferSize?: number })
     columnFamily(family: ColumnFamily): RocksDB
     ready(): Promise<void>
     read(): ReadBatch

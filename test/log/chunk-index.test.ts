@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
-import { readdir, readFile } from 'node:fs/promises'
+import { readdir, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import * as fc from 'fast-check'
@@ -38,6 +38,17 @@ test(
     await index.close()
   }
 )
+
+test('an index with next to nothing in it takes but a few megabytes of the disk', async (t) => {
+  const dir = join(await scratch(t), 'index')
+  const index = await ChunkIndex.open(dir, randomBytes(32))
+  onEnd(t, () => index.close())
+  const location = { core: Buffer.alloc(CORE_PREFIX, 1), block: 1, ordinal: 1 }
+  await index.add(PARCEL, [{ id: randomBytes(32), location }])
+  let taken = 0
+  for (const name of await readdir(dir)) taken += 512 * (await stat(join(dir, name))).blocks
+  assert.ok(taken < 20 * 2 ** 20, `${taken} bytes`)
+})
 
 const byte = fc.nat(30).map((n) => Buffer.alloc(32, n))
 const location = fc
