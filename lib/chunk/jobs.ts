@@ -1,4 +1,5 @@
 import type { CheckJob } from './check-job.js'
+import type { Failure } from './failure.js'
 import type { ListedFolder, ListJob } from './list-job.js'
 import type { MeasureJob, MeasureResult } from './measure-job.js'
 import type { PackJob, PackResult } from './pack-job.js'
@@ -30,5 +31,5 @@ export type AnyOrder = { [Name in keyof Jobs]: Order<Name> }[keyof Jobs]
 /** What a thread answers: what came out of the job, or what went wrong. */
 export interface Answer<Result = Jobs[keyof Jobs][1] | null> {
   result: Result
-  error: { message: string; code: string; isOurs: boolean } | null
+  error: (Failure & { isOurs: boolean }) | null
 }

@@ -1,4 +1,5 @@
 import { lstatSync, readdirSync } from 'node:fs'
+import { failureOf, type Failure } from './failure.js'
 import { putStats, STATS_FIELDS } from './file-stats.js'
 import { splitPaths } from './paths.js'
 
@@ -6,12 +7,6 @@ import { splitPaths } from './paths.js'
 export interface ListJob {
   /** Absolute, as `joinPaths` has them. */
   folders: string
-}
-
-/** Why something of the file system cannot be had. */
-export interface Failure {
-  message: string
-  code: string
 }
 
 export interface ListedFolder {
@@ -52,9 +47,4 @@ function listFolder(folder: Buffer): ListedFolder {
     }
   }
   return { failure: null, names: joined.buffer, stats: stats.buffer, failures }
-}
-
-function failureOf(error: unknown): Failure {
-  const message = error instanceof Error ? error.message : String(error)
-  return { message, code: error instanceof Error && 'code' in error ? String(error.code) : '' }
 }

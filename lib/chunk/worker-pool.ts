@@ -4,9 +4,10 @@ import { ERROR_CODES, ParcelError } from '../errors.js'
 import { HASH_BYTES } from '../format/limits.js'
 import { BLOCK_ROOM, Buffers, SEGMENT_SIZE } from './buffers.js'
 import type { CheckJob } from './check-job.js'
+import { errorOf } from './failure.js'
 import { PackedStats, type FileStats } from './file-stats.js'
 import type { Answer, Jobs, Order } from './jobs.js'
-import type { Failure, ListedFolder } from './list-job.js'
+import type { ListedFolder } from './list-job.js'
 import type { MeasureResult } from './measure-job.js'
 import type { PackJob } from './pack-job.js'
 import { joinPaths } from './paths.js'
@@ -264,7 +265,7 @@ export class WorkerPool {
 const NO_ID = Buffer.alloc(HASH_BYTES)
 
 function listing({ failure, names: joined, stats, failures }: ListedFolder): Listing | Error {
-  if (failure !== null) return systemError(failure)
+  if (failure !== null) return errorOf(failure)
   const all = new BigInt64Array(stats)
   const names: Buffer[] = []
   const bytes = Buffer.from(joined)
@@ -274,12 +275,8 @@ function listing({ failure, names: joined, stats, failures }: ListedFolder): Lis
     start = end + 1
   }
   const looked: Listing['stats'] = names.map((_, n) => new PackedStats(all, n))
-  for (const [n, each] of failures) looked[n] = systemError(each)
+  for (const [n, each] of failures) looked[n] = errorOf(each)
   return { names, stats: looked }
-}
-
-function systemError({ message, code }: Failure): Error {
-  return Object.assign(new Error(message), { code })
 }
 
 function idAt(ids: Buffer, n: number): Buffer | null {
@@ -290,7 +287,7 @@ function idAt(ids: Buffer, n: number): Buffer | null {
 function revived({ message, code, isOurs }: NonNullable<Answer['error']>): Error {
   const ours = isOurs ? ERROR_CODES.find((known) => known === code) : undefined
   if (ours !== undefined) return new ParcelError(ours, message)
-  return systemError({ message, code })
+  return errorOf({ message, code })
 }
 
 function interrupted(): ParcelError {

@@ -1,6 +1,7 @@
 import { parentPort } from 'node:worker_threads'
 import { ParcelError } from '../errors.js'
 import { check } from './check-job.js'
+import { failureOf } from './failure.js'
 import type { Answer, AnyOrder, Jobs, Order } from './jobs.js'
 import { list } from './list-job.js'
 import { measure } from './measure-job.js'
@@ -49,9 +50,7 @@ function carryOut<Name extends keyof Jobs>({
     const result = DO[name](job)
     return { answer: { result, error: null }, buffers: BUFFERS[name](result) }
   } catch (error) {
-    const message = error instanceof Error ? error.message : String(error)
-    const code = error instanceof Error && 'code' in error ? String(error.code) : ''
-    const isOurs = error instanceof ParcelError
-    return { answer: { result: null, error: { message, code, isOurs } }, buffers: [] }
+    const failure = { ...failureOf(error), isOurs: error instanceof ParcelError }
+    return { answer: { result: null, error: failure }, buffers: [] }
   }
 }
