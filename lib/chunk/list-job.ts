@@ -1,7 +1,14 @@
 import { lstatSync, readdirSync } from 'node:fs'
 import { failureOf, type Failure } from './failure.js'
-import { putStats, STATS_FIELDS } from './file-stats.js'
-import { splitPaths } from './paths.js'
+import { putStats, STATS_FIELDS, type FileStats } from './file-stats.js'
+import { below, splitPaths } from './paths.js'
+
+/** What is in a folder, in the order of the names' bytes. */
+export interface Listing {
+  names: Buffer[]
+  /** An error for what cannot be looked at. */
+  stats: (FileStats | Error)[]
+}
 
 /** Lists folders, and looks at what is in each, as lstat(2) does; nothing is followed. */
 export interface ListJob {
@@ -19,8 +26,6 @@ export interface ListedFolder {
   /** Of single things in it, by their number. */
   failures: [number, Failure][]
 }
-
-const SLASH = Buffer.from('/')
 
 export function list({ folders }: ListJob): ListedFolder[] {
   return splitPaths(folders).map(listFolder)
@@ -41,7 +46,7 @@ function listFolder(folder: Buffer): ListedFolder {
   for (const [n, name] of names.entries()) {
     end += name.copy(joined, end) + 1
     try {
-      putStats(stats, n, lstatSync(Buffer.concat([folder, SLASH, name]), { bigint: true }))
+      putStats(stats, n, lstatSync(below(folder, name), { bigint: true }))
     } catch (error) {
       failures.push([n, failureOf(error)])
     }

@@ -1,5 +1,5 @@
 import { lstatSync, readdirSync } from 'node:fs'
-import { joinPaths, splitPaths } from './paths.js'
+import { below, joinPaths, splitPaths } from './paths.js'
 
 /** Adds up what is in folders, and in those in them, for as long as a job may take. */
 export interface MeasureJob {
@@ -16,7 +16,6 @@ export interface MeasureResult {
 
 /** A worker has other things to do, too. */
 const MOST = 4_096
-const SLASH = Buffer.from('/')
 
 /** What cannot be read counts nothing. */
 export function measure({ folders }: MeasureJob): MeasureResult {
@@ -24,7 +23,7 @@ export function measure({ folders }: MeasureJob): MeasureResult {
   let [bytes, seen] = [0, 0]
   for (let folder = left.pop(); folder !== undefined; folder = left.pop()) {
     for (const { name, isFolder } of list(folder)) {
-      const path = Buffer.concat([folder, SLASH, name])
+      const path = below(folder, name)
       if (isFolder) left.push(path)
       else bytes += bytesOf(path)
       seen++

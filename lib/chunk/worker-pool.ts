@@ -5,9 +5,10 @@ import { HASH_BYTES } from '../format/limits.js'
 import { BLOCK_ROOM, Buffers, SEGMENT_SIZE } from './buffers.js'
 import type { CheckJob } from './check-job.js'
 import { errorOf } from './failure.js'
+import { FewThings } from './few.js'
 import { PackedStats, type FileStats } from './file-stats.js'
 import type { Answer, Jobs, Order } from './jobs.js'
-import type { ListedFolder } from './list-job.js'
+import type { ListedFolder, Listing } from './list-job.js'
 import type { MeasureResult } from './measure-job.js'
 import type { PackJob } from './pack-job.js'
 import { joinPaths } from './paths.js'
@@ -22,13 +23,6 @@ export interface Segment {
   release(): void
   /** Takes the buffer away from the segment, which must not be released then. */
   take(): ArrayBuffer
-}
-
-/** What is in a folder, in the order of the names' bytes. */
-export interface Listing {
-  names: Buffer[]
-  /** An error for what cannot be looked at. */
-  stats: (FileStats | Error)[]
 }
 
 /** A file of one chunk, read and named off the main thread. */
@@ -83,6 +77,7 @@ export class WorkerPool {
   readonly #reads: Waiting[] = []
   readonly #segments = new Buffers(SEGMENT_SIZE, SPARE)
   readonly #blocks = new Buffers(BLOCK_ROOM, SPARE)
+  readonly #few = new FewThings()
   #isClosed = false
 
   /** Reads up to SEGMENT_SIZE bytes at `offset`; fewer at the end of the file. */
@@ -128,12 +123,16 @@ export class WorkerPool {
 
   /** Lists folders, and looks at what is in each, as lstat(2) does; an error for what cannot be had. */
   async list(folders: readonly Buffer[]): Promise<(Listing | Error)[]> {
+    const few = this.#isWithoutThreads ? await this.#few.list(folders) : null
+    if (few !== null) return few
     const listed = await this.#run('list', { folders: joinPaths(folders) }, [])
     return listed.map(listing)
   }
 
   /** Bytes on disk of the regular files in a folder and below it; what cannot be read counts nothing. */
   async measure(folder: Buffer): Promise<number> {
+    const few = this.#isWithoutThreads ? await this.#few.measure(folder) : null
+    if (few !== null) return few
     let bytes = 0
     for (let folders: string | null = joinPaths([folder]); folders !== null;) {
       const result: MeasureResult = await this.#run('measure', { folders }, [])
@@ -197,6 +196,10 @@ export class WorkerPool {
     this.#reads.length = 0
     await Promise.all(threads.map(({ worker }) => worker.terminate()))
     for (const { reject } of waiting) reject(interrupted())
+  }
+
+  get #isWithoutThreads(): boolean {
+    return this.#threads.length === 0 && !this.#isClosed
   }
 
   #run<Name extends keyof Jobs>(

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
-import { lstat, mkdir, open, readFile, stat, symlink, writeFile } from 'node:fs/promises'
+import { lstat, mkdir, open, readdir, readFile, stat, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
 import * as fc from 'fast-check'
@@ -106,8 +106,51 @@ test('holes of small files are found by what is in them and the blocks that they
   assert.ok(known > 5, `of ${n} files only ${known} are known`)
 })
 
-test('folders are listed in the order of bytes, with what is in them', async (t) => {
+/** A pool that has begun, or one without a thread. */
+async function poolWith(t: TestContext, how: 'threads' | 'no thread') {
   const { pool, dir } = await aPool(t)
+  if (how === 'threads') (await pool.readFiles([{ absolute: Buffer.from(dir), size: 1 }])).release()
+  return { pool, dir }
+}
+
+for (const how of ['threads', 'no thread'] as const) {
+  test(`folders are listed in the order of bytes, with what is in them: ${how}`, async (t) => {
+    const { pool, dir } = await poolWith(t, how)
+    await checkListing(pool, dir)
+  })
+
+  test(`what few regular files take on disk is added up: ${how}`, async (t) => {
+    const { pool, dir } = await poolWith(t, how)
+    await mkdir(join(dir, 'a', 'b'), { recursive: true })
+    await writeFile(join(dir, 'a', 'b', 'file'), 'x'.repeat(100))
+    await writeSparse(join(dir, 'a', 'holes'), [true, false, false, true])
+    await symlink(join(dir, 'a'), join(dir, 'link'))
+    const { blocks } = await stat(join(dir, 'a', 'holes'))
+    assert.equal(await pool.measure(Buffer.from(dir)), 100 + 512 * blocks)
+    assert.equal(await pool.measure(Buffer.from(join(dir, 'missing'))), 0)
+  })
+}
+
+test('a few things are looked at without a thread, many in some', async (t) => {
+  const { pool, dir } = await aPool(t)
+  const folder = Buffer.from(dir)
+  await writeFile(join(dir, 'one'), 'one')
+  const before = await threadsNow()
+  await pool.measure(folder)
+  await pool.list([folder])
+  assert.equal(await threadsNow(), before)
+  for (let n = 0; n < 300; n++) await writeFile(join(dir, `${n}`), '')
+  const [listing] = await pool.list([folder])
+  assert.ok(listing !== undefined && !(listing instanceof Error))
+  assert.equal(listing.names.length, 301)
+  assert.ok((await threadsNow()) > before)
+})
+
+async function threadsNow(): Promise<number> {
+  return (await readdir('/proc/self/task')).length
+}
+
+async function checkListing(pool: WorkerPool, dir: string): Promise<void> {
   const names = ['b', 'a', 'a.x', 'ä', 'B', '-', 'a\n']
   for (const name of names) await writeFile(join(dir, name), name)
   await mkdir(join(dir, 'a-folder'))
@@ -132,7 +175,7 @@ test('folders are listed in the order of bytes, with what is in them', async (t)
   }
   assert.ok(none instanceof Error && 'code' in none && none.code === 'ENOENT')
   assert.deepEqual(empty, { names: [], stats: [] })
-})
+}
 
 test('what regular files take on disk is added up, however many there are', async (t) => {
   const { pool, dir } = await aPool(t)

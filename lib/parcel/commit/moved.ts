@@ -1,8 +1,7 @@
 import type { BigIntStats } from 'node:fs'
 import { lstat, readdir } from 'node:fs/promises'
+import { below } from '../../chunk/paths.js'
 import { isAccessError } from './walk.js'
-
-const SLASH = Buffer.from('/')
 
 /**
  * What may have got a new name below `root` since `since` (ns, by the system's clock): a walk that began then
@@ -24,8 +23,8 @@ async function look(
     const { mtimeNs, ctimeNs } = await lstat(folder, { bigint: true })
     const entries = await readdir(folder, { encoding: 'buffer', withFileTypes: true })
     for (const entry of entries) {
-      const path = prefix.byteLength === 0 ? entry.name : Buffer.concat([prefix, SLASH, entry.name])
-      const absolute = Buffer.concat([folder, SLASH, entry.name])
+      const path = prefix.byteLength === 0 ? entry.name : below(prefix, entry.name)
+      const absolute = below(folder, entry.name)
       if (mtimeNs >= how.since || ctimeNs >= how.since) {
         const stats = await lstat(absolute, { bigint: true }).catch(() => null)
         if (stats !== null && isMoved(stats, how.since)) how.moved.add(path.toString('latin1'))

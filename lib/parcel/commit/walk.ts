@@ -1,6 +1,8 @@
 import { Batches } from '../../batches.js'
 import type { FileStats } from '../../chunk/file-stats.js'
-import type { Listing, WorkerPool } from '../../chunk/worker-pool.js'
+import type { Listing } from '../../chunk/list-job.js'
+import { below } from '../../chunk/paths.js'
+import type { WorkerPool } from '../../chunk/worker-pool.js'
 import { MAX_PATH_BYTES } from '../../format/limits.js'
 
 /** Something that was left out of a version, and why. */
@@ -39,7 +41,6 @@ export class Found {
   }
 }
 
-const SLASH = Buffer.from('/')
 /** Folders of a folder that are listed ahead. */
 const AHEAD = 8
 
@@ -134,10 +135,6 @@ class Folder {
 
 function isFolder(stats: FileStats | Error | undefined): boolean {
   return stats !== undefined && !(stats instanceof Error) && stats.isDirectory()
-}
-
-function below(folder: Buffer, name: Buffer): Buffer {
-  return Buffer.concat([folder, SLASH, name])
 }
 
 /** A file's error in a few words. */
