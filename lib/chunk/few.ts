@@ -17,7 +17,7 @@ export class FewThings {
     const listed: (Listing | Error)[] = []
     for (const folder of folders) {
       const names = await errorOr(readdir(folder, 'buffer'))
-      if (!this.#isFew(names)) return null
+      if (!this.isFew(countOf(names))) return null
       listed.push(names instanceof Error ? names : await lookAt(folder, names))
     }
     return listed
@@ -29,7 +29,7 @@ export class FewThings {
     const folders = [top]
     for (let folder = folders.pop(); folder !== undefined; folder = folders.pop()) {
       const names = await errorOr(readdir(folder, 'buffer'))
-      if (!this.#isFew(names)) return null
+      if (!this.isFew(countOf(names))) return null
       if (names instanceof Error) continue
       const listing = await lookAt(folder, names)
       for (const [n, stats] of listing.stats.entries()) {
@@ -41,10 +41,16 @@ export class FewThings {
     return bytes
   }
 
-  #isFew(names: readonly Buffer[] | Error): boolean {
-    this.#left -= 1 + (names instanceof Error ? 0 : names.length)
+  /** Counts `more` things, and says whether all so far are few. */
+  isFew(more: number): boolean {
+    this.#left -= more
     return this.#left >= 0
   }
+}
+
+/** A folder is a thing to look at, too. */
+function countOf(names: readonly Buffer[] | Error): number {
+  return 1 + (names instanceof Error ? 0 : names.length)
 }
 
 async function lookAt(folder: Buffer, unordered: readonly Buffer[]): Promise<Listing> {

@@ -95,11 +95,15 @@ export class WorkerPool {
 
   /**
    * Reads small files, SEGMENT_SIZE bytes of them at most: null for one that is not of the `size` it had when it
-   * was found, did not stand still, or has holes of which it takes more to tell where they are.
+   * was found, did not stand still, or has holes of which it takes more to tell where they are; and for all of a
+   * few files when no thread runs, which are read sooner one by one.
    */
   async readFiles(
     wanted: readonly { absolute: Buffer; size: number }[]
   ): Promise<{ files: (SmallFile | null)[]; release: () => void }> {
+    if (this.#isWithoutThreads && this.#few.isFew(wanted.length)) {
+      return { files: wanted.map(() => null), release: () => {} }
+    }
     const buffer = this.#segments.take()
     const paths = joinPaths(wanted.map(({ absolute }) => absolute))
     const sizes = wanted.map(({ size }) => size)

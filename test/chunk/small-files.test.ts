@@ -14,10 +14,17 @@ import { scratch } from '../support/scratch.js'
 import { collect } from './collect.js'
 import { runs, writeSparse } from './sparse.js'
 
-async function aPool(t: TestContext) {
+/** A pool that has begun, or one without a thread. */
+async function aPool(t: TestContext, how: 'threads' | 'no thread' = 'threads') {
   const pool = new WorkerPool()
   const dir = await scratch(t)
   onEnd(t, () => pool.close())
+  if (how === 'threads') {
+    const handle = await open(process.execPath)
+    const segment = await pool.read(handle.fd, 0, 1)
+    segment.release()
+    await handle.close()
+  }
   return { pool, dir }
 }
 
@@ -106,21 +113,14 @@ test('holes of small files are found by what is in them and the blocks that they
   assert.ok(known > 5, `of ${n} files only ${known} are known`)
 })
 
-/** A pool that has begun, or one without a thread. */
-async function poolWith(t: TestContext, how: 'threads' | 'no thread') {
-  const { pool, dir } = await aPool(t)
-  if (how === 'threads') (await pool.readFiles([{ absolute: Buffer.from(dir), size: 1 }])).release()
-  return { pool, dir }
-}
-
 for (const how of ['threads', 'no thread'] as const) {
   test(`folders are listed in the order of bytes, with what is in them: ${how}`, async (t) => {
-    const { pool, dir } = await poolWith(t, how)
+    const { pool, dir } = await aPool(t, how)
     await checkListing(pool, dir)
   })
 
   test(`what few regular files take on disk is added up: ${how}`, async (t) => {
-    const { pool, dir } = await poolWith(t, how)
+    const { pool, dir } = await aPool(t, how)
     await mkdir(join(dir, 'a', 'b'), { recursive: true })
     await writeFile(join(dir, 'a', 'b', 'file'), 'x'.repeat(100))
     await writeSparse(join(dir, 'a', 'holes'), [true, false, false, true])
@@ -132,12 +132,14 @@ for (const how of ['threads', 'no thread'] as const) {
 }
 
 test('a few things are looked at without a thread, many in some', async (t) => {
-  const { pool, dir } = await aPool(t)
+  const { pool, dir } = await aPool(t, 'no thread')
   const folder = Buffer.from(dir)
   await writeFile(join(dir, 'one'), 'one')
   const before = await threadsNow()
   await pool.measure(folder)
   await pool.list([folder])
+  const { files } = await pool.readFiles([{ absolute: Buffer.from(join(dir, 'one')), size: 3 }])
+  assert.deepEqual(files, [null])
   assert.equal(await threadsNow(), before)
   for (let n = 0; n < 300; n++) await writeFile(join(dir, `${n}`), '')
   const [listing] = await pool.list([folder])
