@@ -27,9 +27,9 @@ const Report = z.object({
   )
 })
 
-/** Runs one part of the bench on 16 MB, ours alone, once. */
-export async function bench(part: string): Promise<z.infer<typeof Report>> {
-  const args = [MAIN, part, '--data', '16', '--runs', '1', '--tools', 'hyperparcel', '--json']
+/** Runs one part of the bench on 16 MB, once. */
+export async function bench(part: string, tools = 'hyperparcel'): Promise<z.infer<typeof Report>> {
+  const args = [MAIN, part, '--data', '16', '--runs', '1', '--tools', tools, '--json']
   const { stdout } = await promisify(execFile)(process.execPath, args)
   return Report.parse(JSON.parse(stdout))
 }

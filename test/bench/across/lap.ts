@@ -1,5 +1,5 @@
 import { loopbackBytes } from './namespace.js'
-import { cpuOf, peakOf } from './process-cost.js'
+import { cpuOf, peakOf } from '../process-cost.js'
 
 /** What a stretch of work of two processes together took. */
 export interface Lap {

@@ -67,7 +67,7 @@ async function keep(
   const place: Place = { repo, folder: files.dir, version: 0 }
   const measured = (task: string, command: Command, isRestore = false): Promise<void> => {
     const what = { keeper, task, command, data: 0, reads: files.paths }
-    return step({ ...what, repo: isRestore ? null : repo }, { bench, results, run })
+    return step({ ...what, repo: isRestore ? null : repo, service: null }, { bench, results, run })
   }
   const store = (): Command => {
     place.version++

@@ -22,6 +22,10 @@ export interface Keeper {
   store(place: Place): Command
   /** Writes the newest version into the folder `to`, which is there and empty. */
   restore(place: Place, to: string): Command
+  /** A process beside that has a part in each step: what it uses there counts, too, and what is on disk does not. */
+  service?(place: Place): number
+  /** After the last step; not measured. */
+  end?(place: Place): Command[]
   /** What the step took within its process, if the tool prints that. */
   call?(stdout: string): { wall: number; cpu: number }
 }

@@ -9,6 +9,7 @@ import { requireSame } from '../same.js'
 import { borg } from './borg.js'
 import { casync } from './casync.js'
 import type { Keeper, Place } from './keeper.js'
+import { daemonAt } from './daemon.js'
 import { oursAt, plainAt } from './ours.js'
 import { restic } from './restic.js'
 import { step } from './step.js'
@@ -30,12 +31,14 @@ async function run(bench: Bench): Promise<PartReport> {
   bench.say('making the image')
   const images = await makeImages(bench.dir, sizesFor(bench.data))
   const plain = plainAt(bench.dht)
-  const keepers = [oursAt(bench.dht), restic, borg, casync, plain].filter((keeper) => {
-    if (!bench.wants(keeper.name, keeper !== plain)) return false
-    const version = keeper.version()
-    bench.saw(keeper.name, version, keeper.how)
-    return version !== null
-  })
+  const keepers = [oursAt(bench.dht), daemonAt(bench.dht), restic, borg, casync, plain].filter(
+    (keeper) => {
+      if (!bench.wants(keeper.name, keeper !== plain)) return false
+      const version = keeper.version()
+      bench.saw(keeper.name, version, keeper.how)
+      return version !== null
+    }
+  )
   const results = new Results()
   for (let run = 1; run <= bench.runs; run++) {
     for (const keeper of keepers) await keep(keeper, images, { bench, results, run })
@@ -56,34 +59,40 @@ async function keep(
   const place: Place = { repo, folder, version: 0 }
 
   const measured = (task: string, command: Command, data: number): Promise<void> => {
-    const at = task === RESTORE ? null : repo
-    return step({ keeper, task, command, data, reads: [disk], repo: at }, { bench, results, run })
+    const service = keeper.service?.(place) ?? null
+    const at = task === RESTORE || service !== null ? null : repo
+    const what = { keeper, task, command, data, reads: [disk], repo: at, service }
+    return step(what, { bench, results, run })
   }
   const store = (): Command => {
     place.version++
     return keeper.store(place)
   }
 
-  await rename(images.before, disk)
   try {
-    await writeFile(join(folder, 'note'), 'before')
-    for (const command of keeper.init(place)) await measure(command)
-    await measured('first suspend', store(), images.data)
+    await rename(images.before, disk)
+    try {
+      await writeFile(join(folder, 'note'), 'before')
+      for (const command of keeper.init(place)) await measure(command)
+      await measured('first suspend', store(), images.data)
+    } finally {
+      await rename(disk, images.before)
+    }
+    await rename(images.after, disk)
+    try {
+      // Newer than the image by more than a clock's tick: borg never trusts the times of the newest
+      // file, and would read an image that is unchanged again.
+      await setTimeout(50)
+      await writeFile(join(folder, 'note'), 'after')
+      await measured('second, after the changes', store(), 0)
+      await measured('third, unchanged', store(), 0)
+      await measured(RESTORE, keeper.restore(place, out), images.data)
+      await requireRestored(disk, out)
+    } finally {
+      await rename(disk, images.after)
+    }
   } finally {
-    await rename(disk, images.before)
-  }
-  await rename(images.after, disk)
-  try {
-    // Newer than the image by more than a clock's tick: borg never trusts the times of the newest
-    // file, and would read an image that is unchanged again.
-    await setTimeout(50)
-    await writeFile(join(folder, 'note'), 'after')
-    await measured('second, after the changes', store(), 0)
-    await measured('third, unchanged', store(), 0)
-    await measured(RESTORE, keeper.restore(place, out), images.data)
-    await requireRestored(disk, out)
-  } finally {
-    await rename(disk, images.after)
+    for (const command of keeper.end?.(place) ?? []) await measure(command)
   }
   for (const dir of [repo, folder, out]) await rm(dir, { recursive: true })
 }
