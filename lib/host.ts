@@ -703,7 +703,7 @@ export class Host {
    * others know.
    */
   async #catchUp(parcel: Parcel, { offline = false }: SuspendOptions, work: Work): Promise<void> {
-    if (offline || parcel.forks.isHeard || parcel.trusted().size === 0) return
+    if (offline || parcel.forks.isHeard || parcel.peers.trusted().size === 0) return
     await this.#swarm.hear(parcel, { ...CATCH_UP, signal: work.signal })
     await parcel.forks.ask()
   }

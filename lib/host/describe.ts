@@ -88,7 +88,7 @@ export async function describeParcel(
       name: nameOf(id),
       role,
       isConnected: id === self || connected.has(id),
-      lastSeen: parcel.lastSeen(id),
+      lastSeen: parcel.peers.lastSeen(id),
       runningSince: parcel.runningSince(id),
       incarnations: parcel.control.incarnations().filter(({ host }) => host.toString('hex') === id)
         .length,
@@ -147,7 +147,7 @@ function imagesOf(
 export function joinReply(parcel: Parcel, home: Home, role: MemberRole): JoinReply {
   const { epoch, record, epochKey, controlKey } = parcel.keyring.current
   if (epochKey === null) throw new ParcelError('BAD_KEY', 'a vault cannot invite')
-  const keys = { role, epoch, record, controlKey, announcements: parcel.introductions() }
+  const keys = { role, epoch, record, controlKey, announcements: parcel.peers.introductions() }
   const common = { ...keys, parcel: parcel.id, inviter: home.identity.publicKey }
   if (role === 'vault') {
     // It is told no name, and nothing of what it keeps.

@@ -242,7 +242,7 @@ export class Entrance {
         const known = this.#parcels.withId(id)
         if (known !== undefined) {
           for (const keys of epochs) await known.takeKeys(keys)
-          await known.introduce(announcements)
+          await known.peers.introduce(announcements)
           return
         }
         if (await this.removed.has(id)) return

@@ -46,7 +46,9 @@ export class InProcess {
   async meet(other: InProcess): Promise<() => void> {
     const ends = this.#parts.parcels.all.flatMap((parcel) => {
       const there = other.#parts.parcels.withId(parcel.id)
-      return there === undefined ? [] : [parcel.welcome(other.#id), there.welcome(this.#id)]
+      return there === undefined
+        ? []
+        : [parcel.peers.welcome(other.#id), there.peers.welcome(this.#id)]
     })
     ends.push(await this.#parts.swarm.meet(other.#parts.swarm))
     return () => {

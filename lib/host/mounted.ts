@@ -88,7 +88,7 @@ export async function commitMounted(
 async function stateIn(parcel: Parcel, known: Known): Promise<ReadonlySet<string>> {
   const names = new Set(driverNamed(parcel.driver).statePaths)
   const found = new Set<string>()
-  for await (const { entry } of parcel.contents(known)) {
+  for await (const { entry } of parcel.files.contents(known)) {
     const path = entry.path.toString()
     if (names.has(path)) found.add(path)
   }

@@ -106,7 +106,7 @@ export class NextSite {
       host,
       () =>
         performance.now() < until &&
-        parcel.trusted().has(host) &&
+        parcel.peers.trusted().has(host) &&
         !parcel.availability.holders(known).has(host)
     )
     if (!isConnected(parcel, host)) await wake.send(host)

@@ -314,7 +314,8 @@ export class ParcelMachine {
     const base = this.#parcel.folder.baseVersion()
     if (base === null) return false
     const missing = new Set(driver.statePaths)
-    for await (const { entry } of this.#parcel.contents(base)) missing.delete(entry.path.toString())
+    for await (const { entry } of this.#parcel.files.contents(base))
+      missing.delete(entry.path.toString())
     return missing.size === 0
   }
 }

@@ -108,13 +108,13 @@ export async function resume(
         ? parcel.lending.prefetch(wanted, AbortSignal.timeout(PREFETCH_LIMIT))
         : null
       await parcel.availability.watch(wanted, { timeout }, work, (each) =>
-        parcel.checkOut(wanted, path, how, each)
+        parcel.files.checkOut(wanted, path, how, each)
       )
       // A guest that waits for page after page of what is on its way is slower, and its clock goes on.
       await ahead?.firstWithin(LOAD_TIME, work)
     } else {
       await parcel.availability.fetch(wanted, { timeout }, work)
-      await parcel.checkOut(wanted, path, how, work)
+      await parcel.files.checkOut(wanted, path, how, work)
     }
     if (before !== null && (await realDestination(before)) !== path) {
       work.note(
@@ -122,7 +122,7 @@ export async function resume(
       )
     }
     const screen = isRunning ? (await machine.run({ prefetch })).screen : null
-    const others = [...parcel.trusted()]
+    const others = [...parcel.peers.trusted()]
     const names = (hosts: string[]): string[] => hosts.map((host) => parcel.hostName(host))
     return {
       version: await describeVersion(parcel, wanted, home),
@@ -135,7 +135,7 @@ export async function resume(
       silent: names(others.filter((host) => !heard.has(host))),
       lastSeen: Object.fromEntries(
         others.flatMap((host) => {
-          const seen = parcel.lastSeen(host)
+          const seen = parcel.peers.lastSeen(host)
           return heard.has(host) || seen === null ? [] : [[parcel.hostName(host), seen]]
         })
       )
@@ -157,7 +157,7 @@ async function hear(
   if (consistency !== 'latest') return swarm.hear(parcel, { ...HEAR, signal })
   const since = Date.now() - days * DAY
   const until = new Set(
-    [...parcel.trusted()].filter((host) => (parcel.lastSeen(host) ?? 0) >= since)
+    [...parcel.peers.trusted()].filter((host) => (parcel.peers.lastSeen(host) ?? 0) >= since)
   )
   return swarm.hear(parcel, { ...HEAR, timeout, until, signal })
 }
@@ -206,7 +206,7 @@ export async function takeLease(
 
 /** Says where its machine runs: who goes on here makes a second head. */
 function noteRunning(parcel: Parcel, work: Work): void {
-  for (const host of parcel.trusted()) {
+  for (const host of parcel.peers.trusted()) {
     const since = parcel.runningSince(host)
     if (since === null) continue
     work.note(
@@ -267,7 +267,11 @@ export async function chooseVersion(
 /** Waits for a first version, if there are other hosts that may have one. */
 async function waitForVersion(parcel: Parcel, timeout: number, signal: AbortSignal): Promise<void> {
   const deadline = performance.now() + timeout
-  while (parcel.history.size === 0 && parcel.newerFormat === null && parcel.trusted().size > 0) {
+  while (
+    parcel.history.size === 0 &&
+    parcel.newerFormat === null &&
+    parcel.peers.trusted().size > 0
+  ) {
     if (performance.now() > deadline) {
       throw new ParcelError(
         'UNREACHABLE',
@@ -321,7 +325,7 @@ export async function requireSuspended(
         'it from its disk as it is, --force loses what it did since its version'
     )
   }
-  await parcel.requireNoChanges(parcel.folder.baseVersion(), path, {
+  await parcel.files.requireNoChanges(parcel.folder.baseVersion(), path, {
     served: served.files,
     isState: (file) => isStateOf(driver, file),
     signal

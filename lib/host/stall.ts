@@ -6,7 +6,7 @@ export function stallOf(parcel: Parcel, connected: ReadonlySet<string>): ImagesI
   const { stall } = parcel.faults
   if (stall === null) return null
   const { blocks, since } = stall
-  const from = [...parcel.trusted()].map(
+  const from = [...parcel.peers.trusted()].map(
     (host) => `${parcel.hostName(host)}${connected.has(host) ? '' : ' (not connected)'}`
   )
   const why = `${blocks === 1 ? 'a block' : `${blocks} blocks`} of its disk or memory`

@@ -62,7 +62,7 @@ export class Upkeep {
       const path = await versions.requireFree(resolve(to))
       const tell = (loss: Omit<LossInfo, 'parcel' | 'version'>): Promise<void> =>
         onLoss({ ...loss, parcel: name, version: id })
-      const { files, lost } = await parcel.salvage(known, path, tell, work)
+      const { files, lost } = await parcel.files.salvage(known, path, tell, work)
       return { version: id, path, files, lost }
     })
   }

@@ -57,7 +57,7 @@ export class Versions {
     onFile: (file: FileInfo) => Promise<void>
   ): Task<VersionInfo> {
     return this.#read(name, timeout, version, async (parcel, known, work) => {
-      for await (const { entry } of parcel.side(known, work).contents) {
+      for await (const { entry } of parcel.files.side(known, work).contents) {
         const { type, mode } = entry
         const mtime = Number(entry.mtime / 1_000_000n)
         const size = entry.type === 'file' ? entry.size : 0
@@ -78,7 +78,7 @@ export class Versions {
       const release = await parcel.space.hold(before)
       try {
         await parcel.availability.watch(before, { timeout }, work, async (each) => {
-          const sides = [parcel.side(before, each), parcel.side(after, each)] as const
+          const sides = [parcel.files.side(before, each), parcel.files.side(after, each)] as const
           for await (const change of differences(...sides)) await onChange(change)
         })
       } finally {
@@ -107,7 +107,7 @@ export class Versions {
     return this.#read(name, timeout, version, async (parcel, known, work) => {
       const path = await this.requireFree(resolve(to))
       const mayWrite = async (): Promise<void> => void (await this.requireFree(path))
-      const files = await parcel.restore(known, path, { paths, beforeSwap: mayWrite }, work)
+      const files = await parcel.files.restore(known, path, { paths, beforeSwap: mayWrite }, work)
       return { version: await this.#describe(parcel, known), path, files }
     })
   }
@@ -263,11 +263,16 @@ export class Versions {
       }
       const driver = driverNamed(parcel.driver)
       const isState = (file: string): boolean => isStateOf(driver, file)
-      await parcel.requireAllStored(base, path, { isState })
+      await parcel.files.requireAllStored(base, path, { isState })
       const served = await ParcelMachine.asServed(parcel, path, base.id)
       if (served === null) await parcel.availability.fetch(base, { timeout }, work)
       await parcel.availability.watch(base, { timeout }, work, (each) =>
-        parcel.checkOut(base, path, { served, beforeSwap: () => machine.requireStopped() }, each)
+        parcel.files.checkOut(
+          base,
+          path,
+          { served, beforeSwap: () => machine.requireStopped() },
+          each
+        )
       )
       return this.#describe(parcel, base)
     })
@@ -362,7 +367,7 @@ export class Versions {
   }
 
   #tooFew(parcel: Parcel, holders: readonly string[]): ParcelError {
-    const could = [...parcel.trusted()].filter((host) => !holders.includes(host))
+    const could = [...parcel.peers.trusted()].filter((host) => !holders.includes(host))
     const names = could.map((host) => parcel.hostName(host)).join(' or ')
     const help = names === '' ? 'let another host in or make a vault' : `bring ${names} online`
     return new ParcelError(

@@ -87,7 +87,7 @@ export class Watch {
   }
 
   #running(parcel: Parcel): Set<string> {
-    return new Set([...parcel.trusted()].filter((host) => parcel.runningSince(host) !== null))
+    return new Set([...parcel.peers.trusted()].filter((host) => parcel.runningSince(host) !== null))
   }
 
   #compare(parcel: Parcel, seen: Seen): void {

@@ -1,22 +1,15 @@
 import { ParcelError } from '../errors.js'
 import type { MemberRole } from '../format/control-record.js'
 import type { EpochKeys } from '../format/epoch-keys.js'
-import { MAX_INTRODUCED, MAX_INTRODUCED_BYTES, type RecoveryAnswer } from '../format/recovery.js'
 import type { SignedRecord } from '../format/wire.js'
-import { contents } from '../image/contents.js'
-import { CoreTable } from '../log/core-table.js'
 import { randomBytes } from '../keys/identity.js'
 import { Keyring } from '../keys/keyring.js'
 import type { Log } from '../log/log.js'
-import type { Work } from '../progress.js'
 import { Admission } from './members/admission.js'
 import { Answers } from './answers.js'
 import { Author } from './commit/author.js'
 import { Availability } from './availability.js'
 import { Checking } from './space/checking.js'
-import { checkOut, type CheckOutOptions } from './checkout/check-out.js'
-import { requireAllStored, requireNoChanges } from './commit/changes.js'
-import { FileStamps } from './commit/file-stamps.js'
 import type { ParcelContext } from './context.js'
 import { authorOf, Control, mayWrite, signGenesis } from './members/control.js'
 import { Epochs } from './members/epochs.js'
@@ -40,21 +33,16 @@ import { LogSet } from './logs/log-set.js'
 import { MissingRecords } from './members/missing-records.js'
 import { OwnLogs, PUT_BACK } from './logs/own-logs.js'
 import { OwnRecords } from './logs/own-records.js'
-import type { Side } from './diff.js'
-import type { Loss } from './space/lost.js'
-import { restoreFiles, type RestoreOptions } from './checkout/restore.js'
-import { salvage } from './checkout/salvage.js'
 import type { Block } from './space/verify.js'
 import type { Said } from './logs/said-by-hosts.js'
 import { SavedState } from './saved-state.js'
 import { Settings } from './settings.js'
 import { Space } from './space/space.js'
 import { Synthesis } from './fetch/synthesis.js'
-import { contentsOf, packsOf } from './version-packs.js'
 import { WorkingFolder } from './working-folder.js'
+import { Peers } from './members/peers.js'
+import { VersionFiles } from './checkout/version-files.js'
 
-/** Hosts of which it is kept when they were heard, and how exactly, ms. */
-const [MOST_SEEN, SEEN_EVERY] = [1_024, 600_000]
 /** A machine that has said that it runs, and was heard so lately, may still run. */
 const READER_DAYS = 7
 
@@ -72,6 +60,8 @@ export class Parcel {
   readonly synthesis: Synthesis
   readonly faults: Faults
   readonly folder: WorkingFolder
+  readonly peers: Peers
+  readonly files: VersionFiles
   readonly admission: Admission
   readonly says: OwnRecords
   readonly author: Author
@@ -90,8 +80,6 @@ export class Parcel {
   readonly #missing: MissingRecords
   readonly #listeners = new Set<() => void>()
   #busy: Promise<unknown> = Promise.resolve()
-  /** Hosts whose disks the user has plugged in here, in hex: who has let them in may not be known yet. */
-  readonly #guests = new Set<string>()
   #isClosed = false
 
   private constructor(context: ParcelContext, state: LocalState) {
@@ -115,16 +103,17 @@ export class Parcel {
         this.#missing.ask()
         this.forks.heed()
         this.hoard.heed()
-        this.#heedNeeds()
+        // Somebody may have gone on from what this host is without.
+        void this.#inBackground(this.space.heed())
       },
       onMembers: () => this.#heedMembers(),
-      onWhole: (log) => this.#mirrored(log),
+      onWhole: (log) => void this.#inBackground(this.#mirrored(log)),
       onMissing: (log, blocks) => this.synthesis.fill(log, blocks),
       onRollback: () => this.#rolledBack(),
       onOtherPast: (log) => this.forks.suspect(log),
       isLetGo: (core) => this.space.isLetGo(core),
       carriesTo: () => this.#saved.value.carriesTo,
-      onAbandoned: (cores) => this.#abandon(cores)
+      onAbandoned: (cores) => void this.#inBackground(this.space.abandon(cores))
     })
     this.synthesis = new Synthesis(this.#set, keyring, context.pool, context.lookaside)
     context.lookaside.add(this.#set)
@@ -142,15 +131,23 @@ export class Parcel {
       isBlind: () => keyring.isBlind,
       isAllNeeded: () => this.forks.isUnsettled,
       areFitting: (heads) => this.availability.areFitting(heads),
-      onWhole: () => {
-        this.#wholeHere().catch((error: unknown) => {
-          if (!this.#isClosed) this.#set.problem('', ParcelError.from(error).message)
-        })
-      }
+      onWhole: () => void this.#inBackground(this.#wholeHere())
     })
     this.availability = new Availability(this.#set, this.hoard)
     this.#own = new OwnLogs(context, keyring, this.#set, this.#saved)
     this.folder = new WorkingFolder(this.#saved, this.#own, history)
+    this.peers = new Peers({
+      parcel,
+      control,
+      keyring,
+      set: this.#set,
+      own: this.#own,
+      saved: this.#saved,
+      clock: context.clock,
+      self: this.#self,
+      onHeard: () => void this.forks.ask(),
+      onChange: () => this.#changed()
+    })
     this.#missing = new MissingRecords({
       control,
       answerers: () => this.synthesis.answerers(),
@@ -179,6 +176,16 @@ export class Parcel {
       leaseEpoch: () => this.leases.epoch,
       exclusive: (work) => this.#exclusive(work),
       onMade: (known) => this.#signFor(known)
+    })
+    this.files = new VersionFiles({
+      parcel,
+      context,
+      set: this.#set,
+      folder: this.folder,
+      author: this.author,
+      name: () => this.name,
+      isOurs: (known) => this.#isOurs(known),
+      exclusive: (work) => this.#exclusive(work)
     })
     this.leases = new LeaseKeeper({
       set: this.#set,
@@ -302,24 +309,6 @@ export class Parcel {
     this.#changed()
   }
 
-  /** When a host, in hex, said last what its newest versions are, ms since 1970; null: never. */
-  lastSeen(host: string): number | null {
-    return this.#saved.value.seen[host] ?? null
-  }
-
-  /** A host has said what its newest versions are. */
-  heardFrom(host: string): void {
-    void this.forks.ask()
-    const { seen } = this.#saved.value
-    const now = this.#context.clock()
-    const before = seen[host] ?? 0
-    if (Object.keys(seen).length >= MOST_SEEN && !(host in seen)) return
-    seen[host] = now
-    // Closing saves it too: it need not be exact.
-    if (Math.abs(now - before) < SEEN_EVERY) return
-    this.#saved.save().catch(() => {})
-  }
-
   /** Since when another host's machine runs, as that host says, in ms since 1970; null: it does not. */
   runningSince(host: string): number | null {
     return this.#set.running.get(host)?.since ?? null
@@ -354,31 +343,6 @@ export class Parcel {
   hostName(host: string): string {
     const isVault = this.control.members.roles.get(host) === 'vault'
     return isVault ? `vault-${host.slice(0, 8)}` : this.#set.nameOf(host)
-  }
-
-  /** Hosts whose connections are accepted, in hex: members, and whoever invited us. */
-  trusted(): Set<string> {
-    const hosts = this.control.isBlank
-      ? this.#set.hosts()
-      : new Set(this.control.members.roles.keys())
-    for (const guest of this.#guests) {
-      if (!this.control.members.revoked.has(guest)) hosts.add(guest)
-    }
-    hosts.delete(this.#self)
-    return hosts
-  }
-
-  /**
-   * Until the returned function is called logs are exchanged with a host, in hex, unless it was
-   * shut out. It is given nothing that only members get.
-   */
-  welcome(host: string): () => void {
-    this.#guests.add(host)
-    this.#changed()
-    return () => {
-      this.#guests.delete(host)
-      this.#changed()
-    }
   }
 
   /** What this host may do here; null before that is known, or when it is no member any more. */
@@ -422,55 +386,6 @@ export class Parcel {
     return this.#set.logs().filter((log) => !this.forks.isUnsettledIn(log))
   }
 
-  /** Signed `cores` records of all hosts, to pass on. */
-  announcements(): SignedRecord[] {
-    return this.control.incarnations().map(({ signed }) => signed)
-  }
-
-  /** Where members meet on the DHT, and where they meet vaults, if there are any, or none is known yet. */
-  topics(): Buffer[] {
-    const hasVaults =
-      this.control.isBlank || [...this.control.members.roles.values()].includes('vault')
-    const topics = [this.keyring.topic()]
-    if (hasVaults) topics.push(this.keyring.topic({ withVaults: true }))
-    return topics
-  }
-
-  recoveryTopics(): Buffer[] {
-    return [...this.trusted()].flatMap((host) => this.control.recovery(host)?.topic ?? [])
-  }
-
-  recoveryFor(host: string): RecoveryAnswer | null {
-    const said = this.control.recovery(host)
-    if (said === null || this.#own.current === null) return null
-    return { parcel: this.id, record: said.signed, announcements: this.introductions(host) }
-  }
-
-  /**
-   * `cores` records for a host that knows nobody yet: this host's own first, then its own if it was a
-   * member before, then owners', who know of the beginning, then those of vaults and all others.
-   */
-  introductions(to = ''): SignedRecord[] {
-    const { roles } = this.control.members
-    const rank = (host: string): number => {
-      if (host === to) return 0
-      const role = roles.get(host)
-      return role === undefined ? 9 : ['owner', 'vault', 'runner', 'reader'].indexOf(role) + 1
-    }
-    const others = this.control
-      .incarnations()
-      .map(({ host, signed }) => ({ by: rank(host.toString('hex')), signed }))
-      .toSorted((a, b) => a.by - b.by)
-    let left = MAX_INTRODUCED_BYTES
-    const found = [this.#own.announcement()]
-    for (const { signed } of others) {
-      left -= signed.bytes.byteLength + signed.signature.byteLength
-      if (left < 0 || found.length === MAX_INTRODUCED) break
-      if (!found.some(({ signature }) => signature.equals(signed.signature))) found.push(signed)
-    }
-    return found
-  }
-
   headIds(): Buffer[] {
     return this.history.heads().map(({ id }) => id)
   }
@@ -497,29 +412,9 @@ export class Parcel {
     this.#set.problem(host, text)
   }
 
-  /** This host's own `cores` record, for a newcomer to begin with. */
-  ownAnnouncement(): SignedRecord {
-    return this.#own.announcement()
-  }
-
   /** Whether this host does not know who is a member: it has just come, or has lost its store. */
   get isLost(): boolean {
     return this.control.isBlank
-  }
-
-  /** Takes in where others' logs are, if it does not know who is a member. */
-  async introduce(announcements: readonly SignedRecord[]): Promise<void> {
-    if (!this.isLost) return
-    for (const record of announcements) this.control.add(record)
-    await this.#set.refresh()
-    this.#changed()
-  }
-
-  /** Takes in announcements from a peer; only members' `cores` records count. */
-  async announce(records: readonly SignedRecord[]): Promise<void> {
-    let isNew = false
-    for (const record of records) isNew = this.control.addAnnouncement(record) || isNew
-    if (isNew) await this.#set.refresh()
   }
 
   /** Whether others have been asked for blocks that have not come. */
@@ -538,92 +433,6 @@ export class Parcel {
     return () => this.#listeners.delete(listener)
   }
 
-  /**
-   * Writes a version into `dir`, all or what is not served, which then is the folder that continues it. `beforeSwap` may
-   * still refuse, when everything is written but for the last rename, and `afterSwap` for what was there before.
-   */
-  checkOut(
-    known: Known,
-    dir: string,
-    {
-      served,
-      beforeSwap,
-      afterSwap = async () => {}
-    }: Pick<CheckOutOptions, 'served' | 'beforeSwap'> & {
-      afterSwap?: (previous: string) => Promise<void>
-    },
-    work: Work
-  ): Promise<void> {
-    const version = known.id.toString('hex')
-    return this.#exclusive(async () => {
-      let isSwapped = false
-      const stamps = await checkOut(known, dir, {
-        set: this.#set,
-        pool: this.#context.pool,
-        index: this.#isOurs(known) ? null : this.#context.index,
-        served,
-        beforeSwap: async () => {
-          await beforeSwap()
-          await this.folder.begin('checkout', version, dir)
-        },
-        afterSwap: async (previous) => {
-          if (previous !== null) await afterSwap(previous)
-          isSwapped = true
-        },
-        work
-      }).catch(async (error: unknown) => {
-        if (!isSwapped) await this.folder.cancel()
-        throw error
-      })
-      await this.folder.settle(version, dir)
-      await this.author.keepStamps(stamps, known.id)
-    })
-  }
-
-  /** The contents of a version that is here, for comparing a folder with it. */
-  contents(known: Known): ReturnType<typeof contentsOf> {
-    return contentsOf(known, this.#set)
-  }
-
-  /**
-   * Throws CONFLICT when the folder at `path` has what the version that this parcel's folder continues has
-   * not; null: there is none.
-   */
-  async requireNoChanges(
-    known: Known | null,
-    path: string,
-    how: Pick<Parameters<typeof requireNoChanges>[2], 'served' | 'isState' | 'signal'>
-  ): Promise<void> {
-    const { stateDir, identity, pool } = this.#context
-    const stamps =
-      known === null
-        ? new FileStamps()
-        : await FileStamps.load(stateDir, identity.atRest, this.id, known.id)
-    const contents = known === null ? null : this.contents(known)
-    await requireNoChanges(path, contents, { ...how, name: this.name, stamps, pool })
-  }
-
-  /** Throws CONFLICT when the folder at `path` has what no suspend could store, and a version has not. */
-  requireAllStored(
-    known: Known,
-    path: string,
-    how: { isState: (path: string) => boolean }
-  ): Promise<void> {
-    return requireAllStored(path, this.contents(known), { ...how, pool: this.#context.pool })
-  }
-
-  /** A version to be compared with another: what of it is not here is waited for. Throws UNREACHABLE. */
-  side({ id, version }: Known, { signal }: Work): Side {
-    const places = this.history.places(id)
-    const source = packsOf(new CoreTable(places.cores), this.#set, signal)
-    return { source, contents: contents(source, version, places) }
-  }
-
-  /** Writes a version, or some paths of it, into a new folder. As `restoreFiles`. */
-  restore(known: Known, dir: string, how: RestoreOptions, work: Work): Promise<number> {
-    return restoreFiles(known, dir, { ...how, set: this.#set, pool: this.#context.pool, work })
-  }
-
   /** What it has signed for it cannot vouch for any more; its own records it still knows. */
   #goOnWithout(lost: readonly Block[]): Promise<void> {
     const current = this.#own.current?.logs ?? []
@@ -638,25 +447,13 @@ export class Parcel {
     })
   }
 
-  /** Writes all of a version that can be read into a new folder. As `salvage`. */
-  salvage(
-    known: Known,
-    dir: string,
-    onLoss: (loss: Omit<Loss, 'version'>) => Promise<void>,
-    work: Work
-  ): Promise<{ files: number; lost: number }> {
-    return salvage(known, dir, { set: this.#set, onLoss, work })
-  }
-
   /** Gives it another name on this host. */
   async rename(name: string): Promise<void> {
     this.#saved.value.name = name
     await this.#saved.save()
     this.#changed()
     // It can wait for a suspend that is under way.
-    this.says.recovery(this, { isAgain: true }).catch((error: unknown) => {
-      if (!this.#isClosed) this.#set.problem('', ParcelError.from(error).message)
-    })
+    void this.#inBackground(this.says.recovery(this, { isAgain: true }))
   }
 
   /** The version of what was mounted and written to, in hex; null: there is none. */
@@ -697,18 +494,19 @@ export class Parcel {
     return run
   }
 
+  /** What goes wrong with it is no caller's business, but a problem to be shown. */
+  #inBackground(work: Promise<unknown>): Promise<unknown> {
+    return work.catch((error: unknown) => {
+      if (!this.#isClosed) this.#set.problem('', ParcelError.from(error).message)
+    })
+  }
+
   /** Other hosts, in hex, whose machine runs, as far as they were heard lately: on demand, perhaps. */
   #readers(): string[] {
     const since = this.#context.clock() - READER_DAYS * 86_400_000
-    return [...this.trusted()].filter(
-      (host) => this.runningSince(host) !== null && (this.lastSeen(host) ?? 0) > since
+    return [...this.peers.trusted()].filter(
+      (host) => this.runningSince(host) !== null && (this.peers.lastSeen(host) ?? 0) > since
     )
-  }
-
-  #abandon(cores: ReadonlySet<string>): void {
-    this.space.abandon(cores).catch((error: unknown) => {
-      if (!this.#isClosed) this.#set.problem('', ParcelError.from(error).message)
-    })
   }
 
   /**
@@ -721,13 +519,6 @@ export class Parcel {
     const ids = base === null ? [] : [base, this.history.continued(base)]
     if (mounted !== null) ids.push(Buffer.from(mounted, 'hex'))
     return [...this.history.heads(), ...ids.flatMap((id) => this.history.get(id) ?? [])]
-  }
-
-  /** Somebody may have gone on from what this host is without. */
-  #heedNeeds(): void {
-    this.space.heed().catch((error: unknown) => {
-      if (!this.#isClosed) this.#set.problem('', ParcelError.from(error).message)
-    })
   }
 
   /** Whether this host has written all that is in a version: others can have been taken over. */
@@ -745,9 +536,7 @@ export class Parcel {
   }
 
   #rolledBack(): void {
-    this.#exclusive(async () => {}).catch((error: unknown) => {
-      if (!this.#isClosed) this.#set.problem('', ParcelError.from(error).message)
-    })
+    void this.#inBackground(this.#exclusive(async () => {}))
   }
 
   /** Goes on in new logs where others have more of this host's own. */
@@ -769,18 +558,12 @@ export class Parcel {
   }
 
   /** A mirrored log has no gap: read it, and say which versions are whole here now. */
-  #mirrored(log: Log): void {
-    const next = log.kind === 'data' ? Promise.resolve() : this.#set.refresh()
-    next
-      .then(() => {
-        // More of a version may be here than the hoard has seen come.
-        this.hoard.heed()
-        return this.#wholeHere()
-      })
-      .then(() => this.forks.heed())
-      .catch((error: unknown) => {
-        if (!this.#isClosed) this.#set.problem('', ParcelError.from(error).message)
-      })
+  async #mirrored(log: Log): Promise<void> {
+    await (log.kind === 'data' ? null : this.#set.refresh())
+    // More of a version may be here than the hoard has seen come.
+    this.hoard.heed()
+    await this.#wholeHere()
+    this.forks.heed()
   }
 
   /** All of a version may be here by now: others are told. */
@@ -796,9 +579,7 @@ export class Parcel {
     const isOurs = this.#isOurs(known)
     const signed = isOurs ? this.#exclusive(() => this.#issueReceipts()) : this.#issueReceipts()
     // The version is made: a receipt that cannot be given is no reason to say that it is not.
-    const settled = signed.catch((error: unknown) => {
-      if (!this.#isClosed) this.#set.problem('', ParcelError.from(error).message)
-    })
+    const settled = this.#inBackground(signed)
     if (!isOurs) await settled
   }
 

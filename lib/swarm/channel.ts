@@ -151,7 +151,7 @@ export class ParcelChannel {
       if (bytes.byteLength > MAX_ANNOUNCEMENT) {
         throw new ParcelError('INTEGRITY', 'an announcement is too long')
       }
-      this.#parcel.announce(decodeAnnouncements(bytes)).catch((error: unknown) => {
+      this.#parcel.peers.announce(decodeAnnouncements(bytes)).catch((error: unknown) => {
         this.#refuse(error)
       })
     })
@@ -160,7 +160,7 @@ export class ParcelChannel {
   onHeads(bytes: Buffer): void {
     this.#guard(() => {
       this.#remoteHeads = decodeHeads(Buffer.from(bytes))
-      this.#parcel.heardFrom(this.host)
+      this.#parcel.peers.heardFrom(this.host)
     })
   }
 
@@ -175,7 +175,7 @@ export class ParcelChannel {
   #update(): void {
     if (!this.#isReady) return
     this.#carry(this.#link.carrier)
-    for (const record of this.#parcel.announcements()) {
+    for (const record of this.#parcel.peers.announcements()) {
       const name = record.signature.toString('hex')
       if (this.#announced.has(name)) continue
       this.#announced.add(name)

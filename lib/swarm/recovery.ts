@@ -32,7 +32,7 @@ export function answerRecovery(
       messages: [{ encoding: raw, onmessage: () => {} }],
       onopen: () => {
         for (const parcel of parcels()) {
-          const answer = parcel.trusted().has(host) ? parcel.recoveryFor(host) : null
+          const answer = parcel.peers.trusted().has(host) ? parcel.peers.recoveryFor(host) : null
           if (answer !== null) channel?.messages[0]?.send(encodeRecoveryAnswer(answer))
         }
         channel?.close()

@@ -9,21 +9,24 @@ import type { Log } from '../log/log.js'
 /** A parcel as the network sees it. */
 export interface SharedParcel {
   readonly id: Buffer
-  /** Where its hosts meet on the DHT; they change with the key epoch. */
-  topics(): Buffer[]
-  /** Where members announce themselves for each other, should one have lost all but its identity. */
-  recoveryTopics(): Buffer[]
-  /** What brings a host, in hex, back into the parcel; null when it has said nothing. */
-  recoveryFor(host: string): RecoveryAnswer | null
-  /** Public keys in hex of the hosts that may connect for this parcel. */
-  trusted(): Set<string>
   replicated(): Log[]
-  announcements(): SignedRecord[]
-  announce(records: readonly SignedRecord[]): Promise<void>
   headIds(): Buffer[]
   knows(version: Buffer): boolean
-  /** A host, in hex, has said what its newest versions are. */
-  heardFrom(host: string): void
+  /** Whom it meets, where, and what they tell each other first. */
+  readonly peers: {
+    /** Where its hosts meet on the DHT; they change with the key epoch. */
+    topics(): Buffer[]
+    /** Where members announce themselves for each other, should one have lost all but its identity. */
+    recoveryTopics(): Buffer[]
+    /** What brings a host, in hex, back into the parcel; null when it has said nothing. */
+    recoveryFor(host: string): RecoveryAnswer | null
+    /** Public keys in hex of the hosts that may connect for this parcel. */
+    trusted(): Set<string>
+    announcements(): SignedRecord[]
+    announce(records: readonly SignedRecord[]): Promise<void>
+    /** A host, in hex, has said what its newest versions are. */
+    heardFrom(host: string): void
+  }
   /** What answers questions of a host, in hex. */
   readonly answers: {
     recipes(question: Question & { kind: 'recipes' }, host: string): Promise<(Recipe | null)[]>

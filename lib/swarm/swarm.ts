@@ -198,7 +198,7 @@ export class Swarm {
       const channels = [...(shared?.channels.values() ?? [])]
       const caughtUp = channels.filter((channel) => channel.isCaughtUp)
       const heard = new Set(caughtUp.map(({ host }) => host))
-      if ([...parcel.trusted()].every((host) => heard.has(host))) return heard
+      if ([...parcel.peers.trusted()].every((host) => heard.has(host))) return heard
       const now = performance.now()
       // Who has not been found in all the time since the parcel was shared is not there.
       const since = shared?.began ?? started
@@ -248,7 +248,7 @@ export class Swarm {
 
   /** The key of a relay that a host may be reached through. */
   #relayTo(host: string): Buffer | null {
-    const parcels = [...this.#shared.values()].map(({ parcel }) => parcel.trusted())
+    const parcels = [...this.#shared.values()].map(({ parcel }) => parcel.peers.trusted())
     return this.#relays.through(
       (relay) =>
         relay !== host && parcels.some((trusted) => trusted.has(relay) && trusted.has(host))
@@ -265,7 +265,8 @@ export class Swarm {
   #shun(host: string, what: string): void {
     this.#shunned.set(host, performance.now() + SHUNNED)
     for (const { parcel } of this.#shared.values()) {
-      if (parcel.trusted().has(host)) parcel.problem(host, `${what}: its connection was ended`)
+      if (parcel.peers.trusted().has(host))
+        parcel.problem(host, `${what}: its connection was ended`)
     }
     this.#links.get(host)?.connection.destroy()
     this.#relays.review()
@@ -275,7 +276,8 @@ export class Swarm {
     const until = this.#shunned.get(host)
     if (until !== undefined && until > performance.now()) return false
     this.#shunned.delete(host)
-    for (const { parcel } of this.#shared.values()) if (parcel.trusted().has(host)) return true
+    for (const { parcel } of this.#shared.values())
+      if (parcel.peers.trusted().has(host)) return true
     return false
   }
 
@@ -289,7 +291,7 @@ export class Swarm {
   #trusted(): Set<string> {
     const trusted = new Set<string>()
     for (const { parcel } of this.#shared.values()) {
-      for (const host of parcel.trusted()) if (this.#isTrusted(host)) trusted.add(host)
+      for (const host of parcel.peers.trusted()) if (this.#isTrusted(host)) trusted.add(host)
     }
     return trusted
   }
@@ -360,7 +362,7 @@ export class Swarm {
   }
 
   #update(shared: Shared): void {
-    const trusted = shared.parcel.trusted()
+    const trusted = shared.parcel.peers.trusted()
     this.#relays.review()
     this.#meet(shared)
     for (const [host, channel] of shared.channels) {
@@ -375,8 +377,8 @@ export class Swarm {
 
   /** Looks for the others where they are now, and no longer where they were. */
   #meet({ parcel, discoveries }: Shared): void {
-    const meeting = parcel.topics().map((topic) => ({ topic, client: true }))
-    const waiting = parcel.recoveryTopics().map((topic) => ({ topic, client: false }))
+    const meeting = parcel.peers.topics().map((topic) => ({ topic, client: true }))
+    const waiting = parcel.peers.recoveryTopics().map((topic) => ({ topic, client: false }))
     const topics = new Map(
       [...waiting.slice(0, MOST_WAITING), ...meeting].map((each) => [
         each.topic.toString('hex'),
@@ -400,7 +402,7 @@ export class Swarm {
     this.#dismissed.add(channel)
     setTimeout(FAREWELL, undefined, { ref: false }).then(
       () => {
-        if (parcel.trusted().has(host)) {
+        if (parcel.peers.trusted().has(host)) {
           this.#dismissed.delete(channel)
           return
         }
@@ -418,7 +420,7 @@ export class Swarm {
     const { host, connection } = link
     // It may have been removed while the connection lived.
     if (this.#shared.get(parcel.id.toString('hex')) !== shared) return
-    if (!parcel.trusted().has(host) || channels.has(host) || connection.destroyed) return
+    if (!parcel.peers.trusted().has(host) || channels.has(host) || connection.destroyed) return
     const channel = ParcelChannel.open(parcel, link, () => {
       if (channels.get(host) === channel) channels.delete(host)
       // Another way may have come in its place meanwhile.

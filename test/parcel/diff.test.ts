@@ -19,7 +19,10 @@ import { TestParcel, WORK } from './parcels.js'
 
 async function diff({ parcel }: TestParcel, from: Known, to: Known): Promise<Change[]> {
   const changes: Change[] = []
-  for await (const change of differences(parcel.side(from, WORK), parcel.side(to, WORK))) {
+  for await (const change of differences(
+    parcel.files.side(from, WORK),
+    parcel.files.side(to, WORK)
+  )) {
     changes.push(change)
   }
   return changes

@@ -96,7 +96,7 @@ export class TestParcel {
 
   async checkOut(known: Known, to: string, work: Partial<Work> = {}): Promise<void> {
     const how = { served: null, beforeSwap: async (): Promise<void> => {} }
-    await this.parcel.checkOut(known, to, how, { ...WORK, ...work })
+    await this.parcel.files.checkOut(known, to, how, { ...WORK, ...work })
   }
 
   /** The `data` logs that this host writes, or has written. */

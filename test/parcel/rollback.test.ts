@@ -90,7 +90,7 @@ test('a store put back alone is noticed: the parcel goes on in a new incarnation
     await comesBack(test, first)
 
     const third = await make(test, 'three')
-    const own = parcel.ownAnnouncement()
+    const own = parcel.peers.ownAnnouncement()
     assert.ok(own)
     const lengths = new Map(parcel.logs().map((log) => [log.key.toString('hex'), log.length]))
     assert.equal(lengths.size, 6)
@@ -204,7 +204,7 @@ test('a host that has lost the record by which it is a member makes versions all
     id: owner.parcel.id,
     name: 'p',
     driver: 'folder',
-    announcements: owner.parcel.introductions()
+    announcements: owner.parcel.peers.introductions()
   })
   onEnd(t, () => parcel.close())
   // Of the records of the one who let it in only the first has come back.
@@ -290,7 +290,7 @@ test('others show more of its records while something else is under way, and it 
   }
   const known = test.parcel.history.get(first.known.id)
   assert.ok(known)
-  await test.parcel.checkOut(known, to, { served: null, beforeSwap }, WORK)
+  await test.parcel.files.checkOut(known, to, { served: null, beforeSwap }, WORK)
   await closing
   const parcel = await test.reopen()
   assert.equal(parcel.rollbacks.length, 1)

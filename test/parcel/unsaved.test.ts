@@ -12,7 +12,7 @@ const CHANGED = { code: 'CONFLICT', message: /since the last suspend/ }
 
 function requireNoChanges(test: TestParcel, known: Known, path = test.folder): Promise<void> {
   const how = { served: new Set<string>(), isState: () => false, signal: WORK.signal }
-  return test.parcel.requireNoChanges(known, path, how)
+  return test.parcel.files.requireNoChanges(known, path, how)
 }
 
 /** A parcel whose folder has a file, a large one, a link and a sparse file, and its version. */
@@ -68,7 +68,12 @@ test('what is written into a folder after its last check comes back with it', as
   }
   const afterSwap = (previous: string): Promise<void> => requireNoChanges(test, second, previous)
   await assert.rejects(
-    test.parcel.checkOut(first, test.folder, { served: null, beforeSwap: late, afterSwap }, WORK),
+    test.parcel.files.checkOut(
+      first,
+      test.folder,
+      { served: null, beforeSwap: late, afterSwap },
+      WORK
+    ),
     CHANGED
   )
   const files = async () => [

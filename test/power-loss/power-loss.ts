@@ -161,7 +161,7 @@ class Image {
     const known = parcel.history.get(Buffer.from(id, 'hex'))
     assert.ok(known, `the version ${id} is gone`)
     const to = join(this.#dir, 'restored')
-    await parcel.restore(known, to, { paths: [], beforeSwap: async () => {} }, WORK)
+    await parcel.files.restore(known, to, { paths: [], beforeSwap: async () => {} }, WORK)
     assert.deepEqual((await readdir(to)).toSorted(), [...files.keys()].toSorted())
     for (const [name, bytes] of files) {
       assert.equal((await stat(join(to, name))).size, bytes.byteLength)

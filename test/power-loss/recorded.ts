@@ -32,7 +32,7 @@ for (let step = 0; step < STEPS; step++) {
   }
   if (step % 5 === 4 && made[0] !== undefined) {
     const how = { served: null, beforeSwap: async (): Promise<void> => {} }
-    await parcel.checkOut(version, folder, how, WORK)
+    await parcel.files.checkOut(version, folder, how, WORK)
   }
 }
 await parcel.close()

@@ -63,7 +63,7 @@ export class SimulatedHost {
   }
 
   trusts(other: SimulatedHost): boolean {
-    return this.#parcel?.trusted().has(other.id) === true
+    return this.#parcel?.peers.trusted().has(other.id) === true
   }
 
   async create(): Promise<void> {
@@ -85,7 +85,7 @@ export class SimulatedHost {
         id: parcel.id,
         name: 'p',
         driver: 'folder',
-        announcements: parcel.introductions()
+        announcements: parcel.peers.introductions()
       })
     )
   }
@@ -115,7 +115,7 @@ export class SimulatedHost {
 
   async checkOut(known: Known): Promise<void> {
     const how = { served: null, beforeSwap: async (): Promise<void> => {} }
-    await this.parcel.checkOut(known, this.folder, how, WORK)
+    await this.parcel.files.checkOut(known, this.folder, how, WORK)
   }
 
   /** Writes a file into its folder. */

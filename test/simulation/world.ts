@@ -396,7 +396,7 @@ export class World {
         if (!(await parcel.availability.isHere(known))) continue
         const to = join(this.#dir, 'restored')
         const beforeSwap = async (): Promise<void> => {}
-        await parcel.restore(known, to, { paths: [], beforeSwap }, WORK)
+        await parcel.files.restore(known, to, { paths: [], beforeSwap }, WORK)
         const read = await filesIn(to)
         assert.deepEqual([...read].toSorted(), [...files].toSorted(), known.id.toString('hex'))
         await rm(to, { recursive: true })

@@ -63,7 +63,7 @@ export class Member {
   async join(parcel: Parcel): Promise<Parcel> {
     const keys = parcel.keyring.current
     const { id, name, driver } = parcel
-    const announcements = [parcel.ownAnnouncement()]
+    const announcements = [parcel.peers.ownAnnouncement()]
     const fields = { id, name, driver, ...keys, announcements }
     const joined = await Parcel.join(this.#context, fields)
     this.parcels.push(joined)
@@ -91,7 +91,7 @@ export async function bring(from: Parcel, to: Parcel): Promise<void> {
   const b = new NoiseSecretStream(false)
   a.rawStream.pipe(b.rawStream).pipe(a.rawStream)
   for (const stream of [a, b]) stream.on('error', () => {})
-  await to.announce([from.ownAnnouncement()])
+  await to.peers.announce([from.peers.ownAnnouncement()])
   const replicated = new Set<string>()
   const replicate = (): void => {
     for (const [parcel, stream] of [
