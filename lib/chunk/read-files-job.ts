@@ -5,6 +5,26 @@ import { putStats, STATS_FIELDS, type FileStats } from './file-stats.js'
 import { chunkId, isZero } from './id.js'
 import { splitPaths } from './paths.js'
 
+/** A file of one chunk that is to be read. */
+export interface WantedFile {
+  absolute: Buffer
+  /** Bytes it had when it was found. */
+  size: number
+}
+
+/** A file of one chunk, read and named off the main thread. */
+export interface SmallFile {
+  /** All of it: good until the batch is released. */
+  bytes: Buffer
+  /** null when it is all zeros. */
+  id: Buffer | null
+  /** 4 KiB pages that are holes. */
+  holes: number
+  stats: FileStats
+  /** Nanoseconds since 1970, by the system's clock. */
+  openedAt: bigint
+}
+
 /** Reads whole files of one chunk, one after the other into one buffer, and names what is in them. */
 export interface ReadFilesJob {
   /** Absolute, as `joinPaths` has them. */
@@ -27,7 +47,8 @@ export interface ReadFilesResult {
   openedAt: Float64Array
 }
 
-const FLAGS = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK
+/** Of what is to be read: a link is not followed, and a pipe not waited for. */
+export const READ_FLAGS = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK
 
 export function readFiles({ paths, sizes, buffer }: ReadFilesJob): ReadFilesResult {
   const ids = new ArrayBuffer(sizes.length * HASH_BYTES)
@@ -59,16 +80,14 @@ function readWhole(
 ): number | null {
   let fd: number | null = null
   try {
-    fd = openSync(path, FLAGS)
+    fd = openSync(path, READ_FLAGS)
     const before = fstatSync(fd, { bigint: true })
     const size = BigInt(bytes.byteLength)
     if (!before.isFile() || before.size !== size) return null
     if (readSync(fd, bytes, 0, bytes.byteLength, 0) !== bytes.byteLength) return null
     const after = fstatSync(fd, { bigint: true })
     putStats(stats, n, after)
-    const isSame =
-      after.size === size && after.mtimeNs === before.mtimeNs && after.ctimeNs === before.ctimeNs
-    return isSame ? holesOf(bytes, after) : null
+    return isSameFile(before, after) ? holesOf(bytes, after) : null
   } catch {
     return null
   } finally {
@@ -76,8 +95,17 @@ function readWhole(
   }
 }
 
+/** Whether a file was not written to between two looks. */
+export function isSameFile(before: FileStats, after: FileStats): boolean {
+  return (
+    after.size === before.size &&
+    after.mtimeNs === before.mtimeNs &&
+    after.ctimeNs === before.ctimeNs
+  )
+}
+
 /** null when that cannot be told from what is in the file and from the blocks that it takes. */
-function holesOf(bytes: Buffer, stats: FileStats): number | null {
+export function holesOf(bytes: Buffer, stats: FileStats): number | null {
   if (!isSparse(stats)) return 0
   let [zeros, others] = [0, 0]
   for (let at = 0; at < bytes.byteLength; at += SUBPAGE_SIZE) {

@@ -12,6 +12,7 @@ import type { ListedFolder, Listing } from './list-job.js'
 import type { MeasureResult } from './measure-job.js'
 import type { PackJob } from './pack-job.js'
 import { joinPaths } from './paths.js'
+import type { SmallFile, WantedFile } from './read-files-job.js'
 import type { UnpackJob } from './unpack-job.js'
 import type { SmallWrite } from './write-files-job.js'
 
@@ -23,19 +24,6 @@ export interface Segment {
   release(): void
   /** Takes the buffer away from the segment, which must not be released then. */
   take(): ArrayBuffer
-}
-
-/** A file of one chunk, read and named off the main thread. */
-export interface SmallFile {
-  /** All of it: good until the batch is released. */
-  bytes: Buffer
-  /** null when it is all zeros. */
-  id: Buffer | null
-  /** 4 KiB pages that are holes. */
-  holes: number
-  stats: FileStats
-  /** Nanoseconds since 1970, by the system's clock. */
-  openedAt: bigint
 }
 
 /** A block made by a thread. Call `release` when `bytes` have been appended. */
@@ -67,7 +55,7 @@ const ASKING: ReadonlySet<keyof Jobs> = new Set(['read', 'readFiles', 'list', 'm
 
 /**
  * A few threads for all that costs time: reading, hashing, compressing, sealing, and the way back.
- * They start at the first use and do not keep the process alive.
+ * They start when there is more to do than a few things take, and do not keep the process alive.
  */
 export class WorkerPool {
   readonly #size = Math.max(1, Math.min(4, availableParallelism()))
@@ -95,15 +83,13 @@ export class WorkerPool {
 
   /**
    * Reads small files, SEGMENT_SIZE bytes of them at most: null for one that is not of the `size` it had when it
-   * was found, did not stand still, or has holes of which it takes more to tell where they are; and for all of a
-   * few files when no thread runs, which are read sooner one by one.
+   * was found, did not stand still, or has holes of which it takes more to tell where they are.
    */
   async readFiles(
-    wanted: readonly { absolute: Buffer; size: number }[]
+    wanted: readonly WantedFile[]
   ): Promise<{ files: (SmallFile | null)[]; release: () => void }> {
-    if (this.#isWithoutThreads && this.#few.isFew(wanted.length)) {
-      return { files: wanted.map(() => null), release: () => {} }
-    }
+    const few = this.#isWithoutThreads ? await this.#few.readFiles(wanted) : null
+    if (few !== null) return { files: few, release: () => {} }
     const buffer = this.#segments.take()
     const paths = joinPaths(wanted.map(({ absolute }) => absolute))
     const sizes = wanted.map(({ size }) => size)
@@ -133,12 +119,16 @@ export class WorkerPool {
     return listed.map(listing)
   }
 
-  /** Bytes on disk of the regular files in a folder and below it; what cannot be read counts nothing. */
-  async measure(folder: Buffer): Promise<number> {
-    const few = this.#isWithoutThreads ? await this.#few.measure(folder) : null
+  /**
+   * Bytes on disk of the regular files in a folder and below it; what cannot be read counts nothing. Ends early,
+   * with what it has added up so far, when `signal` is aborted.
+   */
+  async measure(folder: Buffer, signal: AbortSignal): Promise<number> {
+    const few = this.#isWithoutThreads ? await this.#few.measure(folder, signal) : null
     if (few !== null) return few
     let bytes = 0
     for (let folders: string | null = joinPaths([folder]); folders !== null;) {
+      if (signal.aborted) break
       const result: MeasureResult = await this.#run('measure', { folders }, [])
       bytes += result.bytes
       folders = result.left

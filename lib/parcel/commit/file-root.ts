@@ -1,4 +1,5 @@
 import { Batches } from '../../batches.js'
+import type { WantedFile } from '../../chunk/read-files-job.js'
 import type { WorkerPool } from '../../chunk/worker-pool.js'
 import type { Place } from '../../format/entry.js'
 import { commitFile } from './commit-file.js'
@@ -20,7 +21,7 @@ const NO_WRITER: ItemWriter = {
 /** Roots of the id trees of files, as a suspend would store them now. */
 export class FileRoots {
   readonly #how: { pool: WorkerPool; signal: AbortSignal }
-  readonly #small: Batches<{ absolute: Buffer; size: number }, Buffer | null>
+  readonly #small: Batches<WantedFile, Buffer | null>
 
   constructor(how: { pool: WorkerPool; signal: AbortSignal }) {
     this.#how = how
@@ -40,7 +41,7 @@ export class FileRoots {
   }
 
   /** null: the file takes a look of its own. */
-  async #rootsOf(files: readonly { absolute: Buffer; size: number }[]): Promise<(Buffer | null)[]> {
+  async #rootsOf(files: readonly WantedFile[]): Promise<(Buffer | null)[]> {
     const read = await this.#how.pool.readFiles(files)
     read.release()
     return read.files.map((file) => (file === null ? null : leafOf(file).root))

@@ -45,7 +45,8 @@ export class FileStamps {
       this.#bytes.copy(larger)
       this.#bytes = larger
     }
-    this.#bytes.writeBigUInt64LE(stamp?.ino ?? 0n, at)
+    // Node gives a number beyond 2^63 as one below zero.
+    this.#bytes.writeBigUInt64LE(BigInt.asUintN(64, stamp?.ino ?? 0n), at)
     this.#bytes.writeBigInt64LE(stamp?.ctime ?? 0n, at + 8)
   }
 

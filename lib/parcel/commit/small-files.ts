@@ -1,7 +1,8 @@
 import { Batches } from '../../batches.js'
 import { SEGMENT_SIZE } from '../../chunk/buffers.js'
 import type { FileStats } from '../../chunk/file-stats.js'
-import type { SmallFile, WorkerPool } from '../../chunk/worker-pool.js'
+import type { SmallFile, WantedFile } from '../../chunk/read-files-job.js'
+import type { WorkerPool } from '../../chunk/worker-pool.js'
 import { pageHash } from '../../chunk/id.js'
 import type { Entry, Place } from '../../format/entry.js'
 import { CHUNK_SIZE, CHUNKING } from '../../format/limits.js'
@@ -14,10 +15,7 @@ import { stampOf, untilShown, type FileStamp } from './file-stamps.js'
 /** What one thread reads in one go. */
 export const SMALL_BATCH = { items: 64, size: SEGMENT_SIZE }
 
-export interface SmallFileToStore {
-  absolute: Buffer
-  /** Bytes it had when it was found. */
-  size: number
+export interface SmallFileToStore extends WantedFile {
   stream: Stream
   /** What it was in the version before. */
   before: BaseFile | null
