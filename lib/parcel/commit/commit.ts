@@ -23,6 +23,7 @@ import { SmallFiles } from './small-files.js'
 import { storeFound } from './store-file.js'
 import { storeImage, type Images } from './store-image.js'
 import type { Stored } from './stored.js'
+import { StoringProgress } from './storing-progress.js'
 import { VANISHED, walk, type Found, type Skip, type Skipped } from './walk.js'
 
 /** What storing a folder gave: everything a version record and its places need. */
@@ -143,17 +144,14 @@ async function commitOnce(root: string | null, options: StoreOnceOptions): Promi
     skipped.push(what)
     work.note(`left out: ${what.path}: ${what.why}`)
   }
-  const total = root === null ? 0 : await measure(root, options.pool)
+  if (root !== null) await requireReadable(root)
+  const progress = new StoringProgress(work, root, options.pool)
   const table = new StreamWriter(writer)
   const places: (Place | null | Promise<Place | null>)[] = []
   const stamps = new FileStamps()
   let files = 0
   let bytes = 0
-  let done = 0
-  const onBytes = (count: number): void => {
-    done += count
-    work.report({ step: 'storing', done, total: Math.max(total, done), unit: 'bytes' })
-  }
+  const onBytes = (count: number): void => progress.add(count)
   const list = async (stored: Stored): Promise<void> => {
     if (stored === null) return
     table.write(encodeFileEntry(stored.entry))
@@ -169,7 +167,7 @@ async function commitOnce(root: string | null, options: StoreOnceOptions): Promi
   const found = root === null ? nothing() : walk(root, skip, options.pool)
   const images = options.images?.contents() ?? nothing()
   const byPath = (one: Found, { entry }: OpenContent): number => comparePaths(one.path, entry.path)
-  await window.run(async () => {
+  const filling = window.run(async () => {
     for await (const [next, image] of sideBySide(found, images, byPath)) {
       work.signal.throwIfAborted()
       // Of what is in both, it is the folder's that somebody put there.
@@ -184,6 +182,7 @@ async function commitOnce(root: string | null, options: StoreOnceOptions): Promi
       await window.push(storeFound(next, before, how), next.stats.size > BigInt(CHUNK_SIZE))
     }
   })
+  await filling.then(() => progress.finish()).finally(() => progress.end())
   const tree = table.end()
   const rootPlaces = await writer.settle(Promise.all(places))
   const roots = await storeRoots(writer, rootPlaces)
@@ -222,10 +221,8 @@ export async function storeRoots(writer: PackWriter, places: (Place | null)[]): 
   return { size: stream.size, root: tree.root, place: await writer.settle(tree.place) }
 }
 
-/** Bytes on disk below a folder, for the progress bar. */
-async function measure(root: string, pool: WorkerPool): Promise<number> {
+async function requireReadable(root: string): Promise<void> {
   await readdir(root).catch((error: unknown) => {
     throw ParcelError.from(error, `cannot read ${root}`)
   })
-  return pool.measure(Buffer.from(root))
 }
