@@ -43,5 +43,7 @@ async function until(check: () => Promise<boolean>): Promise<void> {
 
 /** Bytes that have come from other hosts, frames and all. */
 function received(): number {
-  return Number(/^\s*eth:\s*(\d+)/m.exec(readFileSync('/proc/self/net/dev', 'utf8'))?.[1])
+  const bytes = /^\s*eth0:\s*(\d+)/m.exec(readFileSync('/proc/self/net/dev', 'utf8'))?.[1]
+  if (bytes === undefined) throw new Error('this network has no eth0')
+  return Number(bytes)
 }
