@@ -34,6 +34,7 @@ import type { ParcelContext } from './parcel/context.js'
 import { Lookaside } from './parcel/fetch/lookaside.js'
 import { readStates, type LocalState } from './parcel/local-state.js'
 import { Outside } from './parcel/fetch/outside.js'
+import { OrderedWindow } from './ordered-window.js'
 import { Parcel } from './parcel/parcel.js'
 import { ParcelList } from './host/parcel-list.js'
 import { ParcelMachine } from './host/parcel-machine.js'
@@ -80,6 +81,8 @@ const OPENING = 60_000
 const CATCH_UP = { timeout: 1_000, grace: 200 }
 /** So long other hosts may take to say what they have before a parcel is removed here, ms. */
 const LEAVING = 5_000
+/** Parcels that are read from the store side by side: one alone waits for the disk, read by read. */
+const LOADED_AT_ONCE = 8
 /** So long a machine that is started waits for its lease, ms. */
 const LEASE_TIMEOUT = 10_000
 const JOIN_TIMEOUT = 60_000
@@ -261,17 +264,24 @@ export class Host {
     })
     host.#scrub = await Scrub.open(home.dir, host.#parcels, clock)
     for (const { error } of failures) host.#parcels.addProblem(error)
-    for (const state of states) {
+    const load = async (state: LocalState): Promise<Parcel | null> => {
       try {
         // Whoever had its disk can have put anything there: a vault has no folder, and no key to read.
         if (isRemovable && !isBlindState(state)) {
           throw new ParcelError('INTEGRITY', 'what a vault has says that it is no vault')
         }
-        host.#share(await Parcel.load(lent, state))
+        return await Parcel.load(lent, state)
       } catch (error) {
         host.#parcels.addUnopened(state.name, error)
+        return null
       }
     }
+    const loading = new OrderedWindow<Parcel | null>(LOADED_AT_ONCE, async (parcel) => {
+      if (parcel !== null) host.#share(parcel)
+    })
+    await loading.run(async () => {
+      for (const state of states) await loading.push(load(state))
+    })
     // With nothing but parcels of another host, this is another host's home.
     if (states.length === 0 && failures[0] !== undefined) {
       await host.close()
