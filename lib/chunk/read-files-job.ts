@@ -12,7 +12,7 @@ export interface WantedFile {
   size: number
 }
 
-/** A file of one chunk, read and named off the main thread. */
+/** A file of one chunk, read and named. */
 export interface SmallFile {
   /** All of it: good until the batch is released. */
   bytes: Buffer

@@ -4,6 +4,7 @@ import type { BigIntStats } from 'node:fs'
 import { setTimeout } from 'node:timers/promises'
 import { extents, isSparse, type Extent } from '../../chunk/extents.js'
 import { chunkId, isZero } from '../../chunk/id.js'
+import { isSameFile } from '../../chunk/read-files-job.js'
 import type { Segment, WorkerPool } from '../../chunk/worker-pool.js'
 import { sameOutside, spans, touched, wholeFile, type Span } from '../../chunk/spans.js'
 import type { Place } from '../../format/entry.js'
@@ -68,13 +69,7 @@ export async function commitFile(
       await storeSmall(handle, Number(before.size), tree, options)
     else await storeContents(handle, before, tree, options)
     const after = await handle.stat({ bigint: true })
-    if (
-      after.size !== before.size ||
-      after.mtimeNs !== before.mtimeNs ||
-      after.ctimeNs !== before.ctimeNs
-    ) {
-      throw new ChangingFile('it changed while it was read')
-    }
+    if (!isSameFile(before, after)) throw new ChangingFile('it changed while it was read')
     return {
       tree: tree.end(),
       stats: after,
