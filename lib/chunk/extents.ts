@@ -88,7 +88,9 @@ async function* seek(fd: number, within: Iterable<Extent>): AsyncGenerator<Exten
       error
     )
   } finally {
-    child.kill()
+    // It counts as one of the few until it is gone; and what waits on a dead mount hears no other.
+    child.kill('SIGKILL')
+    await ended.catch(() => {})
   }
 }
 
