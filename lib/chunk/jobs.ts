@@ -5,6 +5,7 @@ import type { MeasureJob, MeasureResult } from './measure-job.js'
 import type { PackJob, PackResult } from './pack-job.js'
 import type { ReadFilesJob, ReadFilesResult } from './read-files-job.js'
 import type { ReadJob, ReadResult } from './read-job.js'
+import type { ReuseJob } from './reuse-job.js'
 import type { UnpackJob } from './unpack-job.js'
 import type { WriteFilesJob, WriteFilesResult } from './write-files-job.js'
 
@@ -16,6 +17,7 @@ export interface Jobs {
   measure: [MeasureJob, MeasureResult]
   pack: [PackJob, PackResult]
   unpack: [UnpackJob, void]
+  reuse: [ReuseJob, boolean[]]
   check: [CheckJob, void]
   writeFiles: [WriteFilesJob, WriteFilesResult]
 }

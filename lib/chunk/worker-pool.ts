@@ -13,6 +13,7 @@ import type { MeasureResult } from './measure-job.js'
 import type { PackJob } from './pack-job.js'
 import { joinPaths } from './paths.js'
 import type { SmallFile, WantedFile } from './read-files-job.js'
+import type { ReuseJob } from './reuse-job.js'
 import type { UnpackJob } from './unpack-job.js'
 import type { SmallWrite } from './write-files-job.js'
 
@@ -175,6 +176,11 @@ export class WorkerPool {
   /** Writes chunks of a sealed block to files; `block` is taken over. Throws INTEGRITY. */
   unpack(job: UnpackJob): Promise<void> {
     return this.#run('unpack', job, [job.block])
+  }
+
+  /** Copies those chunks that a file has at their places, each verified; says which. */
+  reuse(job: ReuseJob): Promise<boolean[]> {
+    return this.#run('reuse', job, [])
   }
 
   /** Compares every item of a sealed block with its id; `block` is taken over. Throws INTEGRITY. */

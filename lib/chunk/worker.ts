@@ -8,6 +8,7 @@ import { measure } from './measure-job.js'
 import { pack } from './pack-job.js'
 import { readFiles } from './read-files-job.js'
 import { read } from './read-job.js'
+import { reuse } from './reuse-job.js'
 import { unpack } from './unpack-job.js'
 import { writeFiles } from './write-files-job.js'
 
@@ -18,6 +19,7 @@ const DO: { [Name in keyof Jobs]: (job: Jobs[Name][0]) => Jobs[Name][1] } = {
   measure,
   pack,
   unpack,
+  reuse,
   check,
   writeFiles
 }
@@ -30,6 +32,7 @@ const BUFFERS: { [Name in keyof Jobs]: (result: Jobs[Name][1]) => ArrayBuffer[] 
   measure: () => [],
   pack: ({ raw, out }) => [raw, out],
   unpack: () => [],
+  reuse: () => [],
   check: () => [],
   writeFiles: ({ buffer, made }) => [buffer, made]
 }

@@ -87,7 +87,8 @@ async function write(
     await removeTree(partial)
     await mkdir(partial)
     await keepMode(dir, partial)
-    const stamps = await writeContents(partial, total, { ...options, isEach })
+    const before = options.isNew === true ? null : dir
+    const stamps = await writeContents(partial, total, { ...options, before, isEach })
     await options.complete?.(partial)
     await (isEach ? makeDurable(partial) : syncFiles(partial))
     const { signal } = options.work
@@ -182,9 +183,9 @@ async function exists(path: string): Promise<boolean> {
 async function writeContents(
   root: string,
   total: number,
-  options: MaterialiseOptions & { isEach: boolean }
+  options: MaterialiseOptions & { before: string | null; isEach: boolean }
 ): Promise<FileStamps> {
-  const { work, isEach } = options
+  const { work, before, isEach } = options
   const stamps = new FileStamps()
   const folders: { path: Buffer; entry: FileEntry }[] = []
   let done = 0
@@ -198,9 +199,9 @@ async function writeContents(
   const links: { path: Buffer; entry: FileEntry & { type: 'symlink' } }[] = []
   const write = async (path: Buffer, { entry, place }: Content): Promise<FileStamp | null> => {
     if (entry.type !== 'file' || options.isElsewhere?.(entry) === true) return null
-    return entry.size <= CHUNK_SIZE && !isEach
-      ? small.write(path, entry, place)
-      : writeFile(path, entry, place, { ...options, onBytes, isSynced: isEach })
+    if (entry.size <= CHUNK_SIZE && !isEach) return small.write(path, entry, place)
+    const old = before === null ? null : Buffer.concat([Buffer.from(`${before}/`), entry.path])
+    return writeFile(path, entry, place, { ...options, before: old, onBytes, isSynced: isEach })
   }
   await files.run(async () => {
     for await (const content of options.contents()) {

@@ -35,25 +35,33 @@ export interface WriteFileOptions {
   isSynced: boolean
 }
 
+/** Chunks that are looked for in the file from before in one go: a thread's job. */
+const REUSED_AT_ONCE = 16
+/** A link is not followed, and a pipe not waited for. */
+const READ = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK
+
 /** An item of a file, and where it is. */
 export interface Item {
   id: Buffer
   place: Place
 }
 
-/** Chunks of one pack and where they go. */
+/** A chunk, where it is and where it goes. */
 interface Extraction {
   place: Place
-  writes: ChunkWrite[]
-  ids: Buffer[]
+  write: ChunkWrite
+  id: Buffer
 }
 
-/** Writes a file of a version, with its holes, mode and time. Nothing unverified is written. Returns its stamp. */
+/**
+ * Writes a file of a version, with its holes, mode and time. Chunks that the file at `before` (null: there is none) has
+ * at the same places are copied from it. Nothing unverified is written. Returns its stamp.
+ */
 export async function writeFile(
   path: Buffer,
   entry: FileEntry & { type: 'file' },
   place: Place | null,
-  options: WriteFileOptions
+  { before, ...options }: WriteFileOptions & { before: Buffer | null }
 ): Promise<FileStamp> {
   const handle = await open(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600)
   try {
@@ -63,10 +71,15 @@ export async function writeFile(
     // A small file shares its pack with others, which the reader keeps open for them.
     if (entry.size <= CHUNK_SIZE) {
       for await (const leaf of leaves(options.source, tree)) {
-        await writeWindow([leaf], handle, tree, options)
+        await writeWindow([leaf], { handle, old: null }, tree, options)
       }
     } else {
-      await writeLarge(handle, tree, options)
+      const old = before === null ? null : await openRegular(before)
+      try {
+        await writeLarge({ handle, old }, tree, options)
+      } finally {
+        await old?.close()
+      }
     }
     await handle.chmod(entry.mode)
     await handle.utimes(seconds(entry.mtime), seconds(entry.mtime))
@@ -78,22 +91,34 @@ export async function writeFile(
   }
 }
 
-async function writeLarge(
-  handle: FileHandle,
-  tree: FileTree,
-  options: WriteFileOptions
-): Promise<void> {
+/** null for what is no file, or cannot be read: it need not be. */
+async function openRegular(path: Buffer): Promise<FileHandle | null> {
+  const handle = await open(path, READ).catch(() => null)
+  if (handle === null) return null
+  const stats = await handle.stat()
+  if (stats.isFile()) return handle
+  await handle.close()
+  return null
+}
+
+/** A file that is written, and what was there before. */
+interface Files {
+  handle: FileHandle
+  old: FileHandle | null
+}
+
+async function writeLarge(files: Files, tree: FileTree, options: WriteFileOptions): Promise<void> {
   let window: Leaf[] = []
   let unsynced = 0
   let syncing: Promise<void> = Promise.resolve()
   const flush = async (): Promise<void> => {
-    unsynced += await writeWindow(window, handle, tree, options)
+    unsynced += await writeWindow(window, files, tree, options)
     window = []
     if (unsynced < SYNC_BYTES) return
     unsynced = 0
     // All of it is synced at the end; begun now, the disk works while we do.
     await syncing
-    syncing = handle.datasync()
+    syncing = files.handle.datasync()
     syncing.catch(() => {})
   }
   try {
@@ -111,12 +136,12 @@ async function writeLarge(
 /** Writes the chunks of some leaves; returns how many bytes. */
 async function writeWindow(
   window: readonly Leaf[],
-  handle: FileHandle,
+  { handle, old }: Files,
   { size, chunking }: FileTree,
   options: WriteFileOptions
 ): Promise<number> {
   const { source, pool, work, onItems, onBytes } = options
-  const packs = new Map<string, Extraction>()
+  const wanted: Extraction[] = []
   const items: Item[] = []
   let bytes = 0
   for (const { first, entries } of window) {
@@ -130,9 +155,11 @@ async function writeWindow(
       if (one.entry.kind === 'chunk' && place !== undefined && size > CHUNK_SIZE) {
         const { holes, id } = one.entry
         const at = index * CHUNK_SIZE
-        const pack = packAt(packs, place)
-        pack.writes.push({ ordinal: place.ordinal, fd: handle.fd, at, length, holes })
-        pack.ids.push(id)
+        wanted.push({
+          place,
+          id,
+          write: { ordinal: place.ordinal, fd: handle.fd, at, length, holes }
+        })
       } else {
         work.signal.throwIfAborted()
         const chunk = await readChunk(source, one, { length, chunking })
@@ -141,13 +168,15 @@ async function writeWindow(
       }
     }
   }
-  const waiting = [...packs.values()]
+  const missing = old === null ? wanted : await reuse(wanted, old, { chunking, ...options })
+  const waiting = [...byPack(missing).values()]
   const extractNext = async (): Promise<void> => {
     for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
       work.signal.throwIfAborted()
-      const { place, writes } = next
-      await source.extract(place, { writes, chunking, ids: Buffer.concat(next.ids) }, pool)
-      onBytes(writes.reduce((sum, { length }) => sum + length, 0))
+      const [first] = next
+      if (first === undefined) continue
+      await source.extract(first.place, { chunking, ...writesOf(next) }, pool)
+      onBytes(bytesOf(next))
     }
   }
   // The descriptor must stay open while a thread writes to it.
@@ -158,13 +187,51 @@ async function writeWindow(
   return bytes
 }
 
-function packAt(packs: Map<string, Extraction>, place: Place): Extraction {
-  const name = `${place.core}/${place.block}`
-  const known = packs.get(name)
-  if (known !== undefined) return known
-  const pack = { place, writes: [], ids: [] }
-  packs.set(name, pack)
-  return pack
+/** Copies chunks that a file has at their places; gives the others. */
+async function reuse(
+  wanted: readonly Extraction[],
+  old: FileHandle,
+  { chunking, pool, work, onBytes }: Pick<FileTree, 'chunking'> & WriteFileOptions
+): Promise<Extraction[]> {
+  const groups: Extraction[][] = []
+  for (let at = 0; at < wanted.length; at += REUSED_AT_ONCE) {
+    groups.push(wanted.slice(at, at + REUSED_AT_ONCE))
+  }
+  const looked = groups.map(async (group) => {
+    work.signal.throwIfAborted()
+    const isThere = await pool.reuse({ from: old.fd, chunking, ...writesOf(group) })
+    onBytes(bytesOf(group.filter((_, n) => isThere[n])))
+    return group.filter((_, n) => isThere[n] !== true)
+  })
+  // The descriptors must stay open while a thread reads and writes.
+  const missing: Extraction[] = []
+  for (const result of await Promise.allSettled(looked)) {
+    if (result.status === 'rejected') throw result.reason
+    missing.push(...result.value)
+  }
+  return missing
+}
+
+function byPack(chunks: readonly Extraction[]): Map<string, Extraction[]> {
+  const packs = new Map<string, Extraction[]>()
+  for (const chunk of chunks) {
+    const name = `${chunk.place.core}/${chunk.place.block}`
+    const pack = packs.get(name)
+    if (pack === undefined) packs.set(name, [chunk])
+    else pack.push(chunk)
+  }
+  return packs
+}
+
+function writesOf(chunks: readonly Extraction[]): { writes: ChunkWrite[]; ids: Buffer } {
+  return {
+    writes: chunks.map(({ write }) => write),
+    ids: Buffer.concat(chunks.map(({ id }) => id))
+  }
+}
+
+function bytesOf(chunks: readonly Extraction[]): number {
+  return chunks.reduce((sum, { write }) => sum + write.length, 0)
 }
 
 export function itemsOf({ entry, places }: LeafEntry): Item[] {
