@@ -6,7 +6,7 @@ import type { Work } from '../../progress.js'
 import type { ParcelContext } from '../context.js'
 import type { Faults } from '../fetch/faults.js'
 import type { FileStamps } from './file-stamps.js'
-import { signVersion, type Known } from '../history.js'
+import { placesHash, signVersion, type Known } from '../history.js'
 import type { LogSet } from '../logs/log-set.js'
 import { imagesOf, openWriter, storeVersion, traceFor, type CommitRequest } from './new-version.js'
 import type { OwnLogs } from '../logs/own-logs.js'
@@ -200,6 +200,10 @@ export class Author {
     await this.#append([{ signed, places, heads: version.cores, trace }])
     if (path !== null) {
       await folder.settle(id, path)
+      // All of it was written here, or taken over from what was proved true; not so what is in images.
+      if (request.images === undefined) {
+        stamps.places = placesHash({ ...places, version: signed.id })
+      }
       await this.keepStamps(stamps, signed.id)
     } else {
       await own.saveMarks()
