@@ -1,6 +1,8 @@
 import type { CheckJob } from './check-job.js'
 import type { Failure } from './failure.js'
+import type { LinkFilesJob } from './link-files-job.js'
 import type { ListedFolder, ListJob } from './list-job.js'
+import type { LookJob } from './look-job.js'
 import type { MeasureJob, MeasureResult } from './measure-job.js'
 import type { PackJob, PackResult } from './pack-job.js'
 import type { ReadFilesJob, ReadFilesResult } from './read-files-job.js'
@@ -20,6 +22,8 @@ export interface Jobs {
   reuse: [ReuseJob, boolean[]]
   check: [CheckJob, void]
   writeFiles: [WriteFilesJob, WriteFilesResult]
+  linkFiles: [LinkFilesJob, ArrayBuffer]
+  look: [LookJob, ArrayBuffer]
 }
 
 /** A job on its way to a thread. */

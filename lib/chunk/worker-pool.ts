@@ -6,8 +6,9 @@ import { BLOCK_ROOM, Buffers, SEGMENT_SIZE } from './buffers.js'
 import type { CheckJob } from './check-job.js'
 import { errorOf } from './failure.js'
 import { FewThings } from './few.js'
-import { PackedStats, type FileStats } from './file-stats.js'
+import { PackedStats, STATS_FIELDS, type FileStats } from './file-stats.js'
 import type { Answer, Jobs, Order } from './jobs.js'
+import type { KnownFile } from './link-files-job.js'
 import type { ListedFolder, Listing } from './list-job.js'
 import type { MeasureResult } from './measure-job.js'
 import type { PackJob } from './pack-job.js'
@@ -173,6 +174,19 @@ export class WorkerPool {
     return files.map((_, n) => new PackedStats(made, n))
   }
 
+  /** Gives files a second name; null for one that is not as it was known, or can have none. */
+  async linkFiles(files: readonly KnownFile[]): Promise<(FileStats | null)[]> {
+    const known = new BigInt64Array(files.flatMap(({ ino, ctimeNs }) => [ino, ctimeNs]))
+    const from = joinPaths(files.map((file) => file.from))
+    const to = joinPaths(files.map((file) => file.to))
+    return statsOf(await this.#run('linkFiles', { from, to, known }, []))
+  }
+
+  /** Looks at files, as lstat(2) does; null for what is not there, or is no file. */
+  async look(paths: readonly Buffer[]): Promise<(FileStats | null)[]> {
+    return statsOf(await this.#run('look', { paths: joinPaths(paths) }, []))
+  }
+
   /** Writes chunks of a sealed block to files; `block` is taken over. Throws INTEGRITY. */
   unpack(job: UnpackJob): Promise<void> {
     return this.#run('unpack', job, [job.block])
@@ -280,6 +294,12 @@ function listing({ failure, names: joined, stats, failures }: ListedFolder): Lis
   const looked: Listing['stats'] = names.map((_, n) => new PackedStats(all, n))
   for (const [n, each] of failures) looked[n] = errorOf(each)
   return { names, stats: looked }
+}
+
+function statsOf(packed: ArrayBuffer): (FileStats | null)[] {
+  const all = new BigInt64Array(packed)
+  const files = Array.from({ length: all.length / STATS_FIELDS }, (_, n) => new PackedStats(all, n))
+  return files.map((stats) => (stats.isFile() ? stats : null))
 }
 
 function idAt(ids: Buffer, n: number): Buffer | null {

@@ -3,7 +3,9 @@ import { ParcelError } from '../errors.js'
 import { check } from './check-job.js'
 import { failureOf } from './failure.js'
 import type { Answer, AnyOrder, Jobs, Order } from './jobs.js'
+import { linkFiles } from './link-files-job.js'
 import { list } from './list-job.js'
+import { look } from './look-job.js'
 import { measure } from './measure-job.js'
 import { pack } from './pack-job.js'
 import { readFiles } from './read-files-job.js'
@@ -21,7 +23,9 @@ const DO: { [Name in keyof Jobs]: (job: Jobs[Name][0]) => Jobs[Name][1] } = {
   unpack,
   reuse,
   check,
-  writeFiles
+  writeFiles,
+  linkFiles,
+  look
 }
 
 /** What of a result goes over as it is, without a copy. */
@@ -34,7 +38,9 @@ const BUFFERS: { [Name in keyof Jobs]: (result: Jobs[Name][1]) => ArrayBuffer[] 
   unpack: () => [],
   reuse: () => [],
   check: () => [],
-  writeFiles: ({ buffer, made }) => [buffer, made]
+  writeFiles: ({ buffer, made }) => [buffer, made],
+  linkFiles: (stats) => [stats],
+  look: (stats) => [stats]
 }
 
 const port = parentPort

@@ -60,12 +60,17 @@ export class BaseTree {
   async entries(first: number, count: number): Promise<(Entry | null)[]> {
     const found: (Entry | null)[] = []
     for (let chunk = first; chunk < first + count; chunk++) {
-      const start = chunk - (chunk % spanOf(0))
-      const leaf = chunk < this.#count ? await this.#entries(start) : null
-      const entry = leaf?.[chunk - start]?.entry ?? null
+      const entry = (await this.at(chunk))?.entry ?? null
       found.push(entry?.kind === 'hole' ? null : entry)
     }
     return found
+  }
+
+  /** What stands at a chunk, and where; null behind the end, and where no page is. */
+  async at(chunk: number): Promise<LeafEntry | null> {
+    const start = chunk - (chunk % spanOf(0))
+    const leaf = chunk < this.#count ? await this.#entries(start) : null
+    return leaf?.[chunk - start] ?? null
   }
 
   /** Level of the largest page that begins at `first` and holds the same chunks in both trees. */

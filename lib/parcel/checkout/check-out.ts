@@ -8,6 +8,7 @@ import type { FileStamps } from '../commit/file-stamps.js'
 import { placesHash, type Known } from '../history.js'
 import type { LogSet } from '../logs/log-set.js'
 import { materialise } from './materialise.js'
+import { OldFiles, type Before } from './old-files.js'
 import { packsOf } from '../version-packs.js'
 
 /** What of a version is not written into its folder, because it is served. */
@@ -27,8 +28,10 @@ export interface CheckOutOptions {
   index: ChunkIndex | null
   /** null: everything is written. */
   served: Served | null
-  /** The last chance to refuse: everything is written, nothing replaced. */
-  beforeSwap: () => Promise<void>
+  /** What is in the folder; null: nothing is known of it. */
+  before: Before | null
+  /** The last chance to refuse: everything is written, nothing replaced. `isKept`: some files of `dir` stay. */
+  beforeSwap: (isKept: boolean) => Promise<void>
   /** May still refuse what was in the folder before, now at `previous`: then it comes back. null: nothing was. */
   afterSwap: (previous: string | null) => Promise<void>
   work: Work
@@ -41,7 +44,7 @@ export interface CheckOutOptions {
 export async function checkOut(
   { id, version }: Known,
   dir: string,
-  { set, pool, index, served, beforeSwap, afterSwap, work }: CheckOutOptions
+  { set, pool, index, served, before, beforeSwap, afterSwap, work }: CheckOutOptions
 ): Promise<FileStamps> {
   const places = set.history.places(id)
   const cores = new CoreTable(places.cores)
@@ -49,6 +52,7 @@ export async function checkOut(
   const stamps = await materialise(dir, {
     source,
     pool,
+    old: before === null ? null : new OldFiles(dir, before, cores),
     contents: () => contents(source, version, places),
     work,
     onItems: async (items) =>

@@ -26,6 +26,8 @@ import { OrderedWindow } from '../../ordered-window.js'
 import type { Work } from '../../progress.js'
 import type { Content } from '../../image/contents.js'
 import { FileStamps, systemTime, type FileStamp } from '../commit/file-stamps.js'
+import { KeptFiles } from './kept-files.js'
+import type { OldFile, OldFiles } from './old-files.js'
 import { SmallWrites } from './small-writes.js'
 import { seconds, writeFile, type WriteFileOptions } from './write-file.js'
 
@@ -37,15 +39,17 @@ const SYNCED_AT_ONCE = 16
 const FEW = 64
 
 export interface MaterialiseOptions extends Omit<WriteFileOptions, 'onBytes' | 'isSynced'> {
-  /** The version's contents, twice: to measure, then to write. */
+  /** The version's contents from the beginning: to measure, to write, to look at what stayed. */
   contents: () => AsyncIterable<Content>
+  /** What is in `dir`, where that is known: what the version has of it is not read from the log. */
+  old?: OldFiles | null
   /** Files that are left out: they are served to whoever wants them. */
   isElsewhere?: (entry: FileEntry) => boolean
   /** Adds to the new folder what is of no version. */
   complete?: (dir: string) => Promise<void>
   work: Work
-  /** The last chance to refuse: everything is written, nothing replaced. */
-  beforeSwap: () => Promise<void>
+  /** The last chance to refuse: everything is written, nothing replaced. `isKept`: some files of `dir` stay. */
+  beforeSwap: (isKept: boolean) => Promise<void>
   /** What was in `dir`, if there was anything, is at `previous` now: what it throws puts it back. */
   afterSwap?: (previous: string | null) => Promise<void>
   /** Nothing is replaced: throws CONFLICT when there is anything in `dir` at the end. */
@@ -81,20 +85,20 @@ async function write(
   const previous = previousOf(dir)
   try {
     await mkdir(dirname(dir), { recursive: true })
-    const { total, files } = await measure(options, dirname(dir))
+    const kept = keptOf(options)
+    const { total, files } = await measure(dirname(dir), { ...options, kept })
     // Somebody waits for what is mostly served: few files are durable sooner than all of a file system.
     const isEach = options.isElsewhere !== undefined && files <= FEW
     await removeTree(partial)
     await mkdir(partial)
     await keepMode(dir, partial)
-    const before = options.isNew === true ? null : dir
-    const stamps = await writeContents(partial, total, { ...options, before, isEach })
+    const stamps = await writeContents(partial, total, { ...options, kept, isEach })
     await options.complete?.(partial)
     await (isEach ? makeDurable(partial) : syncFiles(partial))
     const { signal } = options.work
     await setTimeout(stamps.untilSettled(systemTime()), undefined, { signal })
     stamps.keepSettled(systemTime())
-    await options.beforeSwap()
+    await options.beforeSwap(kept?.isAny === true)
     await requireNoMounts(dir)
     if (options.isNew === true) await removeEmpty(dir)
     const hadPrevious = options.isNew !== true && (await moveAside(dir, previous))
@@ -113,6 +117,7 @@ async function write(
     }
     await makeDurable(dirname(dir))
     await removeTree(previous)
+    await kept?.restamp(stamps, options.contents())
     return stamps
   } catch (error) {
     await removeTree(partial).catch(() => {})
@@ -183,9 +188,9 @@ async function exists(path: string): Promise<boolean> {
 async function writeContents(
   root: string,
   total: number,
-  options: MaterialiseOptions & { before: string | null; isEach: boolean }
+  options: MaterialiseOptions & { kept: KeptFiles | null; isEach: boolean }
 ): Promise<FileStamps> {
-  const { work, before, isEach } = options
+  const { work, old, kept, isEach } = options
   const stamps = new FileStamps()
   const folders: { path: Buffer; entry: FileEntry }[] = []
   let done = 0
@@ -197,13 +202,29 @@ async function writeContents(
   const files = new OrderedWindow<FileStamp | null>(atOnce, async (stamp) => stamps.push(stamp))
   const small = new SmallWrites({ ...options, onBytes })
   const links: { path: Buffer; entry: FileEntry & { type: 'symlink' } }[] = []
-  const write = async (path: Buffer, { entry, place }: Content): Promise<FileStamp | null> => {
+  const write = async (
+    path: Buffer,
+    { entry, place }: Content,
+    before: OldFile | null
+  ): Promise<FileStamp | null> => {
     if (entry.type !== 'file' || options.isElsewhere?.(entry) === true) return null
+    const stays = before === null ? null : ((await kept?.keep(before, path)) ?? null)
+    if (stays !== null) return stays
     if (entry.size <= CHUNK_SIZE && !isEach) return small.write(path, entry, place)
-    const old = before === null ? null : Buffer.concat([Buffer.from(`${before}/`), entry.path])
-    return writeFile(path, entry, place, { ...options, before: old, onBytes, isSynced: isEach })
+    return inTurn(() =>
+      writeFile(path, entry, place, { ...options, before, onBytes, isSynced: isEach })
+    )
+  }
+  // Small files are written side by side, and looked at, but a large one has all the threads.
+  let turn: Promise<unknown> = Promise.resolve()
+  const inTurn = <T>(work: () => Promise<T>): Promise<T> => {
+    if (isEach) return work()
+    const done = turn.then(work)
+    turn = done.catch(() => {})
+    return done
   }
   await files.run(async () => {
+    const find = old?.walk()
     for await (const content of options.contents()) {
       work.signal.throwIfAborted()
       const { entry } = content
@@ -214,7 +235,9 @@ async function writeContents(
       } else if (entry.type === 'symlink') {
         links.push({ path, entry })
       } else {
-        await files.push(write(path, content), entry.size > CHUNK_SIZE)
+        const before = (await find?.(content)) ?? null
+        const mayStay = kept !== null && before?.isWanted === true
+        await files.push(write(path, content, before), entry.size > CHUNK_SIZE && !mayStay)
       }
     }
   })
@@ -233,12 +256,19 @@ async function writeContents(
 }
 
 /**
- * Bytes and files that will be written. Throws DISK_FULL as soon as they are more than there is room for in
- * `parent`: a small hostile table can describe petabytes.
+ * Bytes that will be written, not those of files that stay, and files. Throws DISK_FULL as soon as they are more
+ * than there is room for in `parent`: a small hostile table can describe petabytes.
  */
 async function measure(
-  { contents, work, source, isElsewhere = () => false }: MaterialiseOptions,
-  parent: string
+  parent: string,
+  {
+    contents,
+    work,
+    source,
+    old,
+    kept,
+    isElsewhere = () => false
+  }: MaterialiseOptions & { kept: KeptFiles | null }
 ): Promise<{ total: number; files: number }> {
   const { bavail, bsize } = await statfs(parent)
   const free = bavail * bsize
@@ -253,9 +283,12 @@ async function measure(
       `not enough space in ${parent}: this version needs ${needed} MiB or more, ${here} are free`
     )
   }
-  for await (const { entry, place } of contents()) {
+  const find = kept === null ? undefined : old?.walk()
+  for await (const content of contents()) {
+    const { entry, place } = content
     if (entry.type !== 'file' || isElsewhere(entry)) continue
     files++
+    if ((await find?.(content))?.isWanted === true) continue
     if (entry.size <= CHUNK_SIZE) {
       add(entry.root === null ? 0 : entry.size)
       continue
@@ -267,6 +300,13 @@ async function measure(
     }
   }
   return { total, files }
+}
+
+function keptOf({ old, pool, isElsewhere }: MaterialiseOptions): KeptFiles | null {
+  // A machine writes to what is beside the files that are served, and may be stopped at any moment.
+  return old === undefined || old === null || isElsewhere !== undefined
+    ? null
+    : new KeptFiles(old, pool)
 }
 
 /** What is mounted in a folder would move away with it, and could not be removed. Throws CONFLICT. */

@@ -1,8 +1,12 @@
+import { lstat } from 'node:fs/promises'
 import { contents } from '../../image/contents.js'
 import { CoreTable } from '../../log/core-table.js'
 import type { Work } from '../../progress.js'
 import { requireAllStored, requireNoChanges } from '../commit/changes.js'
 import type { Author } from '../commit/author.js'
+import { provenBase } from '../commit/base-files.js'
+import { MappedWrites } from '../commit/mapped-writes.js'
+import { realDestination } from '../../paths.js'
 import { FileStamps } from '../commit/file-stamps.js'
 import type { ParcelContext } from '../context.js'
 import type { Side } from '../diff.js'
@@ -12,6 +16,7 @@ import type { Loss } from '../space/lost.js'
 import { contentsOf, packsOf } from '../version-packs.js'
 import type { WorkingFolder } from '../working-folder.js'
 import { checkOut, type CheckOutOptions } from './check-out.js'
+import type { Before } from './old-files.js'
 import { restoreFiles, type RestoreOptions } from './restore.js'
 import { salvage } from './salvage.js'
 
@@ -48,7 +53,8 @@ export class VersionFiles {
       served,
       beforeSwap,
       afterSwap = async () => {}
-    }: Pick<CheckOutOptions, 'served' | 'beforeSwap'> & {
+    }: Pick<CheckOutOptions, 'served'> & {
+      beforeSwap: () => Promise<void>
       afterSwap?: (previous: string) => Promise<void>
     },
     work: Work
@@ -57,12 +63,16 @@ export class VersionFiles {
     const version = known.id.toString('hex')
     return exclusive(async () => {
       let isSwapped = false
+      const before = await this.#before(dir)
       const stamps = await checkOut(known, dir, {
         set,
         pool: context.pool,
         index: isOurs(known) ? null : context.index,
         served,
-        beforeSwap: async () => {
+        before,
+        beforeSwap: async (isKept) => {
+          // What stayed is known by another time now, also if we get no further.
+          if (before !== null && isKept) await author.keepStamps(before.stamps, before.id)
           await beforeSwap()
           await folder.begin('checkout', version, dir)
         },
@@ -78,6 +88,19 @@ export class VersionFiles {
       await folder.settle(version, dir)
       await author.keepStamps(stamps, known.id)
     })
+  }
+
+  /** What is in a folder by the version that it continues; null: that is not known. */
+  async #before(dir: string): Promise<Before | null> {
+    const { set, context, folder } = this.#parts
+    const known = folder.base === null ? null : set.history.get(folder.base)
+    if (known === null || folder.path === null) return null
+    const stats = await lstat(dir, { bigint: true }).catch(() => null)
+    if (stats?.isDirectory() !== true || (await realDestination(folder.path)) !== dir) return null
+    const base = await provenBase(known, set, context)
+    if (base === null) return null
+    const hasTraces = await new MappedWrites().leaveTraces({ absolute: dir, stats })
+    return { ...base, id: known.id, hasTraces }
   }
 
   /** Writes a version, or some paths of it, into a new folder. As `restoreFiles`. */

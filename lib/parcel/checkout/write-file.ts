@@ -1,6 +1,7 @@
 import { constants } from 'node:fs'
 import { open, type FileHandle } from 'node:fs/promises'
 import type { ChunkWrite } from '../../chunk/unpack-job.js'
+import { READ_FLAGS } from '../../chunk/read-files-job.js'
 import { writeAround } from '../../chunk/unpack-job.js'
 import type { WorkerPool } from '../../chunk/worker-pool.js'
 import { entryIds, type Place } from '../../format/entry.js'
@@ -16,6 +17,7 @@ import {
 import type { PackReader } from '../../log/pack-reader.js'
 import type { Work } from '../../progress.js'
 import type { FileStamp } from '../commit/file-stamps.js'
+import type { OldFile } from './old-files.js'
 
 /** Leaves whose chunks are gathered by pack, so that each pack is opened once for all of them. */
 const WINDOW = 8
@@ -37,8 +39,6 @@ export interface WriteFileOptions {
 
 /** Chunks that are looked for in the file from before in one go: a thread's job. */
 const REUSED_AT_ONCE = 16
-/** A link is not followed, and a pipe not waited for. */
-const READ = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK
 
 /** An item of a file, and where it is. */
 export interface Item {
@@ -48,20 +48,21 @@ export interface Item {
 
 /** A chunk, where it is and where it goes. */
 interface Extraction {
+  one: LeafEntry
   place: Place
   write: ChunkWrite
   id: Buffer
 }
 
 /**
- * Writes a file of a version, with its holes, mode and time. Chunks that the file at `before` (null: there is none) has
- * at the same places are copied from it. Nothing unverified is written. Returns its stamp.
+ * Writes a file of a version, with its holes, mode and time. Chunks that `before` has, too, are copied from it.
+ * Nothing unverified is written. Returns its stamp.
  */
 export async function writeFile(
   path: Buffer,
   entry: FileEntry & { type: 'file' },
   place: Place | null,
-  { before, ...options }: WriteFileOptions & { before: Buffer | null }
+  { before, ...options }: WriteFileOptions & { before: OldFile | null }
 ): Promise<FileStamp> {
   const handle = await open(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600)
   try {
@@ -74,11 +75,11 @@ export async function writeFile(
         await writeWindow([leaf], { handle, old: null }, tree, options)
       }
     } else {
-      const old = before === null ? null : await openRegular(before)
+      const old = before === null ? null : await openOld(before)
       try {
         await writeLarge({ handle, old }, tree, options)
       } finally {
-        await old?.close()
+        await old?.handle.close()
       }
     }
     await handle.chmod(entry.mode)
@@ -92,11 +93,11 @@ export async function writeFile(
 }
 
 /** null for what is no file, or cannot be read: it need not be. */
-async function openRegular(path: Buffer): Promise<FileHandle | null> {
-  const handle = await open(path, READ).catch(() => null)
+async function openOld(file: OldFile): Promise<Files['old']> {
+  const handle = await open(file.path, READ_FLAGS).catch(() => null)
   if (handle === null) return null
   const stats = await handle.stat()
-  if (stats.isFile()) return handle
+  if (stats.isFile()) return { file, handle }
   await handle.close()
   return null
 }
@@ -104,7 +105,7 @@ async function openRegular(path: Buffer): Promise<FileHandle | null> {
 /** A file that is written, and what was there before. */
 interface Files {
   handle: FileHandle
-  old: FileHandle | null
+  old: { file: OldFile; handle: FileHandle } | null
 }
 
 async function writeLarge(files: Files, tree: FileTree, options: WriteFileOptions): Promise<void> {
@@ -156,6 +157,7 @@ async function writeWindow(
         const { holes, id } = one.entry
         const at = index * CHUNK_SIZE
         wanted.push({
+          one,
           place,
           id,
           write: { ordinal: place.ordinal, fd: handle.fd, at, length, holes }
@@ -187,24 +189,27 @@ async function writeWindow(
   return bytes
 }
 
-/** Copies chunks that a file has at their places; gives the others. */
+/** Copies the chunks that the file before has; gives the others. */
 async function reuse(
   wanted: readonly Extraction[],
-  old: FileHandle,
+  { file, handle }: NonNullable<Files['old']>,
   { chunking, pool, work, onBytes }: Pick<FileTree, 'chunking'> & WriteFileOptions
 ): Promise<Extraction[]> {
+  const missing: Extraction[] = []
   const groups: Extraction[][] = []
-  for (let at = 0; at < wanted.length; at += REUSED_AT_ONCE) {
-    groups.push(wanted.slice(at, at + REUSED_AT_ONCE))
+  for (const chunk of wanted) {
+    const last = groups.at(-1)
+    if (!(await file.has(chunk.write.at / CHUNK_SIZE, chunk.one))) missing.push(chunk)
+    else if (last === undefined || last.length === REUSED_AT_ONCE) groups.push([chunk])
+    else last.push(chunk)
   }
   const looked = groups.map(async (group) => {
     work.signal.throwIfAborted()
-    const isThere = await pool.reuse({ from: old.fd, chunking, ...writesOf(group) })
+    const isThere = await pool.reuse({ from: handle.fd, chunking, ...writesOf(group) })
     onBytes(bytesOf(group.filter((_, n) => isThere[n])))
     return group.filter((_, n) => isThere[n] !== true)
   })
   // The descriptors must stay open while a thread reads and writes.
-  const missing: Extraction[] = []
   for (const result of await Promise.allSettled(looked)) {
     if (result.status === 'rejected') throw result.reason
     missing.push(...result.value)

@@ -2,12 +2,50 @@ import type { FileStats } from '../../chunk/file-stats.js'
 import { comparePaths, type FileEntry } from '../../format/file-table.js'
 import type { Place } from '../../format/entry.js'
 import type { ItemSource } from '../../image/items.js'
-import { MTIME_TOLERANCE } from './changes.js'
-import type { Content } from '../../image/contents.js'
-import type { FileStamp, FileStamps } from './file-stamps.js'
+import { isAsStored } from './changes.js'
+import { contents, type Content } from '../../image/contents.js'
+import { CoreTable } from '../../log/core-table.js'
+import type { ParcelContext } from '../context.js'
+import { placesHash, type Known } from '../history.js'
+import type { LogSet } from '../logs/log-set.js'
+import { packsOf } from '../version-packs.js'
+import { FileStamps, type FileStamp } from './file-stamps.js'
+
+/**
+ * A version that a folder continues, of which all was read and proved true, or written here: only then may what it
+ * says of the places of items be taken over unread.
+ */
+export interface ProvenBase {
+  /** Of its files in the folder. */
+  stamps: FileStamps
+  cores: CoreTable
+  files: () => BaseFiles
+}
+
+/** null for a version that was never proved true here. */
+export async function provenBase(
+  { id, version }: Known,
+  set: LogSet,
+  { stateDir, identity }: Pick<ParcelContext, 'stateDir' | 'identity'>
+): Promise<ProvenBase | null> {
+  const places = set.history.places(id)
+  const stamps = await FileStamps.load(stateDir, identity.atRest, set.parcel, id)
+  const self = identity.publicKey.toString('hex')
+  const isOurs = set.history.coresOf(id).every(({ key }) => set.writerOf(key) === self)
+  if (!isOurs && !stamps.places.equals(placesHash(places))) return null
+  const cores = new CoreTable(places.cores)
+  const source = packsOf(cores, set)
+  return {
+    stamps,
+    cores,
+    files: () => new BaseFiles(source, contents(source, version, places), stamps)
+  }
+}
 
 /** A regular file as the version before has it. */
 export interface BaseFile {
+  /** Its number among the files of that version. */
+  n: number
   entry: FileEntry & { type: 'file' }
   place: Place | null
   stamp: FileStamp | null
@@ -44,8 +82,8 @@ export class BaseFiles {
         if (order === 0) return null
         continue
       }
-      const stamp = this.#stamps.at(this.#files++)
-      if (order === 0) return { entry, place, stamp }
+      const n = this.#files++
+      if (order === 0) return { n, entry, place, stamp: this.#stamps.at(n) }
     }
   }
 
@@ -65,7 +103,5 @@ export class BaseFiles {
 /** Whether a file is, by its size, times and inode, as the version before has it. */
 export function isUnchanged({ entry, stamp }: BaseFile, stats: FileStats): boolean {
   if (stamp === null || stamp.ino !== stats.ino || stamp.ctime !== stats.ctimeNs) return false
-  const age = stats.mtimeNs - entry.mtime
-  const isSameTime = age < MTIME_TOLERANCE && age > -MTIME_TOLERANCE
-  return isSameTime && stats.isFile() && BigInt(entry.size) === stats.size
+  return isAsStored(entry, stats)
 }

@@ -1,4 +1,5 @@
 import { access, constants, readlink } from 'node:fs/promises'
+import type { FileStats } from '../../chunk/file-stats.js'
 import type { WorkerPool } from '../../chunk/worker-pool.js'
 import { ParcelError } from '../../errors.js'
 import type { FileEntry } from '../../format/file-table.js'
@@ -103,10 +104,7 @@ async function difference(
     const target = stats.isSymbolicLink() ? await linkTarget(found.absolute) : null
     return target?.equals(entry.target) === true ? null : 'was changed'
   }
-  const age = stats.mtimeNs - entry.mtime
-  const isSameTime = age < MTIME_TOLERANCE && age > -MTIME_TOLERANCE
-  const isSameSize = BigInt(entry.size) === stats.size
-  if (!isSameTime || !isSameSize || !stats.isFile()) return 'was changed'
+  if (!isAsStored(entry, stats)) return 'was changed'
   const isAsStamped = stamp?.ino === stats.ino && stamp.ctime === stats.ctimeNs
   if (isAsStamped && (await mapped.leaveTraces(found))) return null
   if ((Number(stats.mode) & PERMISSIONS) !== (entry.mode & PERMISSIONS)) return 'has another mode'
@@ -117,6 +115,13 @@ async function difference(
   })
   const isSame = entry.root === null ? now === null : now?.equals(entry.root)
   return isSame === true ? null : 'was changed'
+}
+
+/** Whether a file has, by its size and mtime, what a version has. */
+export function isAsStored(entry: FileEntry & { type: 'file' }, stats: FileStats): boolean {
+  const age = stats.mtimeNs - entry.mtime
+  const isSameTime = age < MTIME_TOLERANCE && age > -MTIME_TOLERANCE
+  return isSameTime && stats.isFile() && BigInt(entry.size) === stats.size
 }
 
 /** null: it is no link any more. */

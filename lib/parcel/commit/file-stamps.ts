@@ -45,9 +45,13 @@ export class FileStamps {
       this.#bytes.copy(larger)
       this.#bytes = larger
     }
-    // Node gives a number beyond 2^63 as one below zero.
-    this.#bytes.writeBigUInt64LE(BigInt.asUintN(64, stamp?.ino ?? 0n), at)
-    this.#bytes.writeBigInt64LE(stamp?.ctime ?? 0n, at + 8)
+    this.#put(at, stamp)
+  }
+
+  /** Another stamp for the n-th file; nothing for one that has no place among them. */
+  set(n: number, stamp: FileStamp | null): void {
+    if (n >= Math.min(this.#count, MOST)) return
+    this.#put(n * STAMP, stamp)
   }
 
   /** The stamp of the n-th file. */
@@ -75,6 +79,12 @@ export class FileStamps {
       const stamp = this.at(n)
       if (stamp !== null && isTooNew(stamp.ctime, now)) NONE.copy(this.#bytes, n * STAMP)
     }
+  }
+
+  #put(at: number, stamp: FileStamp | null): void {
+    // Node gives a number beyond 2^63 as one below zero.
+    this.#bytes.writeBigUInt64LE(BigInt.asUintN(64, stamp?.ino ?? 0n), at)
+    this.#bytes.writeBigInt64LE(stamp?.ctime ?? 0n, at + 8)
   }
 
   async save(dir: string, key: Buffer, parcel: Buffer, version: Buffer): Promise<void> {

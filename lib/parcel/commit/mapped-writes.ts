@@ -1,5 +1,5 @@
 import { statfs } from 'node:fs/promises'
-import type { Found } from './walk.js'
+import type { FileStats } from '../../chunk/file-stats.js'
 
 /** Of tmpfs and ramfs, as statfs(2) gives them: what a program writes into a mapped file changes no times there. */
 const TRACELESS: ReadonlySet<number> = new Set([0x0102_1994, 0x8584_58f6])
@@ -8,7 +8,10 @@ const TRACELESS: ReadonlySet<number> = new Set([0x0102_1994, 0x8584_58f6])
 export class MappedWrites {
   readonly #known = new Map<bigint, boolean>()
 
-  async leaveTraces(found: Found): Promise<boolean> {
+  async leaveTraces(found: {
+    absolute: string | Buffer
+    stats: Pick<FileStats, 'dev'>
+  }): Promise<boolean> {
     const { dev } = found.stats
     const known = this.#known.get(dev)
     if (known !== undefined) return known

@@ -13,13 +13,13 @@ import { CoreTable } from '../../log/core-table.js'
 import type { Log } from '../../log/log.js'
 import { PackWriter } from '../../log/pack-writer.js'
 import type { Work } from '../../progress.js'
-import { BaseFiles } from './base-files.js'
+import { provenBase } from './base-files.js'
 import { commitFolder } from './commit.js'
 import type { Images } from './store-image.js'
 import type { ParcelContext } from '../context.js'
 import { FaultSource, type Faults } from '../fetch/faults.js'
-import { FileStamps } from './file-stamps.js'
-import { branchName, placesHash, type Known, type Placement } from '../history.js'
+import type { FileStamps } from './file-stamps.js'
+import { branchName, type Known, type Placement } from '../history.js'
 import type { LogSet } from '../logs/log-set.js'
 import type { DirtyMap } from './scan.js'
 import { blockName, shareOf, traceOf, usedOf, type Used } from './trace.js'
@@ -145,7 +145,8 @@ export async function storeVersion(
   const { parent, imagesPlacement, heads, cores, writer } = openWriter(request, options)
   const from = data.length
   const { roles, exclude, scan = 'mtime', dirty = {} } = request
-  const files = async () => (parent === null ? null : baseFiles(parent, set, context))
+  const files = async () =>
+    parent === null ? null : ((await provenBase(parent, set, context))?.files() ?? null)
   const images = imagesOf(request, imagesPlacement, { set, faults, work })
   const how = { writer, pool, roles, exclude, base: files, scan, dirty, images, work }
   const stored = await commitFolder(request.path, how).catch(async (error: unknown) => {
@@ -302,21 +303,6 @@ function isSound(cores: readonly CoreHead[], set: LogSet, { publicKey }: Identit
     const log = set.get(key)
     return log === null || set.writerOf(key) !== self || log.missing(0, length, 1).length === 0
   })
-}
-
-async function baseFiles(
-  { id, version }: Known,
-  set: LogSet,
-  { stateDir, identity }: ParcelContext
-): Promise<BaseFiles | null> {
-  const places = set.history.places(id)
-  const source = packsOf(new CoreTable(places.cores), set)
-  const stamps = await FileStamps.load(stateDir, identity.atRest, set.parcel, id)
-  // Its pages are taken over unread: only as they were when all of them were read and proved true.
-  const self = identity.publicKey.toString('hex')
-  const isOurs = set.history.coresOf(id).every(({ key }) => set.writerOf(key) === self)
-  if (!isOurs && !stamps.places.equals(placesHash(places))) return null
-  return new BaseFiles(source, contents(source, version, places), stamps)
 }
 
 function prefix(key: Buffer): string {
