@@ -2,6 +2,7 @@ import type { Place } from '../../format/entry.js'
 import type { FileEntry } from '../../format/file-table.js'
 import { BaseTree } from '../../image/base-tree.js'
 import type { Content } from '../../image/contents.js'
+import type { ItemSource } from '../../image/items.js'
 import type { LeafEntry } from '../../image/tree-reader.js'
 import type { CoreTable } from '../../log/core-table.js'
 import type { BaseFile, ProvenBase } from '../commit/base-files.js'
@@ -39,12 +40,8 @@ export class OldFiles {
       if (!isFile(content)) return null
       const base = await files.at(content.entry.path)
       if (base === null || base.entry.chunking !== content.entry.chunking) return null
-      const path = Buffer.concat([Buffer.from(`${this.dir}/`), content.entry.path])
       const stamp = this.#base.hasTraces ? base.stamp : null
-      return new OldFile(path, { ...base, stamp }, content, {
-        tree: new BaseTree(files.source, { ...base.entry, place: base.place }),
-        isSamePlace: (place, old) => this.#isSamePlace(place, old)
-      })
+      return new OldFile(this, { ...base, stamp }, content, files.source)
     }
   }
 
@@ -53,7 +50,8 @@ export class OldFiles {
     this.#base.stamps.set(n, stamp)
   }
 
-  #isSamePlace(place: Place | null, old: Place | null): boolean {
+  /** Whether a place of the new version is one of the version before. */
+  isSamePlace(place: Place | null, old: Place | null): boolean {
     if (place === null || old === null) return place === old
     const [core, before] = [this.#cores.key(place.core), this.#base.cores.key(old.core)]
     return core.equals(before) && place.block === old.block && place.ordinal === old.ordinal
@@ -62,27 +60,22 @@ export class OldFiles {
 
 /** A file of the version before, and the one that is to take its place. */
 export class OldFile {
-  /** Absolute. */
-  readonly path: Buffer
+  readonly #folder: OldFiles
   readonly #base: BaseFile
   readonly #content: FileContent
-  readonly #tree: BaseTree
-  readonly #isSamePlace: (place: Place | null, old: Place | null) => boolean
+  readonly #source: ItemSource
+  #tree: BaseTree | null = null
 
-  constructor(
-    path: Buffer,
-    base: BaseFile,
-    content: FileContent,
-    how: {
-      tree: BaseTree
-      isSamePlace: (place: Place | null, old: Place | null) => boolean
-    }
-  ) {
-    this.path = path
+  constructor(folder: OldFiles, base: BaseFile, content: FileContent, source: ItemSource) {
+    this.#folder = folder
     this.#base = base
     this.#content = content
-    this.#tree = how.tree
-    this.#isSamePlace = how.isSamePlace
+    this.#source = source
+  }
+
+  /** Absolute. */
+  get path(): Buffer {
+    return Buffer.concat([Buffer.from(`${this.#folder.dir}/`), this.#content.entry.path])
   }
 
   /** Its number among the files of the version before. */
@@ -103,16 +96,18 @@ export class OldFile {
       entry.root === null ? old.entry.root === null : old.entry.root?.equals(entry.root) === true
     const { size, mode, mtime } = old.entry
     const isAlike = entry.size === size && entry.mode === mode && entry.mtime === mtime
-    return isSame && isAlike && this.#isSamePlace(place, old.place)
+    return isSame && isAlike && this.#folder.isSamePlace(place, old.place)
   }
 
   /** Whether a chunk was the same, and proved so. */
   async has(chunk: number, { entry, places }: LeafEntry): Promise<boolean> {
     if (entry.kind !== 'chunk') return false
+    const { entry: before, place } = this.#base
+    this.#tree ??= new BaseTree(this.#source, { ...before, place })
     // Where the version before is damaged nothing is known of it.
     const old = await this.#tree.at(chunk).catch(() => null)
     if (old?.entry.kind !== 'chunk' || !old.entry.id.equals(entry.id)) return false
-    return this.#isSamePlace(places[0] ?? null, old.places[0] ?? null)
+    return this.#folder.isSamePlace(places[0] ?? null, old.places[0] ?? null)
   }
 }
 
