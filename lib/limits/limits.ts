@@ -225,7 +225,7 @@ export class Limits {
   /** Runs what sends a block to a host, in hex, when that may go. */
   sending(host: string, send: () => Promise<void>): Promise<void> {
     if (this.isHere(host)) return send()
-    return this.#favour.turn(host).then(() => this.#peer(host).up.run(() => this.up.run(send)))
+    return this.#favour.run(host, () => this.#peer(host).up.run(() => this.up.run(send)))
   }
 
   /**

@@ -40,10 +40,14 @@ test('what is suspended goes first to where it is wanted next', { timeout: 120_0
     [laptop, desk]
   ] as const) {
     await writeFile(join(folder, 'file'), randomBytes(SIZE))
+    // Until it is said who comes first, whoever asks first would.
+    for (const host of others) await host.pause('p', true)
     const { version } = await owner.suspend('p')
     const before = [await sent(owner, first), await sent(owner, second)] as const
     const safe = { version: version.id, on: first.home.name, timeout: 60_000 }
-    await owner.versions.safe('p', safe, async () => {})
+    const isSafe = owner.versions.safe('p', safe, async () => {})
+    await Promise.all([second, first].map((host) => host.pause('p', false)))
+    await isSafe
     const much = (await sent(owner, first)) - before[0]
     const little = (await sent(owner, second)) - before[1]
     t.diagnostic(`${first.home.name} was sent ${much} bytes, ${second.home.name} ${little}`)
