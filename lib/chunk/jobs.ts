@@ -1,13 +1,12 @@
 import type { CheckJob } from './check-job.js'
 import type { Failure } from './failure.js'
-import type { LinkFilesJob } from './link-files-job.js'
 import type { ListedFolder, ListJob } from './list-job.js'
-import type { LookJob } from './look-job.js'
 import type { MeasureJob, MeasureResult } from './measure-job.js'
 import type { PackJob, PackResult } from './pack-job.js'
 import type { ReadFilesJob, ReadFilesResult } from './read-files-job.js'
 import type { ReadJob, ReadResult } from './read-job.js'
 import type { ReuseJob } from './reuse-job.js'
+import type { NamesJob } from './second-names.js'
 import type { UnpackJob } from './unpack-job.js'
 import type { WriteFilesJob, WriteFilesResult } from './write-files-job.js'
 
@@ -22,8 +21,9 @@ export interface Jobs {
   reuse: [ReuseJob, boolean[]]
   check: [CheckJob, void]
   writeFiles: [WriteFilesJob, WriteFilesResult]
-  linkFiles: [LinkFilesJob, ArrayBuffer]
-  look: [LookJob, ArrayBuffer]
+  linkFiles: [NamesJob, ArrayBuffer]
+  unlinkFiles: [NamesJob, ArrayBuffer]
+  lookAtFiles: [NamesJob, ArrayBuffer]
 }
 
 /** A job on its way to a thread. */

@@ -8,13 +8,13 @@ import { errorOf } from './failure.js'
 import { FewThings } from './few.js'
 import { PackedStats, STATS_FIELDS, type FileStats } from './file-stats.js'
 import type { Answer, Jobs, Order } from './jobs.js'
-import type { KnownFile } from './link-files-job.js'
 import type { ListedFolder, Listing } from './list-job.js'
 import type { MeasureResult } from './measure-job.js'
 import type { PackJob } from './pack-job.js'
 import { joinPaths } from './paths.js'
 import type { SmallFile, WantedFile } from './read-files-job.js'
 import type { ReuseJob } from './reuse-job.js'
+import { namesJob, type NamedTwice } from './second-names.js'
 import type { UnpackJob } from './unpack-job.js'
 import type { SmallWrite } from './write-files-job.js'
 
@@ -174,17 +174,12 @@ export class WorkerPool {
     return files.map((_, n) => new PackedStats(made, n))
   }
 
-  /** Gives files a second name; null for one that is not as it was known, or can have none. */
-  async linkFiles(files: readonly KnownFile[]): Promise<(FileStats | null)[]> {
-    const known = new BigInt64Array(files.flatMap(({ ino, ctimeNs }) => [ino, ctimeNs]))
-    const from = joinPaths(files.map((file) => file.from))
-    const to = joinPaths(files.map((file) => file.to))
-    return statsOf(await this.#run('linkFiles', { from, to, known }, []))
-  }
-
-  /** Looks at files, as lstat(2) does; null for what is not there, or is no file. */
-  async look(paths: readonly Buffer[]): Promise<(FileStats | null)[]> {
-    return statsOf(await this.#run('look', { paths: joinPaths(paths) }, []))
+  /** Gives files a second name, takes it again, or looks at them: null for one that is not as it was known. */
+  async named(
+    what: 'linkFiles' | 'unlinkFiles' | 'lookAtFiles',
+    files: readonly NamedTwice[]
+  ): Promise<(FileStats | null)[]> {
+    return statsOf(await this.#run(what, namesJob(files), []))
   }
 
   /** Writes chunks of a sealed block to files; `block` is taken over. Throws INTEGRITY. */

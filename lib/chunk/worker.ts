@@ -3,14 +3,13 @@ import { ParcelError } from '../errors.js'
 import { check } from './check-job.js'
 import { failureOf } from './failure.js'
 import type { Answer, AnyOrder, Jobs, Order } from './jobs.js'
-import { linkFiles } from './link-files-job.js'
 import { list } from './list-job.js'
-import { look } from './look-job.js'
 import { measure } from './measure-job.js'
 import { pack } from './pack-job.js'
 import { readFiles } from './read-files-job.js'
 import { read } from './read-job.js'
 import { reuse } from './reuse-job.js'
+import { linkFiles, lookAtFiles, unlinkFiles } from './second-names.js'
 import { unpack } from './unpack-job.js'
 import { writeFiles } from './write-files-job.js'
 
@@ -25,7 +24,8 @@ const DO: { [Name in keyof Jobs]: (job: Jobs[Name][0]) => Jobs[Name][1] } = {
   check,
   writeFiles,
   linkFiles,
-  look
+  unlinkFiles,
+  lookAtFiles
 }
 
 /** What of a result goes over as it is, without a copy. */
@@ -40,7 +40,8 @@ const BUFFERS: { [Name in keyof Jobs]: (result: Jobs[Name][1]) => ArrayBuffer[] 
   check: () => [],
   writeFiles: ({ buffer, made }) => [buffer, made],
   linkFiles: (stats) => [stats],
-  look: (stats) => [stats]
+  unlinkFiles: (stats) => [stats],
+  lookAtFiles: (stats) => [stats]
 }
 
 const port = parentPort

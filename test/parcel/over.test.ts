@@ -2,11 +2,13 @@ import { execFileSync } from 'node:child_process'
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import {
+  chmod,
   link,
   lstat,
   mkdir,
   open,
   readFile,
+  rename,
   rm,
   symlink,
   utimes,
@@ -76,6 +78,8 @@ async function withoutBlocks(t: TestContext): Promise<{ test: TestParcel; known:
   const test = await TestParcel.create(t)
   await writeFile(join(test.folder, 'disk'), randomBytes(3 * MIB))
   await writeFile(join(test.folder, 'small'), 'small')
+  await mkdir(join(test.folder, 'sub'))
+  await writeFile(join(test.folder, 'sub', 'small'), 'small')
   const known = await test.commit()
   // What a check-out has written is known by its times at once, what was just read may be mapped still.
   await test.checkOut(known, test.folder)
@@ -175,15 +179,35 @@ test('a check-out that is refused at the end leaves all as it was', async (t) =>
   for (const name of ['disk', 'small']) {
     assert.equal((await lstat(join(test.folder, name))).nlink, 1)
   }
+  // And what is known of it: nothing has to be read again.
+  assert.deepEqual(await looked(test, known), [])
+})
+
+test('a folder that was moved away, with a link in its place, shares nothing with the new one', async (t) => {
+  const { test, known } = await withoutBlocks(t)
+  const expected = await snapshot(test.folder)
+  const away = join(test.dir, 'away')
+  await rename(join(test.folder, 'sub'), away)
+  await symlink(away, join(test.folder, 'sub'))
+  await test.checkOut(known, test.folder)
+  assertSame(await snapshot(test.folder), expected)
+  assert.equal((await lstat(join(away, 'small'))).nlink, 1)
+  await writeFile(join(away, 'small'), 'other')
+  assertSame(await snapshot(test.folder), expected)
 })
 
 test('what is written to a file that stays, after the last look, is seen the next time', async (t) => {
   const { test, known } = await withoutBlocks(t)
   const small = join(test.folder, 'small')
-  const afterSwap = async (): Promise<void> => writeFile(small, 'SMALL')
+  const { mtime } = await lstat(small)
+  const afterSwap = async (): Promise<void> => {
+    await writeFile(small, 'SMALL')
+    await utimes(small, mtime, mtime)
+    await chmod(join(test.folder, 'sub', 'small'), 0o600)
+  }
   const how = { served: null, beforeSwap: agree, afterSwap }
   await test.parcel.files.checkOut(known, test.folder, how, WORK)
-  assert.deepEqual(await looked(test, known), ['small'])
+  assert.deepEqual(await looked(test, known), ['small', 'sub/small'])
   const { version } = await test.commit()
   assert.notDeepEqual(version.table.root, known.version.table.root)
 })

@@ -30,8 +30,10 @@ export interface CheckOutOptions {
   served: Served | null
   /** What is in the folder; null: nothing is known of it. */
   before: Before | null
-  /** The last chance to refuse: everything is written, nothing replaced. `isKept`: some files of `dir` stay. */
-  beforeSwap: (isKept: boolean) => Promise<void>
+  /** Told when what is in the folder is known by other stamps than before. */
+  onRestamped: () => Promise<void>
+  /** The last chance to refuse: everything is written, nothing replaced. */
+  beforeSwap: () => Promise<void>
   /** May still refuse what was in the folder before, now at `previous`: then it comes back. null: nothing was. */
   afterSwap: (previous: string | null) => Promise<void>
   work: Work
@@ -44,7 +46,7 @@ export interface CheckOutOptions {
 export async function checkOut(
   { id, version }: Known,
   dir: string,
-  { set, pool, index, served, before, beforeSwap, afterSwap, work }: CheckOutOptions
+  { set, pool, index, served, before, onRestamped, beforeSwap, afterSwap, work }: CheckOutOptions
 ): Promise<FileStamps> {
   const places = set.history.places(id)
   const cores = new CoreTable(places.cores)
@@ -64,6 +66,7 @@ export async function checkOut(
         }))
       ),
     ...(served === null ? {} : { isElsewhere: served.isServed, complete: served.mark }),
+    onRestamped,
     beforeSwap,
     afterSwap
   })

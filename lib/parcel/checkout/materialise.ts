@@ -16,6 +16,7 @@ import { basename, dirname, join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { ParcelError } from '../../errors.js'
+import type { Place } from '../../format/entry.js'
 import type { FileEntry } from '../../format/file-table.js'
 import { CHUNK_SIZE, chunkLength } from '../../format/limits.js'
 import { leaves } from '../../image/tree-reader.js'
@@ -48,8 +49,10 @@ export interface MaterialiseOptions extends Omit<WriteFileOptions, 'onBytes' | '
   /** Adds to the new folder what is of no version. */
   complete?: (dir: string) => Promise<void>
   work: Work
-  /** The last chance to refuse: everything is written, nothing replaced. `isKept`: some files of `dir` stay. */
-  beforeSwap: (isKept: boolean) => Promise<void>
+  /** Told when files of `dir` are known by other stamps. */
+  onRestamped?: () => Promise<void>
+  /** The last chance to refuse: everything is written, nothing replaced. */
+  beforeSwap: () => Promise<void>
   /** What was in `dir`, if there was anything, is at `previous` now: what it throws puts it back. */
   afterSwap?: (previous: string | null) => Promise<void>
   /** Nothing is replaced: throws CONFLICT when there is anything in `dir` at the end. */
@@ -83,13 +86,14 @@ async function write(
   options: MaterialiseOptions
 ): Promise<FileStamps> {
   const previous = previousOf(dir)
+  const kept = keptOf(options)
+  let isSwapped = false
   try {
     await mkdir(dirname(dir), { recursive: true })
-    const kept = keptOf(options)
+    await removeTree(partial)
     const { total, files } = await measure(dirname(dir), { ...options, kept })
     // Somebody waits for what is mostly served: few files are durable sooner than all of a file system.
     const isEach = options.isElsewhere !== undefined && files <= FEW
-    await removeTree(partial)
     await mkdir(partial)
     await keepMode(dir, partial)
     const stamps = await writeContents(partial, total, { ...options, kept, isEach })
@@ -98,7 +102,8 @@ async function write(
     const { signal } = options.work
     await setTimeout(stamps.untilSettled(systemTime()), undefined, { signal })
     stamps.keepSettled(systemTime())
-    await options.beforeSwap(kept?.isAny === true)
+    if (kept?.isAny === true) await options.onRestamped?.()
+    await options.beforeSwap()
     await requireNoMounts(dir)
     if (options.isNew === true) await removeEmpty(dir)
     const hadPrevious = options.isNew !== true && (await moveAside(dir, previous))
@@ -115,11 +120,20 @@ async function write(
       await rename(previous, dir)
       throw error
     }
+    isSwapped = true
     await makeDurable(dirname(dir))
+    if (kept?.isAny === true) {
+      await kept.takeOver(previous, stamps, options.contents())
+      await setTimeout(stamps.untilSettled(systemTime()))
+      stamps.keepSettled(systemTime())
+    }
     await removeTree(previous)
-    await kept?.restamp(stamps, options.contents())
     return stamps
   } catch (error) {
+    if (!isSwapped && kept?.isAny === true) {
+      await kept.giveBack(partial, options.contents())
+      await options.onRestamped?.()
+    }
     await removeTree(partial).catch(() => {})
     throw ParcelError.from(error, `cannot write ${dir}`)
   }
@@ -215,14 +229,10 @@ async function writeContents(
       writeFile(path, entry, place, { ...options, before, onBytes, isSynced: isEach })
     )
   }
-  // Small files are written side by side, and looked at, but a large one has all the threads.
-  let turn: Promise<unknown> = Promise.resolve()
-  const inTurn = <T>(work: () => Promise<T>): Promise<T> => {
-    if (isEach) return work()
-    const done = turn.then(work)
-    turn = done.catch(() => {})
-    return done
-  }
+  // A large one has all the threads, one after the other; after a failure comes none.
+  let turn: Promise<FileStamp | null> = Promise.resolve(null)
+  const inTurn = (work: () => Promise<FileStamp>): Promise<FileStamp | null> =>
+    isEach ? work() : (turn = turn.then(work))
   await files.run(async () => {
     const find = old?.walk()
     for await (const content of options.contents()) {
@@ -273,6 +283,9 @@ async function measure(
   const { bavail, bsize } = await statfs(parent)
   const free = bavail * bsize
   let [total, files] = [0, 0]
+  const unlessThere = async (before: OldFile, work: () => Promise<void>): Promise<void> => {
+    if ((await kept?.isThere(before)) !== true) await work()
+  }
   const add = (bytes: number): void => {
     work.signal.throwIfAborted()
     total += bytes
@@ -283,22 +296,29 @@ async function measure(
       `not enough space in ${parent}: this version needs ${needed} MiB or more, ${here} are free`
     )
   }
-  const find = kept === null ? undefined : old?.walk()
-  for await (const content of contents()) {
-    const { entry, place } = content
-    if (entry.type !== 'file' || isElsewhere(entry)) continue
-    files++
-    if ((await find?.(content))?.isWanted === true) continue
-    if (entry.size <= CHUNK_SIZE) {
-      add(entry.root === null ? 0 : entry.size)
-      continue
-    }
-    for await (const leaf of leaves(source, { size: entry.size, root: entry.root, place })) {
+  const addFile = async (
+    { size, root }: { size: number; root: Buffer | null },
+    place: Place | null
+  ) => {
+    if (size <= CHUNK_SIZE) return add(root === null ? 0 : size)
+    for await (const leaf of leaves(source, { size, root, place })) {
       for (const [i, one] of (leaf.entries ?? []).entries()) {
-        if (one.entry.kind !== 'hole') add(chunkLength(entry.size, leaf.first + i))
+        if (one.entry.kind !== 'hole') add(chunkLength(size, leaf.first + i))
       }
     }
   }
+  const looks = new OrderedWindow<void>(SMALL_AT_ONCE, async () => {})
+  await looks.run(async () => {
+    const find = kept === null ? undefined : old?.walk()
+    for await (const content of contents()) {
+      const { entry, place } = content
+      if (entry.type !== 'file' || isElsewhere(entry)) continue
+      files++
+      const before = (await find?.(content)) ?? null
+      if (before?.isWanted !== true) await addFile(entry, place)
+      else await looks.push(unlessThere(before, () => addFile(entry, place)))
+    }
+  })
   return { total, files }
 }
 

@@ -17,20 +17,24 @@ export interface Before extends ProvenBase {
 type FileContent = Content & { entry: FileEntry & { type: 'file' } }
 
 /**
- * The files of a folder that a version is to replace, as the version that it continues tells of them. What both
- * versions have, and at the same place of a log, has been proved true: it need not be read from there again.
+ * The files of a folder that a version is to replace, as the version that it continues tells of them. A chunk that
+ * both versions have, and at the same place of a log, has been proved true: it need not be read from there again.
+ * So have the pages that tell of a whole file, if they mean the same: they number logs by their version's table.
  */
 export class OldFiles {
   /** The folder. */
   readonly dir: string
   readonly #base: Before
   readonly #cores: CoreTable
+  /** Whether what pages of the version before mean is what they mean in the new one. */
+  readonly #isSameTable: boolean
 
   /** `cores`: those of the version that is to be written. */
   constructor(dir: string, base: Before, cores: CoreTable) {
     this.dir = dir
     this.#base = base
     this.#cores = cores
+    this.#isSameTable = base.cores.keys.every((key, n) => cores.keys[n]?.equals(key) === true)
   }
 
   /** From the first one on: looks up the old file of each of a version's, in the order of its table. */
@@ -40,7 +44,7 @@ export class OldFiles {
       if (!isFile(content)) return null
       const base = await files.at(content.entry.path)
       if (base === null || base.entry.chunking !== content.entry.chunking) return null
-      const stamp = this.#base.hasTraces ? base.stamp : null
+      const stamp = this.#base.hasTraces && this.#isSameTable ? base.stamp : null
       return new OldFile(this, { ...base, stamp }, content, files.source)
     }
   }

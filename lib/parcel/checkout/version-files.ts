@@ -53,8 +53,7 @@ export class VersionFiles {
       served,
       beforeSwap,
       afterSwap = async () => {}
-    }: Pick<CheckOutOptions, 'served'> & {
-      beforeSwap: () => Promise<void>
+    }: Pick<CheckOutOptions, 'served' | 'beforeSwap'> & {
       afterSwap?: (previous: string) => Promise<void>
     },
     work: Work
@@ -70,9 +69,10 @@ export class VersionFiles {
         index: isOurs(known) ? null : context.index,
         served,
         before,
-        beforeSwap: async (isKept) => {
-          // What stayed is known by another time now, also if we get no further.
-          if (before !== null && isKept) await author.keepStamps(before.stamps, before.id)
+        onRestamped: async () => {
+          if (before !== null) await author.keepStamps(before.stamps, before.id)
+        },
+        beforeSwap: async () => {
           await beforeSwap()
           await folder.begin('checkout', version, dir)
         },

@@ -96,8 +96,8 @@ export async function writeFile(
 async function openOld(file: OldFile): Promise<Files['old']> {
   const handle = await open(file.path, READ_FLAGS).catch(() => null)
   if (handle === null) return null
-  const stats = await handle.stat()
-  if (stats.isFile()) return { file, handle }
+  const stats = await handle.stat().catch(() => null)
+  if (stats?.isFile() === true) return { file, handle }
   await handle.close()
   return null
 }

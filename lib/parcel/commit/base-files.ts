@@ -22,13 +22,14 @@ export interface ProvenBase {
   files: () => BaseFiles
 }
 
-/** null for a version that was never proved true here. */
+/** null for a version that was never proved true here, or is said to be elsewhere. */
 export async function provenBase(
   { id, version }: Known,
   set: LogSet,
   { stateDir, identity }: Pick<ParcelContext, 'stateDir' | 'identity'>
 ): Promise<ProvenBase | null> {
-  const places = set.history.places(id)
+  const places = set.history.placement(id)?.places
+  if (places === undefined) return null
   const stamps = await FileStamps.load(stateDir, identity.atRest, set.parcel, id)
   const self = identity.publicKey.toString('hex')
   const isOurs = set.history.coresOf(id).every(({ key }) => set.writerOf(key) === self)
