@@ -283,9 +283,6 @@ async function measure(
   const { bavail, bsize } = await statfs(parent)
   const free = bavail * bsize
   let [total, files] = [0, 0]
-  const unlessThere = async (before: OldFile, work: () => Promise<void>): Promise<void> => {
-    if ((await kept?.isThere(before)) !== true) await work()
-  }
   const add = (bytes: number): void => {
     work.signal.throwIfAborted()
     total += bytes
@@ -309,14 +306,18 @@ async function measure(
   }
   const looks = new OrderedWindow<void>(SMALL_AT_ONCE, async () => {})
   await looks.run(async () => {
-    const find = kept === null ? undefined : old?.walk()
+    const find = old?.walk()
     for await (const content of contents()) {
+      work.signal.throwIfAborted()
       const { entry, place } = content
       if (entry.type !== 'file' || isElsewhere(entry)) continue
       files++
       const before = (await find?.(content)) ?? null
-      if (before?.isWanted !== true) await addFile(entry, place)
-      else await looks.push(unlessThere(before, () => addFile(entry, place)))
+      if (kept === null || before?.isWanted !== true) await addFile(entry, place)
+      else {
+        const look = kept.isThere(before)
+        await looks.push(look.then((isThere) => (isThere ? undefined : addFile(entry, place))))
+      }
     }
   })
   return { total, files }
