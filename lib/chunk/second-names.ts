@@ -53,8 +53,9 @@ export function linkFiles(job: NamesJob): ArrayBuffer {
 export function unlinkFiles(job: NamesJob): ArrayBuffer {
   const real = new RealFolders()
   return eachKnown(job, ({ path, second, before }) => {
-    const isOther = lstatSync(second, { bigint: true, throwIfNoEntry: false })?.ino !== before.ino
-    if (!isOther && real.has(second)) unlinkSync(second)
+    const isSecond = lstatSync(second, { bigint: true, throwIfNoEntry: false })?.ino === before.ino
+    // Both paths could lead to the one name that there is.
+    if (before.nlink > 1n && isSecond && real.has(second)) unlinkSync(second)
     const after = lstatSync(path, { bigint: true })
     return isSame(before, after) && after.nlink === 1n ? after : null
   })

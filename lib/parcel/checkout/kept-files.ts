@@ -73,7 +73,6 @@ export class KeptFiles {
     contents: AsyncIterable<Content>,
     onDone: (n: number, old: OldFile, stamp: FileStamp) => void
   ): Promise<void> {
-    if (!this.isAny) return
     let files: { n: number; old: OldFile; named: NamedTwice }[] = []
     const flush = async (): Promise<void> => {
       const done = await this.#pool.named(

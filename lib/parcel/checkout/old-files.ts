@@ -3,7 +3,6 @@ import type { FileEntry } from '../../format/file-table.js'
 import { BaseTree } from '../../image/base-tree.js'
 import type { Content } from '../../image/contents.js'
 import type { ItemSource } from '../../image/items.js'
-import type { LeafEntry } from '../../image/tree-reader.js'
 import type { CoreTable } from '../../log/core-table.js'
 import type { BaseFile, ProvenBase } from '../commit/base-files.js'
 
@@ -104,14 +103,12 @@ export class OldFile {
   }
 
   /** Whether a chunk was the same, and proved so. */
-  async has(chunk: number, { entry, places }: LeafEntry): Promise<boolean> {
-    if (entry.kind !== 'chunk') return false
-    const { entry: before, place } = this.#base
-    this.#tree ??= new BaseTree(this.#source, { ...before, place })
+  async has(chunk: number, { id, place }: { id: Buffer; place: Place }): Promise<boolean> {
+    this.#tree ??= new BaseTree(this.#source, { ...this.#base.entry, place: this.#base.place })
     // Where the version before is damaged nothing is known of it.
     const old = await this.#tree.at(chunk).catch(() => null)
-    if (old?.entry.kind !== 'chunk' || !old.entry.id.equals(entry.id)) return false
-    return this.#folder.isSamePlace(places[0] ?? null, old.places[0] ?? null)
+    if (old?.entry.kind !== 'chunk' || !old.entry.id.equals(id)) return false
+    return this.#folder.isSamePlace(place, old.places[0] ?? null)
   }
 }
 

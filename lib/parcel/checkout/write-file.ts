@@ -48,7 +48,6 @@ export interface Item {
 
 /** A chunk, where it is and where it goes. */
 interface Extraction {
-  one: LeafEntry
   place: Place
   write: ChunkWrite
   id: Buffer
@@ -157,7 +156,6 @@ async function writeWindow(
         const { holes, id } = one.entry
         const at = index * CHUNK_SIZE
         wanted.push({
-          one,
           place,
           id,
           write: { ordinal: place.ordinal, fd: handle.fd, at, length, holes }
@@ -199,7 +197,7 @@ async function reuse(
   const groups: Extraction[][] = []
   for (const chunk of wanted) {
     const last = groups.at(-1)
-    if (!(await file.has(chunk.write.at / CHUNK_SIZE, chunk.one))) missing.push(chunk)
+    if (!(await file.has(chunk.write.at / CHUNK_SIZE, chunk))) missing.push(chunk)
     else if (last === undefined || last.length === REUSED_AT_ONCE) groups.push([chunk])
     else last.push(chunk)
   }
